@@ -1,0 +1,2 @@
+//! The `kachery-p2p` command.
+fn main() {}

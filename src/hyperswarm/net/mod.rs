@@ -1,0 +1,3 @@
+//! The only place of `hyperswarm` with sockets, tasks and a clock: it drives the machines of the other rooms.
+
+pub mod v2;

@@ -1,0 +1,35 @@
+//! # kachery-p2p
+//!
+//! Scientists share content-addressed files peer to peer. A file has a name made of its SHA-1
+//! (`sha1://HASH/label`); whoever has the file can provide it, whoever knows the name can load it.
+//!
+//! ## The rooms, and who may use whom
+//!
+//! An arrow points from what is used to who uses it; nothing goes the other way (`tests/layering.rs` checks).
+//!
+//! ```text
+//! inside hyperswarm:  codec, crypto -> dht -> swarm -> net
+//! the crate:          hyperswarm, store -> node -> api -> cli -> bin
+//! ```
+//!
+//! * [`limits`]: every cap a stranger could push against, with its unit and reason.
+//! * [`hyperswarm`]: wire-compatible Hyperswarm; it knows nothing of kachery. Its protocol code is *sans-io*:
+//!   machines that take `now`, datagrams and a seeded random source, and return what to send, the next deadline
+//!   and events. Only `hyperswarm::net` has sockets, tasks and a clock; it drives the machines.
+//! * [`store`]: content-addressed files on disk, in the folder shared with the Python package `kachery`.
+//! * [`node`]: what kachery means: identity, channels, seeking and providing, transfers, and the message
+//!   protocols of the original daemons (`node::legacy`).
+//! * [`api`]: HTTP for local clients: the original daemons' endpoints, the new ones under `/api/v1/`, the guard.
+//! * [`cli`]: commands, output, progress, exit codes, configuration. `src/bin/` holds a few lines each.
+//! * `testkit`: the simulated network on which the machines are tested (compiled for tests and benches only).
+//!
+//! Start reading at [`node::Node`] for what the program does, at `hyperswarm::dht` for how the network works.
+
+pub mod api;
+pub mod cli;
+pub mod hyperswarm;
+pub mod limits;
+pub mod node;
+pub mod store;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
