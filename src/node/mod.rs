@@ -21,6 +21,8 @@ pub struct NodeConfig {
     pub bootstrap_v2: Vec<String>,
     /// Find peers on the local network by multicast DNS.
     pub mdns: bool,
+    /// Where the HTTP API of this process listens; written into the lock file for whoever finds the folder taken.
+    pub api_port: u16,
 }
 
 /// A running node. Cheap to clone; ends with [`Node::shutdown`].
