@@ -1,10 +1,41 @@
 //! Content-addressed files on disk, in the folder shared with the Python package `kachery` 0.6.3, crash-safe.
 //!
 //! All calls block: asynchronous callers run them on a blocking thread.
+//!
+//! Where things are: `layout`. How bytes come in: `put` (store a local file) and [`Partial`] (a download); how they
+//! go out: [`ServedFile`] (to peers) and [`Store::find`] (to local users). Rules that hold everywhere:
+//!
+//! * nothing is visible under a hash before its content had that hash, is durable, and was renamed into place;
+//! * what a crash leaves is nothing, a temporary that the next start removes, or a download that resumes;
+//! * below the root no symbolic link is followed when files are served or written;
+//! * the Python package's temporaries and lock files are left alone, its JSON is written under its locks.
+//!
+//! Locks: a temporary and a download's data file are locked with flock by the process that writes them; nothing else
+//! is locked between processes, since equal names have equal content and renames are atomic.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+
+use disk::{During, Folder};
+
+pub mod chain;
+mod disk;
+mod faults;
+mod journal;
+mod layout;
+mod partial;
+mod ranges;
+mod serve;
+mod sidecar;
+mod temporary;
+#[cfg(test)]
+mod tests;
+
+pub use partial::Partial;
+pub use serve::ServedFile;
 
 /// A SHA-1, the name of a file. Text form: exactly 40 lower-case hex characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +66,64 @@ impl FromStr for Sha1 {
     }
 }
 
+/// Which hash names a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// The usual one.
+    Sha1,
+    /// Found in old manifests and git-annex.
+    Md5,
+}
+
+impl Algorithm {
+    /// As in URIs and folder names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha1 => "sha1",
+            Algorithm::Md5 => "md5",
+        }
+    }
+}
+
+/// The name of a file under one of the algorithms. Text form: lower-case hex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContentHash {
+    /// 20 bytes.
+    Sha1(Sha1),
+    /// 16 bytes.
+    Md5([u8; 16]),
+}
+
+impl ContentHash {
+    /// Which algorithm it is of.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            ContentHash::Sha1(_) => Algorithm::Sha1,
+            ContentHash::Md5(_) => Algorithm::Md5,
+        }
+    }
+
+    /// From lower-case hex of the right length; anything else is no name of a file.
+    pub fn parse(algorithm: Algorithm, text: &str) -> Option<Self> {
+        match algorithm {
+            Algorithm::Sha1 => text.parse().ok().map(ContentHash::Sha1),
+            Algorithm::Md5 => {
+                let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+                bytes.try_into().ok().map(ContentHash::Md5)
+            }
+        }
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ContentHash::Sha1(sha1) => sha1.fmt(f),
+            ContentHash::Md5(bytes) => f.write_str(&data_encoding::HEXLOWER.encode(bytes)),
+        }
+    }
+}
+
 /// What can go wrong with the store; messages say what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -50,7 +139,7 @@ pub enum StoreError {
         /// Step and path.
         what: String,
         /// The system's error.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The bytes do not have the hash they were announced with.
     #[error("the content has sha1 {found}, not {expected}")]
@@ -60,11 +149,50 @@ pub enum StoreError {
         /// What arrived.
         found: Sha1,
     },
+    /// A download cannot be committed yet.
+    #[error("the download is incomplete: only {present} bytes are here")]
+    Incomplete {
+        /// Bytes on disk.
+        present: u64,
+    },
+    /// A download came in crumbs all over the file; see [`crate::limits::MAX_PARTIAL_RANGES`].
+    #[error("the download is in too many pieces: ask for larger ranges in order")]
+    TooManyPieces,
+}
+
+impl StoreError {
+    /// Did the disk refuse: full, over quota, read-only, not permitted?
+    pub fn is_disk_full_or_readonly(&self) -> bool {
+        use io::ErrorKind as Kind;
+        let StoreError::Io { source, .. } = self else { return false };
+        matches!(
+            source.kind(),
+            Kind::StorageFull
+                | Kind::QuotaExceeded
+                | Kind::ReadOnlyFilesystem
+                | Kind::PermissionDenied
+                | Kind::FileTooLarge
+        )
+    }
 }
 
 /// The store. Cheap to clone, usable from many threads and processes at once.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: Folder,
+    alternate: Option<PathBuf>,
+    verdicts: serve::Verdicts,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.root()).finish()
+    }
+}
 
 /// How the content came to its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,80 +222,49 @@ pub struct Stored {
     pub how: HowStored,
 }
 
-/// A file opened for peers: only from the store (or its read-only alternate), never through hints; its size was
-/// checked against the chain states, and its hash once per (inode, size, mtime).
-pub struct ServedFile {}
-
-/// A download on disk: survives restarts, becomes a stored file only by [`Partial::commit`].
-pub struct Partial {}
-
-#[allow(unused_variables, missing_docs)]
 impl Store {
-    /// The store in `root`, created if missing.
+    /// The store in `root`, created if missing. Temporaries of processes that died are removed.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        todo!()
+        Self::open_with_alternate(root, None)
     }
+
+    /// As [`Store::open`], with a second, read-only root of the same layout.
+    pub fn open_with_alternate(root: &Path, alternate: Option<PathBuf>) -> Result<Self, StoreError> {
+        let root = std::path::absolute(root).during("find the folder", root)?;
+        faults::step("mkdir").during("create the folder", &root)?;
+        std::fs::create_dir_all(&root).during("create the folder", &root)?;
+        let root = Folder::open_root(&root)?;
+        if let Err(error) = temporary::remove_dead(&root) {
+            tracing::warn!(%error, "temporary files of an earlier run could not be removed");
+        }
+        Ok(Store { inner: Arc::new(Inner { root, alternate, verdicts: serve::Verdicts::default() }) })
+    }
+
+    /// The store that the environment names: `storage_dir` if given, else KACHERY_STORAGE_DIR; with
+    /// KACHERY_STORAGE_DIR_ALT as alternate root if set.
+    pub fn from_environment(storage_dir: Option<&Path>) -> Result<Self, StoreError> {
+        let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let root = storage_dir.map(Path::to_owned).or_else(|| variable("KACHERY_STORAGE_DIR"));
+        Self::open_with_alternate(&root.ok_or(StoreError::NoStorageDir)?, variable("KACHERY_STORAGE_DIR_ALT"))
+    }
+
+    /// The root folder, absolute.
     pub fn root(&self) -> &Path {
-        todo!()
+        self.inner.root.path()
     }
-    /// Where a local copy is: store, alternate root, hints (in this order); for local use.
+
+    /// Where a local copy is: store, alternate root, hints (in this order); for local use. As in Python's kachery
+    /// nothing is hashed.
     pub fn find(&self, sha1: Sha1) -> Result<Option<PathBuf>, StoreError> {
-        todo!()
+        self.find_any(ContentHash::Sha1(sha1))
     }
-    /// For peers and HTTP. None: not in the store.
-    pub fn open_served(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
-        todo!()
-    }
-    /// The size of a file we would serve, without hashing anything; None: not in the store.
-    pub fn served_size(&self, sha1: Sha1) -> Result<Option<u64>, StoreError> {
-        todo!()
-    }
-    /// Opens or resumes the download of a file. Exclusive: a second open (this or another process) waits for nothing
-    /// and gets `StoreError::Io` of kind `WouldBlock`.
-    pub fn partial(&self, sha1: Sha1, size: u64) -> Result<Partial, StoreError> {
-        todo!()
-    }
-}
 
-#[allow(unused_variables, missing_docs, clippy::len_without_is_empty)]
-impl ServedFile {
-    pub fn size(&self) -> u64 {
-        todo!()
-    }
-    /// Reads exactly `buffer.len()` bytes at `offset`; an error if the file ends before.
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// An independent std file for streaming (HTTP bodies).
-    pub fn file(&self) -> Result<std::fs::File, StoreError> {
-        todo!()
-    }
-}
-
-#[allow(unused_variables, missing_docs)]
-impl Partial {
-    /// Ranges `[start, end)` that are on disk, ascending, disjoint, not touching.
-    pub fn present(&self) -> Vec<(u64, u64)> {
-        todo!()
-    }
-    /// Writes bytes; they count as present at once, and survive a crash from the next `sync` on (done every few MiB).
-    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        todo!()
-    }
-    pub fn sync(&mut self) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Forgets ranges (they came from a liar).
-    pub fn forget(&mut self, start: u64, end: u64) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Verifies the whole and makes it visible in the store. On `WrongHash` nothing is visible and the partial is
-    /// given back as it was, so that the caller can find out who lied.
-    pub fn commit(self) -> Result<Stored, (StoreError, Option<Partial>)> {
-        todo!()
-    }
-    /// Removes it from the disk.
-    pub fn discard(self) -> Result<(), StoreError> {
-        todo!()
+    /// As [`Store::find`], for either algorithm.
+    pub fn find_any(&self, hash: ContentHash) -> Result<Option<PathBuf>, StoreError> {
+        let text = hash.to_string();
+        let relative = layout::relative(hash.algorithm().name(), &text, &text);
+        let roots = [Some(self.root()), self.inner.alternate.as_deref()];
+        let there = roots.into_iter().flatten().map(|root| root.join(&relative)).find(|path| path.is_file());
+        Ok(there)
     }
 }

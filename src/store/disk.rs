@@ -1,0 +1,231 @@
+//! Folders and files of the store as the system sees them: opened one component at a time and never through a
+//! symbolic link below the root, so that a planted link cannot lead outside. Every change is made here, with a
+//! [`faults::step`] before it.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+
+use super::{StoreError, faults};
+
+/// What identifies one state of one file: if all of it is unchanged, so is the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    /// Seconds and nanoseconds of the last change of the content.
+    pub(super) modified: (i64, i64),
+    /// Seconds and nanoseconds of the last change of content, links, name or permissions.
+    pub(super) changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Stamp {
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// Names the step and the path of a system error.
+pub(super) trait During<T> {
+    fn during(self, step: &str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, step: &str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|e| StoreError::Io { what: format!("{step} {}", path.display()), source: e.into() })
+    }
+}
+
+/// An open folder.
+pub(super) struct Folder {
+    handle: File,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens the folder at `path`, following links: for roots only.
+    pub(super) fn open_root(path: &Path) -> Result<Self, StoreError> {
+        let handle = rustix::fs::openat(
+            CWD,
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .during("open the folder", path)?;
+        Ok(Folder { handle: handle.into(), path: path.to_owned() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The folder `name` in this one. None: there is none. A link is an error.
+    pub(super) fn child(&self, name: &str) -> Result<Option<Folder>, StoreError> {
+        let path = self.path_of(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
+            Ok(handle) => Ok(Some(Folder { handle: handle.into(), path })),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(e).during("open without following links the folder", &path),
+        }
+    }
+
+    /// The folder `name` in this one, created durably if there is none.
+    pub(super) fn child_or_create(&self, name: &str) -> Result<Folder, StoreError> {
+        if let Some(folder) = self.child(name)? {
+            return Ok(folder);
+        }
+        let path = self.path_of(name);
+        faults::step("mkdir").during("create the folder", &path)?;
+        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e).during("create the folder", &path),
+        }
+        self.sync()?;
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        self.child(name)?.ok_or_else(missing).during("open the new folder", &path)
+    }
+
+    /// Opens the regular file `name` for reading. None: there is none. Links, pipes and such are errors.
+    pub(super) fn open_file(&self, name: &str) -> Result<Option<File>, StoreError> {
+        self.open_regular(name, OFlags::RDONLY)
+    }
+
+    /// As [`Folder::open_file`], for reading and writing; created if there is none.
+    pub(super) fn open_or_create_file(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.path_of(name);
+        faults::step("create").during("create", &path)?;
+        let file = self.open_regular(name, OFlags::RDWR | OFlags::CREATE)?;
+        file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).during("create", &path)
+    }
+
+    fn open_regular(&self, name: &str, flags: OFlags) -> Result<Option<File>, StoreError> {
+        let path = self.path_of(name);
+        // NONBLOCK: opening a pipe that somebody planted must not hang.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file: File = match rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(0o666)) {
+            Ok(handle) => handle.into(),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e).during("open without following links", &path),
+        };
+        if !file.metadata().during("look at", &path)?.is_file() {
+            let odd = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(odd).during("open", &path);
+        }
+        Ok(Some(file))
+    }
+
+    /// Creates the file `name`, which must not exist, for reading and writing.
+    pub(super) fn create_file(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.path_of(name);
+        faults::step("create").during("create", &path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(0o666));
+        Ok(handle.during("create", &path)?.into())
+    }
+
+    /// Makes `name` here a hard link to `source` (its links are followed).
+    pub(super) fn link_from(&self, source: &Path, name: &str) -> Result<(), StoreError> {
+        let path = self.path_of(name);
+        faults::step("link").during("link", &path)?;
+        rustix::fs::linkat(CWD, source, &self.handle, name, AtFlags::SYMLINK_FOLLOW).during(
+            "make a hard link (source and store must be on one file system; without --use-hard-links it is copied)",
+            &path,
+        )
+    }
+
+    /// Renames atomically, replacing, and makes the new name durable.
+    pub(super) fn rename(&self, name: &str, to: &Folder, to_name: &str) -> Result<(), StoreError> {
+        let path = to.path_of(to_name);
+        faults::step("rename").during("rename to", &path)?;
+        rustix::fs::renameat(&self.handle, name, &to.handle, to_name).during("rename to", &path)?;
+        to.sync()
+    }
+
+    /// Removes the file `name`; it is fine if there is none.
+    pub(super) fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path_of(name);
+        faults::step("unlink").during("remove", &path)?;
+        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).during("remove", &path),
+        }
+    }
+
+    /// Does `name` mean exactly the open `file`?
+    pub(super) fn names(&self, name: &str, file: &File) -> Result<bool, StoreError> {
+        let path = self.path_of(name);
+        let own = file.metadata().during("look at", &path)?;
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok(there.st_ino == own.ino() && there.st_dev == own.dev()),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(e) => Err(e).during("look at", &path),
+        }
+    }
+
+    /// The names in this folder that are UTF-8 (all of ours are).
+    pub(super) fn list(&self) -> Result<Vec<String>, StoreError> {
+        let entries = std::fs::read_dir(&self.path).during("list", &self.path)?;
+        Ok(entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect())
+    }
+
+    /// Makes names in this folder durable.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        faults::step("fsync folder").during("make durable", &self.path)?;
+        self.handle.sync_all().during("make durable", &self.path)
+    }
+}
+
+/// Writes all of `bytes` at `offset`.
+pub(super) fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    faults::step("write").during("write", path)?;
+    file.write_all_at(bytes, offset).during("write", path)
+}
+
+/// Sets the length of a file; what is added reads as zeros and takes no room.
+pub(super) fn set_length(file: &File, path: &Path, length: u64) -> Result<(), StoreError> {
+    faults::step("truncate").during("set the length of", path)?;
+    file.set_len(length).during("set the length of", path)
+}
+
+/// Makes content and length durable.
+pub(super) fn sync_file(file: &File, path: &Path) -> Result<(), StoreError> {
+    faults::step("fsync").during("make durable", path)?;
+    file.sync_all().during("make durable", path)
+}
+
+/// Makes content and length durable, but not the times.
+pub(super) fn sync_data(file: &File, path: &Path) -> Result<(), StoreError> {
+    faults::step("fdatasync").during("make durable", path)?;
+    file.sync_data().during("make durable", path)
+}
+
+/// Reads as many bytes as there are, up to the length of the buffer.
+pub(super) fn read_up_to(file: &File, mut offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let wanted = buffer.len();
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        match file.read_at(rest, offset) {
+            Ok(0) => break,
+            Ok(count) => {
+                offset += count as u64;
+                rest = rest.get_mut(count..).unwrap_or_default();
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(wanted - rest.len())
+}

@@ -1,0 +1,219 @@
+//! Files for peers: only from the store or its read-only alternate, never through hints or links, and only after
+//! their content was verified once in the state they are in.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::chain::{self, ChainHasher, ChainState};
+use super::disk::{self, During, Folder, Stamp};
+use super::{ContentHash, Sha1, Store, StoreError, layout, sidecar};
+use crate::limits::MAX_REMEMBERED_VERDICTS;
+
+/// A file opened for peers: only from the store (or its read-only alternate), never through hints; its size was
+/// checked against the chain states, and its hash once per (inode, size, mtime, ctime).
+#[derive(Debug)]
+pub struct ServedFile {
+    file: File,
+    path: PathBuf,
+    size: u64,
+}
+
+#[allow(clippy::len_without_is_empty)]
+impl ServedFile {
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads exactly `buffer.len()` bytes at `offset`; an error if the file ends before.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        self.file.read_exact_at(buffer, offset).during("read", &self.path)
+    }
+
+    /// An independent std file for streaming (HTTP bodies).
+    pub fn file(&self) -> Result<File, StoreError> {
+        // Opened anew rather than duplicated: duplicates share the position.
+        let again = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.file)));
+        again.or_else(|_| File::open(&self.path)).during("open again", &self.path)
+    }
+}
+
+/// What is known about files in the state of a stamp; saves reading sidecars and hashing corrupted files again.
+#[derive(Default)]
+pub(super) struct Verdicts {
+    known: Mutex<HashMap<Sha1, (Stamp, bool)>>,
+    /// Held while a file is hashed: strangers' requests can keep at most one core busy with verification.
+    verifying: Mutex<()>,
+}
+
+impl Verdicts {
+    fn lookup(&self, sha1: Sha1, stamp: &Stamp) -> Option<bool> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&sha1).filter(|(at, _)| at == stamp).map(|(_, good)| *good)
+    }
+
+    pub(super) fn remember(&self, sha1: Sha1, stamp: Stamp, good: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // When full everything is forgotten: the sidecars on disk still know.
+        if known.len() >= MAX_REMEMBERED_VERDICTS && !known.contains_key(&sha1) {
+            known.clear();
+        }
+        known.insert(sha1, (stamp, good));
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.known.lock().unwrap().len()
+    }
+}
+
+impl Store {
+    /// For peers and HTTP. None: not in the store, or what is there is not what its name says (a warning is
+    /// logged). May hash the file, once per (inode, size, mtime, ctime).
+    pub fn open_served(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
+        for (root, file, stamp) in self.candidates(sha1)? {
+            if self.verify(sha1, &file, stamp)? {
+                let path = root.join(layout::relative("sha1", &sha1.to_string(), &sha1.to_string()));
+                return Ok(Some(ServedFile { file, path, size: stamp.size }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The size of a file we would serve, without hashing anything; None: not in the store, or known to be damaged.
+    pub fn served_size(&self, sha1: Sha1) -> Result<Option<u64>, StoreError> {
+        for (_, _, stamp) in self.candidates(sha1)? {
+            let contradicted = match self.inner.verdicts.lookup(sha1, &stamp) {
+                Some(good) => !good,
+                None => sidecar::read_stamp(&self.inner.root, sha1)?.is_some_and(|s| s.size != stamp.size),
+            };
+            if !contradicted {
+                return Ok(Some(stamp.size));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The SHA-1 chain states of a file we would serve, one before every [`chain::CHUNK`]. None: not in the store.
+    pub fn read_states(&self, sha1: Sha1) -> Result<Option<Vec<ChainState>>, StoreError> {
+        for (_, file, stamp) in self.candidates(sha1)? {
+            if !self.verify(sha1, &file, stamp)? {
+                continue;
+            }
+            if let Some((at, states)) = sidecar::read(&self.inner.root, sha1)?
+                && at == stamp
+            {
+                return Ok(Some(states));
+            }
+            if let Some(states) = self.hash_served(sha1, &file, stamp)? {
+                return Ok(Some(states));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Is there a file whose content is known to be right without hashing it now? Its path.
+    pub(super) fn known_good(&self, sha1: Sha1) -> Result<Option<(PathBuf, u64)>, StoreError> {
+        let found = self.candidates(sha1)?.into_iter().find(|(root, _, stamp)| {
+            root == self.root() && self.known_verdict(sha1, stamp).is_ok_and(|v| v == Some(true))
+        });
+        let relative = layout::relative("sha1", &sha1.to_string(), &sha1.to_string());
+        Ok(found.map(|(root, _, stamp)| (root.join(relative), stamp.size)))
+    }
+
+    /// The file in the store and the one in the alternate root, as far as they exist.
+    fn candidates(&self, sha1: Sha1) -> Result<Vec<(PathBuf, File, Stamp)>, StoreError> {
+        let mut found = Vec::new();
+        let alternate = self.inner.alternate.as_deref().and_then(|path| Folder::open_root(path).ok());
+        for root in [Some(&self.inner.root), alternate.as_ref()].into_iter().flatten() {
+            match open_content(root, ContentHash::Sha1(sha1)) {
+                Ok(Some(file)) => {
+                    let stamp = Stamp::of(&file.metadata().during("look at", root.path())?);
+                    found.push((root.path().to_owned(), file, stamp));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, %sha1, "a stored file is not offered to peers"),
+            }
+        }
+        Ok(found)
+    }
+
+    fn known_verdict(&self, sha1: Sha1, stamp: &Stamp) -> Result<Option<bool>, StoreError> {
+        if let Some(good) = self.inner.verdicts.lookup(sha1, stamp) {
+            return Ok(Some(good));
+        }
+        if sidecar::read_stamp(&self.inner.root, sha1)?.as_ref() == Some(stamp) {
+            self.inner.verdicts.remember(sha1, *stamp, true);
+            return Ok(Some(true));
+        }
+        Ok(None)
+    }
+
+    fn verify(&self, sha1: Sha1, file: &File, stamp: Stamp) -> Result<bool, StoreError> {
+        if let Some(good) = self.known_verdict(sha1, &stamp)? {
+            return Ok(good);
+        }
+        let _one_at_a_time = self.inner.verdicts.verifying.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.known_verdict(sha1, &stamp)? {
+            Some(good) => Ok(good),
+            None => Ok(self.hash_served(sha1, file, stamp)?.is_some()),
+        }
+    }
+
+    /// Hashes a stored file and remembers the verdict. None: its content is not what its name says.
+    fn hash_served(
+        &self,
+        sha1: Sha1,
+        file: &File,
+        stamp: Stamp,
+    ) -> Result<Option<Vec<ChainState>>, StoreError> {
+        let path = self.root().join(layout::relative("sha1", &sha1.to_string(), &sha1.to_string()));
+        let hasher = hash_file(file).during("read", &path)?;
+        let unchanged = Stamp::of(&file.metadata().during("look at", &path)?) == stamp;
+        let found = hasher.digest();
+        let good = found == sha1 && unchanged;
+        if !good {
+            tracing::warn!(
+                path = %path.display(), %found,
+                "a file in the store is damaged: its content is not what its name says, so it is not offered to peers; \
+                 store or load it again to repair it"
+            );
+        }
+        if unchanged {
+            self.inner.verdicts.remember(sha1, stamp, good);
+        }
+        if !good {
+            return Ok(None);
+        }
+        let states = hasher.into_states();
+        // A store that cannot be written (the alternate root alone may be there) still serves; it hashes again
+        // after a restart.
+        if let Err(error) = sidecar::write(&self.inner.root, sha1, &stamp, &states) {
+            tracing::warn!(%error, "the chain states of a stored file could not be kept");
+        }
+        Ok(Some(states))
+    }
+}
+
+/// Opens a stored file without following links. None: not there.
+pub(super) fn open_content(root: &Folder, hash: ContentHash) -> Result<Option<File>, StoreError> {
+    match layout::content_folder(root, hash)? {
+        Some(folder) => folder.open_file(&hash.to_string()),
+        None => Ok(None),
+    }
+}
+
+fn hash_file(file: &File) -> std::io::Result<ChainHasher> {
+    let mut hasher = ChainHasher::default();
+    let mut buffer = vec![0; chain::CHUNK as usize];
+    loop {
+        let count = disk::read_up_to(file, hasher.length(), &mut buffer)?;
+        hasher.update(buffer.get(..count).unwrap_or_default());
+        if count < buffer.len() {
+            return Ok(hasher);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Temporary files of ours, in `kachery-p2p/tmp`. Each is locked by its writer for as long as it lives, so that one
+//! that can be locked by somebody else belongs to a process that died.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rand::{TryRng, rngs::SysRng};
+
+use super::StoreError;
+use super::disk::{self, During, Folder};
+use super::layout::{self, OWN};
+
+const SUFFIX: &str = ".temporary";
+
+/// A file that is removed when dropped, unless it was moved to its place.
+pub(super) struct Temporary {
+    folder: Folder,
+    name: String,
+    file: File,
+    moved: bool,
+}
+
+fn folder(root: &Folder) -> Result<Folder, StoreError> {
+    layout::descend_or_create(root, &[OWN, "tmp"])
+}
+
+/// Random: several machines may share the folder.
+fn new_name(folder: &Folder) -> Result<String, StoreError> {
+    let number = SysRng.try_next_u64().map_err(io::Error::other).during("name a file in", folder.path())?;
+    Ok(format!("{number:016x}{SUFFIX}"))
+}
+
+impl Temporary {
+    /// An empty file.
+    pub(super) fn create(root: &Folder) -> Result<Self, StoreError> {
+        loop {
+            let folder = folder(root)?;
+            let name = new_name(&folder)?;
+            let file = folder.create_file(&name)?;
+            let temporary = Temporary { folder, name, file, moved: false };
+            temporary.file.lock().during("lock", &temporary.path())?;
+            // Between creation and lock a cleaning process may have taken it for a dead one.
+            if temporary.is_itself()? {
+                return Ok(temporary);
+            }
+        }
+    }
+
+    /// A second name of the file at `source`, which is the open `file`.
+    pub(super) fn hard_link(root: &Folder, source: &Path, file: File) -> Result<Self, StoreError> {
+        let folder = folder(root)?;
+        let name = new_name(&folder)?;
+        // Shared: the file is the user's; any lock on it keeps the cleaning away, theirs too.
+        match file.try_lock_shared() {
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(e).during("lock", source),
+        }
+        folder.link_from(source, &name)?;
+        Ok(Temporary { folder, name, file, moved: false })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path_of(&self.name)
+    }
+
+    /// Does the name still mean the open file?
+    pub(super) fn is_itself(&self) -> Result<bool, StoreError> {
+        self.folder.names(&self.name, &self.file)
+    }
+
+    /// Makes the content durable and then visible as `name` in `to`, replacing what was there.
+    pub(super) fn move_to(mut self, to: &Folder, name: &str) -> Result<File, StoreError> {
+        let path = to.path_of(name);
+        disk::sync_file(&self.file, &self.path())?;
+        self.folder.rename(&self.name, to, name)?;
+        // Renaming one of two names of one inode over the other does nothing: the guard then removes ours.
+        self.moved = self.file.metadata().during("look at", &path)?.nlink() <= 1;
+        self.file.try_clone().during("keep open", &path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.moved
+            && let Err(error) = self.folder.remove(&self.name)
+        {
+            tracing::warn!(%error, "a temporary file stays behind until the next start");
+        }
+    }
+}
+
+/// Removes the temporaries of processes that died. Never touches anything else.
+pub(super) fn remove_dead(root: &Folder) -> Result<(), StoreError> {
+    let Some(folder) = layout::descend(root, &[OWN, "tmp"])? else { return Ok(()) };
+    for name in folder.list()?.iter().filter(|n| n.ends_with(SUFFIX)) {
+        let Ok(Some(file)) = folder.open_file(name) else { continue };
+        if file.try_lock().is_ok() && folder.names(name, &file)? {
+            folder.remove(name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What peers get, and what they do not.
+
+use super::{digest, plant, sample, store};
+use crate::limits::MAX_REMEMBERED_VERDICTS;
+use crate::store::{Sha1, Store};
+
+#[test]
+fn a_file_that_python_stored_is_verified_once_and_served() {
+    let (folder, store) = store();
+    let bytes = sample(1, 2_500_000);
+    let sha1 = digest(&bytes);
+    plant(&store, sha1, &bytes);
+    assert_eq!(store.served_size(sha1).unwrap(), Some(2_500_000));
+    let served = store.open_served(sha1).unwrap().unwrap();
+    let mut piece = [0; 1000];
+    served.read_at(2_000_000, &mut piece).unwrap();
+    assert_eq!(piece, bytes[2_000_000..2_001_000]);
+    assert!(served.read_at(2_499_999, &mut piece).is_err());
+    use std::io::Read;
+    let mut streamed = Vec::new();
+    served.file().unwrap().read_to_end(&mut streamed).unwrap();
+    assert_eq!((streamed, served.size()), (bytes, 2_500_000));
+    let again = Store::open(&folder.path().join("root")).unwrap();
+    assert!(again.known_good(sha1).unwrap().is_some(), "a restart remembers the verification");
+}
+
+#[test]
+fn a_damaged_file_is_not_served_and_a_repaired_one_is() {
+    let (_folder, store) = store();
+    let bytes = sample(2, 5000);
+    let sha1 = digest(&bytes);
+    let path = plant(&store, sha1, &bytes);
+    assert!(store.open_served(sha1).unwrap().is_some());
+    std::fs::write(&path, &bytes[..4999]).unwrap();
+    assert_eq!(store.served_size(sha1).unwrap(), None, "its size contradicts the verified one");
+    assert!(store.open_served(sha1).unwrap().is_none());
+    let mut other = bytes.clone();
+    other[0] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &other).unwrap();
+    assert!(store.open_served(sha1).unwrap().is_none());
+    assert_eq!(store.served_size(sha1).unwrap(), None);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(store.open_served(sha1).unwrap().is_some());
+}
+
+#[test]
+fn the_alternate_root_is_read_but_not_written() {
+    let (folder, alternate) = store();
+    let sha1 = digest(b"there");
+    plant(&alternate, sha1, b"there");
+    let store =
+        Store::open_with_alternate(&folder.path().join("own"), Some(folder.path().join("root"))).unwrap();
+    assert!(store.open_served(sha1).unwrap().is_some());
+    assert!(store.find(sha1).unwrap().unwrap().starts_with(folder.path().join("root")));
+    assert!(!folder.path().join("root/kachery-p2p").exists());
+}
+
+#[test]
+fn links_pipes_and_folders_in_the_store_are_not_served() {
+    let (folder, store) = store();
+    let sha1 = digest(b"secret");
+    let outside = folder.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join(sha1.to_string()), b"secret").unwrap();
+    let text = sha1.to_string();
+    // The file itself is a link.
+    let path = plant(&store, sha1, b"");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(outside.join(&text), &path).unwrap();
+    assert!(store.open_served(sha1).unwrap().is_none());
+    assert_eq!(store.served_size(sha1).unwrap(), None);
+    // It is a pipe: opening it must not hang.
+    std::fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    assert!(store.open_served(sha1).unwrap().is_none());
+    // A folder.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(store.open_served(sha1).unwrap().is_none());
+    // A shard folder is a link out of the root.
+    std::fs::remove_dir_all(store.root().join("sha1")).unwrap();
+    std::fs::create_dir_all(store.root().join("sha1").join(&text[0..2]).join(&text[2..4])).unwrap();
+    let shard = store.root().join("sha1").join(&text[0..2]).join(&text[2..4]).join(&text[4..6]);
+    std::os::unix::fs::symlink(&outside, &shard).unwrap();
+    assert!(store.open_served(sha1).unwrap().is_none());
+    // And a download does not write through it.
+    let mut partial = store.partial(sha1, 6).unwrap();
+    partial.write_at(0, b"secret").unwrap();
+    let before = super::tree(&outside);
+    assert!(partial.commit().is_err());
+    assert_eq!(super::tree(&outside), before);
+}
+
+#[test]
+fn remembered_verdicts_are_bounded() {
+    let (_folder, store) = store();
+    let path = plant(&store, digest(b"x"), b"x");
+    let stamp = crate::store::disk::Stamp::of(&std::fs::metadata(path).unwrap());
+    for number in 0..MAX_REMEMBERED_VERDICTS as u64 {
+        let mut name = [0; 20];
+        name[..8].copy_from_slice(&number.to_be_bytes());
+        store.inner.verdicts.remember(Sha1(name), stamp, true);
+    }
+    assert_eq!(store.inner.verdicts.count(), MAX_REMEMBERED_VERDICTS);
+    store.inner.verdicts.remember(Sha1([255; 20]), stamp, true);
+    assert_eq!(store.inner.verdicts.count(), 1);
+}
