@@ -16,6 +16,54 @@ pub const PARTIAL_SYNC_BYTES: u64 = 16 << 20;
 
 // ---- node: frames and messages ----
 
+/// Bytes of one json-socket frame. Originals send up to 88 KB; 0.1.2 and relays stay far below. Bounds what a
+/// connection can make us buffer.
+pub const FRAME_MAX: usize = 1 << 20;
+/// Characters before the `#` of a frame: enough for the digits of `FRAME_MAX` and the little junk the original accepts.
+pub const FRAME_MAX_LENGTH_DIGITS: usize = 16;
+/// Levels of nested arrays and objects. Messages in use have 7; bounds the stack.
+pub const JSON_MAX_DEPTH: usize = 32;
+/// Values in one frame. Messages in use have about 20, and one per excluded node.
+pub const JSON_MAX_VALUES: usize = 4096;
+/// Characters of a message or request ID. Originals use 10.
+pub const WIRE_ID_MAX: usize = 32;
+/// Characters of an error text from a peer that are kept.
+pub const PEER_ERROR_MAX: usize = 300;
+/// Nodes in an `excludeNodeIds` that we read or send; more are ignored (then copies cross, which is harmless).
+pub const EXCLUDED_NODES_MAX: usize = 256;
+/// Bytes of a text signed the hypersign way (a limit of npm `@hyperswarm/hypersign`).
+pub const HYPERSIGN_MAX_TEXT: usize = 1000;
+/// Bytes of the largest file an original 0.1.2 can serve; a request for more kills it.
+pub const V012_MAX_FILE: u64 = 378;
+/// Bytes of the largest range an original 0.2.1 serves in one request.
+pub const V021_MAX_RANGE: u64 = 20_000_000;
+/// Raw bytes in one data message to a peer without the hypersign limit: one disk read of the originals.
+pub const DATA_PIECE: usize = 65_536;
+/// Message IDs remembered per swarm. At full download speed (1300 messages a second) this is 50 s, else ten minutes.
+pub const SEEN_MESSAGES_MAX: usize = 65_536;
+/// Seconds for which a message or request ID is remembered.
+pub const SEEN_SECONDS: u64 = 600;
+/// Request IDs remembered per swarm, so that each is processed once.
+pub const SEEN_REQUESTS_MAX: usize = 8192;
+/// Connections per swarm (one machine); more are closed at once.
+pub const SWARM_CONNECTIONS_MAX: usize = 256;
+/// Connections of one node in a swarm: one each way, and as many again that the originals forget to close.
+pub const NODE_CONNECTIONS_MAX: usize = 4;
+/// Addresses whose node ID style is remembered per swarm, the oldest forgotten first.
+pub const REMEMBERED_STYLES_MAX: usize = 256;
+/// Requests of one node that are served at once; more are refused (0.2.1) or not answered, as by the originals.
+pub const NODE_REQUESTS_MAX: usize = 32;
+/// Requests served at once per swarm.
+pub const SWARM_REQUESTS_MAX: usize = 256;
+/// Searches running at once per swarm; more are refused.
+pub const SWARM_SEEKS_MAX: usize = 1024;
+/// Bytes queued to a connection at which data messages wait. A few pieces keep the socket busy.
+pub const CONNECTION_QUEUE_ROOM: usize = 512 * 1024;
+/// Bytes queued to a connection at which relayed messages are dropped for it.
+pub const CONNECTION_QUEUE_RELAY: usize = 1 << 20;
+/// Bytes queued to a connection at which it is closed as stalled.
+pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
+
 // ---- node: transfers ----
 
 // ---- api ----

@@ -1,5 +1,9 @@
 //! What kachery means: identity, channels, seeking and providing, transfers.
 
+pub mod config;
+pub mod identity;
+pub mod legacy;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
