@@ -1,6 +1,8 @@
 //! Every cap a stranger could push against: value, unit, reason. Nothing is capped elsewhere, and each entry has
 //! a test that pushes it to its limit and one beyond.
 
+use std::time::Duration;
+
 // ---- hyperswarm: DHT and mDNS ----
 
 // ---- hyperswarm: swarm and connections ----
@@ -67,3 +69,23 @@ pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
 // ---- node: transfers ----
 
 // ---- api ----
+
+/// Connections to the API open at once. Each costs a file descriptor and some 20 KiB; clients are a handful of
+/// programs on this machine.
+pub const MAX_API_CONNECTIONS: usize = 256;
+/// Bytes of a request's head. Real ones have a few hundred; this is also the buffer of one connection.
+pub const MAX_API_HEADER_BYTES: usize = 16 * 1024;
+/// Bytes of a request's body, the limit of the originals (Express's 100 KB).
+pub const MAX_API_BODY_BYTES: usize = 100 * 1024;
+/// Time for a request's head to arrive; programs on the same machine send it in one piece.
+pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a request's body to arrive, for the same reason.
+pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest search a client may ask for: it keeps a connection and asks peers all that time.
+pub const MAX_API_FIND_TIMEOUT: Duration = Duration::from_secs(600);
+/// Loads through `/api/v1/load` running at once; the next is refused.
+pub const MAX_API_LOADS: usize = 64;
+/// Bytes read from a file at a time for an HTTP answer, so also the memory of one such answer.
+pub const API_STREAM_CHUNK: usize = 256 * 1024;
+/// Bytes of a line, or of a whole small answer, that the command line takes from whatever listens on the port.
+pub const MAX_API_ANSWER_BYTES: usize = 4 * 1024 * 1024;

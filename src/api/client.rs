@@ -1,0 +1,230 @@
+//! A small HTTP client for our own API on this machine: for the command line, and to name whoever holds a port.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::limits;
+
+/// For the whole of a question whose answer is one small JSON value; an original daemon takes a second to answer
+/// `/probe`.
+const SMALL_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a request got no answer, or no sensible one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("nothing listens on 127.0.0.1:{port}: {source}")]
+    Unreachable {
+        /// The port.
+        port: u16,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The connection broke, or the other end does not speak HTTP.
+    #[error("the daemon's answer broke off: {0}")]
+    Broken(#[source] hyper::Error),
+    /// Too slow.
+    #[error("no answer from 127.0.0.1:{0} within 5 s")]
+    Timeout(u16),
+    /// Not what this API answers; `0` says what is wrong.
+    #[error("not an answer of this program's daemon: {0}")]
+    Unexpected(String),
+    /// The daemon refused the request.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// Short name of the reason, as in the API's JSON.
+        code: String,
+        /// In words.
+        message: String,
+    },
+}
+
+/// Talks to the daemon on one port of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    port: u16,
+}
+
+impl Client {
+    /// For the API on 127.0.0.1:`port`.
+    pub fn new(port: u16) -> Self {
+        Self { port }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// GET, the answer one small JSON value.
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.in_time(async { self.request(Method::GET, path, Bytes::new()).await?.json().await }).await
+    }
+
+    /// POST of JSON, the answer one small JSON value.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.in_time(async { self.open(path, body).await?.json().await }).await
+    }
+
+    /// POST of JSON, the answer as it comes.
+    pub async fn open(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
+        self.request(Method::POST, path, body.to_string().into_bytes().into()).await
+    }
+
+    async fn in_time(
+        &self,
+        question: impl Future<Output = Result<Value, ClientError>>,
+    ) -> Result<Value, ClientError> {
+        tokio::time::timeout(SMALL_ANSWER_TIMEOUT, question)
+            .await
+            .unwrap_or(Err(ClientError::Timeout(self.port)))
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        let socket = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
+            .await
+            .map_err(|source| ClientError::Unreachable { port: self.port, source })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(ClientError::Broken)?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("api client: {error}");
+            }
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, format!("localhost:{}", self.port))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONNECTION, "close")
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(ClientError::Broken)?;
+        let status = response.status();
+        let answer = Answer { body: response.into_body(), buffer: Vec::new(), _connection: connection };
+        if status.is_success() { Ok(answer) } else { Err(answer.refusal(status).await) }
+    }
+}
+
+/// An answer that is coming in; dropping it hangs up, which makes the daemon stop what it did for it.
+pub struct Answer {
+    body: Incoming,
+    /// Bytes after the last line taken, at most one line.
+    buffer: Vec<u8>,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Answer {
+    /// The next line of newline-delimited JSON. None: the answer has ended.
+    pub async fn next_line(&mut self) -> Result<Option<Value>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return parse(&line).map(Some);
+            }
+            if self.buffer.len() > limits::MAX_API_ANSWER_BYTES {
+                return Err(ClientError::Unexpected("a line is too long".into()));
+            }
+            match self.body.frame().await {
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(ClientError::Unexpected("the last line is incomplete".into())),
+                Some(frame) => {
+                    if let Ok(data) = frame.map_err(ClientError::Broken)?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn bytes(self) -> Result<Bytes, ClientError> {
+        let whole = Limited::new(self.body, limits::MAX_API_ANSWER_BYTES).collect().await;
+        match whole {
+            Ok(whole) => Ok(whole.to_bytes()),
+            Err(error) => match error.downcast::<hyper::Error>() {
+                Ok(broken) => Err(ClientError::Broken(*broken)),
+                Err(other) => Err(ClientError::Unexpected(other.to_string())),
+            },
+        }
+    }
+
+    async fn json(self) -> Result<Value, ClientError> {
+        parse(&self.bytes().await?)
+    }
+
+    async fn refusal(self, status: StatusCode) -> ClientError {
+        let body = self.bytes().await.unwrap_or_default();
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let field = |name: &str| value.pointer(&format!("/error/{name}")).and_then(Value::as_str);
+        match (field("code"), field("message")) {
+            (Some(code), Some(message)) => {
+                ClientError::Refused { status, code: code.into(), message: message.into() }
+            }
+            _ => ClientError::Unexpected(format!("HTTP status {status}")),
+        }
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Value, ClientError> {
+    serde_json::from_slice(text).map_err(|error| ClientError::Unexpected(format!("bad JSON: {error}")))
+}
+
+/// Who answers on a port that is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A daemon of this program.
+    Daemon {
+        /// Its process id.
+        pid: u64,
+        /// Its config folder.
+        config_dir: String,
+    },
+    /// A daemon of the original program.
+    Original,
+    /// Something else, or nothing that answers.
+    Unknown,
+}
+
+impl Holder {
+    /// Asks the port.
+    pub async fn of(port: u16) -> Self {
+        let client = Client::new(port);
+        if let Ok(info) = client.get("/api/v1/node-info").await
+            && let Some(pid) = info.get("pid").and_then(Value::as_u64)
+        {
+            let config_dir = info.get("config_dir").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+            return Self::Daemon { pid, config_dir };
+        }
+        match client.get("/probe").await {
+            Ok(answer) if answer.get("success") == Some(&Value::Bool(true)) => Self::Original,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Daemon { pid, config_dir } => write!(
+                f,
+                "a kachery-p2p daemon that is already running (process {pid}, config folder {config_dir})"
+            ),
+            Self::Original => f.write_str("a daemon of the original kachery-p2p (it answers /probe)"),
+            Self::Unknown => f.write_str("another program, which does not answer as a kachery-p2p daemon"),
+        }
+    }
+}

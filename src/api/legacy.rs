@@ -1,0 +1,199 @@
+//! The endpoints of the original daemons 0.1.2 and 0.2.1, as both generations of the Python client call them.
+//!
+//! Agrees with `kachery-p2p-daemon`'s `apiServer.js`; where the original hangs or breaks its client, this answers
+//! what keeps the client's own retry loop alive: `/findFile` and `/downloadFile` are always 200, and what fails
+//! ends early.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use futures::stream::{self, Stream, StreamExt};
+use serde_json::{Map, Value, json};
+use tokio_util::io::ReaderStream;
+
+use super::respond::{html_error, pretty_json, raw_stream};
+use super::server::Shared;
+use crate::limits;
+use crate::node::{Find, Found, Load, LoadOptions, NodeError};
+use crate::store::Sha1;
+
+/// A search that names no time ends after this, as in the originals.
+const FIND_TIMEOUT: Duration = Duration::from_secs(4);
+/// A download without progress ends after this (0.2.1: 10 s; here other providers are tried in that time).
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/probe", get(probe))
+        .route("/halt", get(halt))
+        .route("/getState", post(state))
+        .route("/joinChannel", post(join_channel))
+        .route("/leaveChannel", post(leave_channel))
+        .route("/findFile", post(find_file))
+        .route("/downloadFile", post(download_file))
+}
+
+async fn probe() -> Response {
+    success()
+}
+
+/// The one GET that changes something; the guard keeps browsers away from it.
+async fn halt(State(shared): State<Arc<Shared>>) -> Response {
+    tracing::info!("stopping: a client asked for it");
+    shared.halt.cancel();
+    success()
+}
+
+async fn state(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    if let Err(malformed) = object(&body) {
+        return malformed;
+    }
+    let channels: Vec<Value> = shared
+        .backend
+        .channels()
+        .into_iter()
+        .map(|channel| json!({"name": channel.name, "numPeers": channel.peers}))
+        .collect();
+    pretty_json(&json!({"success": true, "state": {"channels": channels}}))
+}
+
+async fn join_channel(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    match channel_name(&body) {
+        Ok(name) => outcome(shared.backend.join_channel(&name).await),
+        Err(refused) => refused,
+    }
+}
+
+async fn leave_channel(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    match channel_name(&body) {
+        Ok(name) => outcome(shared.backend.leave_channel(&name).await),
+        Err(refused) => refused,
+    }
+}
+
+async fn find_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let request = match object(&body) {
+        Ok(request) => request,
+        Err(malformed) => return malformed,
+    };
+    let Some(sha1) = file_key(&request) else { return raw_stream(stream::empty()) };
+    let timeout = request
+        .get("timeoutMsec")
+        .and_then(Value::as_f64)
+        .map_or(FIND_TIMEOUT, |wanted| Duration::from_millis(wanted.max(0.0) as u64))
+        .min(limits::MAX_API_FIND_TIMEOUT);
+    raw_stream(frames(shared.backend.find(sha1, timeout)))
+}
+
+async fn download_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let request = match object(&body) {
+        Ok(request) => request,
+        Err(malformed) => return malformed,
+    };
+    let Some(sha1) = file_key(&request) else { return raw_stream(stream::empty()) };
+    // 0.1.x sends no size; the node remembers the one it was told when it found the file.
+    let size = request.get("fileSize").and_then(Value::as_u64).filter(|size| *size > 0);
+    let provider = request.get("primaryNodeId").and_then(Value::as_str).map(|node| (node.to_owned(), size));
+    let load = shared.backend.load(sha1, LoadOptions { timeout: DOWNLOAD_TIMEOUT, provider });
+    raw_stream(stream::once(content(load)).flatten())
+}
+
+/// One json-socket frame per provider: the length of the JSON in bytes, `#`, the JSON.
+fn frames(find: Find) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(find, |mut find| async {
+        let found = find.found.recv().await?;
+        let json = found_json(&found).to_string();
+        Some((Ok(Bytes::from(format!("{}#{json}", json.len()))), find))
+    })
+}
+
+/// A find as the originals answer it; the transfer swarm of a node is named by its ID.
+pub(crate) fn found_json(found: &Found) -> Value {
+    let sha1 = found.sha1.to_string();
+    json!({
+        "primaryNodeId": found.node_id,
+        "swarmName": found.node_id,
+        "fileKey": {"sha1": sha1},
+        "fileInfo": {"size": found.size, "sha1": sha1},
+    })
+}
+
+/// The file's bytes once it is verified. A failure ends the answer, empty or short: the Python client compares the
+/// hash and tries the next provider, while any other status or a broken connection would end its whole load.
+async fn content(load: Load) -> stream::BoxStream<'static, io::Result<Bytes>> {
+    let Load { done, .. } = load;
+    match done.await {
+        Ok(Ok(loaded)) => match open(&loaded.path).await {
+            Ok(bytes) => return bytes.boxed(),
+            Err(error) => tracing::warn!("downloadFile: {}: {error}", loaded.path.display()),
+        },
+        Ok(Err(error)) => tracing::info!("downloadFile: {error}"),
+        Err(_) => tracing::info!("downloadFile: the node has stopped"),
+    }
+    stream::empty().boxed()
+}
+
+async fn open(path: &Path) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+    let file = tokio::fs::File::open(path).await?;
+    // A read error ends the answer short, for the reason given at `content`.
+    Ok(ReaderStream::with_capacity(file, limits::API_STREAM_CHUNK).take_while(|read| {
+        if let Err(error) = read {
+            tracing::warn!("downloadFile: read: {error}");
+        }
+        std::future::ready(read.is_ok())
+    }))
+}
+
+/// The body as body-parser's strict mode reads it: an object (an array has no fields); nothing means `{}`.
+fn object(body: &[u8]) -> Result<Map<String, Value>, Response> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(Value::Array(_)) => Ok(Map::new()),
+        Ok(_) => Err(malformed("the body is not a JSON object")),
+        Err(error) => Err(malformed(&error.to_string())),
+    }
+}
+
+fn malformed(why: &str) -> Response {
+    html_error(StatusCode::BAD_REQUEST, &format!("SyntaxError: {why}"))
+}
+
+fn file_key(request: &Map<String, Value>) -> Option<Sha1> {
+    request.get("fileKey")?.get("sha1")?.as_str()?.parse().ok()
+}
+
+fn channel_name(body: &[u8]) -> Result<String, Response> {
+    match object(body)?.get("channelName") {
+        Some(Value::String(name)) => Ok(name.clone()),
+        Some(_) => Err(failure("channelName: expected a string")),
+        // The original would join the channel "undefined".
+        None => Err(failure("channelName: missing")),
+    }
+}
+
+fn success() -> Response {
+    pretty_json(&json!({"success": true}))
+}
+
+/// The Python client raises with this text.
+fn failure(error: &str) -> Response {
+    pretty_json(&json!({"success": false, "error": error}))
+}
+
+fn outcome(result: Result<(), NodeError>) -> Response {
+    match result {
+        Ok(()) => success(),
+        Err(error) => failure(&error.to_string()),
+    }
+}

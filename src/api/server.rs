@@ -1,0 +1,228 @@
+//! Listening, and a connection's life. Tasks: one accept loop per address, one task per connection.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connections::{Connections, Patience, Slot, Watched};
+use super::{About, Backend, client, guard, legacy, respond, stored, v1};
+use crate::limits;
+
+/// How long running answers may take once the daemon stops.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Before accepting again when the system refuses (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// Somebody else listens there.
+    #[error("port {port} is in use by {holder}")]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// Who answered there.
+        holder: client::Holder,
+    },
+    /// The system said no.
+    #[error("cannot listen on 127.0.0.1:{port}: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// The API, bound to its port; requests are answered from [`Api::serve`] on.
+pub struct Api {
+    listeners: Vec<TcpListener>,
+    port: u16,
+}
+
+impl Api {
+    /// Binds 127.0.0.1 and, where the machine has it, \[::1\]. Port 0 picks one.
+    pub async fn bind(port: u16) -> Result<Self, ApiError> {
+        let v4 = listen(IpAddr::V4(Ipv4Addr::LOCALHOST), port).await?;
+        let chosen = v4.local_addr().map_err(|source| ApiError::Listen { port, source })?.port();
+        let mut listeners = vec![v4];
+        match listen(IpAddr::V6(Ipv6Addr::LOCALHOST), chosen).await {
+            Ok(v6) => listeners.push(v6),
+            // A fixed port that another program has on [::1] would send clients of `localhost` there.
+            Err(error @ ApiError::PortInUse { .. }) if port != 0 => return Err(error),
+            // No IPv6 on this machine, or a picked port whose twin is taken: 127.0.0.1 alone does.
+            Err(_) => {}
+        }
+        Ok(Self { listeners, port: chosen })
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Answers until `halt` is cancelled, by the caller or by a client's `/halt`; running answers then get a
+    /// moment to finish.
+    pub async fn serve(self, backend: Arc<dyn Backend>, about: About, halt: CancellationToken) {
+        let router = router(Arc::new(Shared { backend, about, halt: halt.clone(), loads: v1::Loads::default() }));
+        let connections = Connections::new(limits::MAX_API_CONNECTIONS);
+        let tasks = TaskTracker::new();
+        for listener in self.listeners {
+            tasks.spawn(accept(listener, router.clone(), connections.clone(), tasks.clone(), halt.clone()));
+        }
+        halt.cancelled().await;
+        tasks.close();
+        let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
+    }
+}
+
+/// What the handlers share.
+pub(crate) struct Shared {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) about: About,
+    pub(crate) halt: CancellationToken,
+    pub(crate) loads: v1::Loads,
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .merge(legacy::routes())
+        .merge(v1::routes())
+        .merge(stored::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .with_state(shared)
+}
+
+async fn not_found(method: Method, target: Uri) -> Response {
+    respond::html_error(StatusCode::NOT_FOUND, &format!("Cannot {method} {}", target.path()))
+}
+
+async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, ApiError> {
+    // tokio sets SO_REUSEADDR, so a restart does not wait for old connections to fade.
+    match TcpListener::bind(SocketAddr::new(address, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(ApiError::PortInUse { port, holder: client::Holder::of(port).await })
+        }
+        Err(source) => Err(ApiError::Listen { port, source }),
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
+    halt: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = halt.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                // A full table in which everybody is at work: the newcomer is turned away by closing its socket.
+                if let Some(slot) = connections.admit() {
+                    prepare(&socket);
+                    tasks.spawn(converse(socket, slot, router.clone(), halt.clone()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!("api: cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Progress lines are small and should arrive at once.
+fn prepare(socket: &TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!("api: TCP_NODELAY: {error}");
+    }
+}
+
+/// Serves one connection until it ends, is closed for another, or the daemon stops.
+async fn converse(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    slot: Slot,
+    router: Router,
+    halt: CancellationToken,
+) {
+    let patience = slot.patience.clone();
+    let service = service_fn(move |request| {
+        let (router, patience) = (router.clone(), patience.clone());
+        async move { Ok::<_, Infallible>(answer(request, router, &patience).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::API_HEADER_TIMEOUT)
+        .max_buf_size(limits::MAX_API_HEADER_BYTES)
+        .serve_connection(TokioIo::new(Watched { socket, patience: slot.patience.clone() }), service);
+    tokio::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!("api: connection: {error}");
+                }
+                return;
+            }
+            () = slot.patience.taken() => return,
+            () = halt.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn answer(request: hyper::Request<Incoming>, router: Router, patience: &Arc<Patience>) -> Response {
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = guard::check(&head) {
+        return respond::text(StatusCode::FORBIDDEN, &refusal.to_string());
+    }
+    let body = match tokio::time::timeout(limits::API_BODY_TIMEOUT, read_body(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refused)) => return refused,
+        Err(_) => return respond::text(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    };
+    let working = patience.working();
+    match TowerToHyperService::new(router).call(Request::from_parts(head, body)).await {
+        Ok(response) => response.map(|body| working.until_sent(body)),
+        Err(never) => match never {},
+    }
+}
+
+/// The whole body, or the answer that refuses it (body-parser's 413; 400 when the client fails to send it).
+async fn read_body(body: Incoming) -> Result<Body, Response> {
+    match Limited::new(body, limits::MAX_API_BODY_BYTES).collect().await {
+        Ok(whole) => Ok(Body::from(whole.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Err(respond::html_error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "PayloadTooLargeError: request entity too large",
+        )),
+        Err(error) => Err(respond::html_error(StatusCode::BAD_REQUEST, &format!("BadRequestError: {error}"))),
+    }
+}

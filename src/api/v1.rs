@@ -1,0 +1,303 @@
+//! Our own endpoints, under `/api/v1/`. Errors: a 4xx status with `{"error": {"code", "message"}}`; in a stream of
+//! newline-delimited JSON, a last line `{"type": "error", "code", "message"}`.
+//!
+//! | | body | answer |
+//! | --- | --- | --- |
+//! | GET node-info | | version, pid, ports, folders, node ID in both spellings |
+//! | GET status | | the same, and channels, swarms, downloads, byte counts |
+//! | GET channels | | `{"channels": [{"name", "peers"}]}` |
+//! | POST channels/join, channels/leave | `{"channel"}` | as GET channels |
+//! | POST find | `{"sha1", "timeout_ms"?}` | lines: `searching`, `found`..., `result` |
+//! | POST load | `{"sha1", "timeout_ms"?}` | lines: `started`, `progress`..., `result` or `error` |
+//! | POST cancel | `{"load"}` (the number `started` told) | `{"cancelled": bool}` |
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::legacy::found_json;
+use super::respond::{json_line, json_lines, refused};
+use super::server::Shared;
+use crate::limits;
+use crate::node::{Find, Load, LoadError, LoadEvent, LoadOptions, NodeError};
+use crate::store::Sha1;
+
+const FIND_TIMEOUT: Duration = Duration::from_secs(4);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Lines written ahead of the client. Full: the writer waits, and tells newer progress later.
+const LINES_AHEAD: usize = 8;
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/api/v1/node-info", get(node_info))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/channels", get(channels))
+        .route("/api/v1/channels/join", post(join))
+        .route("/api/v1/channels/leave", post(leave))
+        .route("/api/v1/find", post(find))
+        .route("/api/v1/load", post(load))
+        .route("/api/v1/cancel", post(cancel))
+}
+
+async fn node_info(State(shared): State<Arc<Shared>>) -> Response {
+    let status = shared.backend.status();
+    let mut info = about(&shared);
+    info.insert("node_id".into(), status.node_id.into());
+    info.insert("node_id_spki".into(), status.node_id_spki.into());
+    Json(info).into_response()
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    let mut info = about(&shared);
+    info.append(&mut fields(&shared.backend.status()));
+    Json(info).into_response()
+}
+
+async fn channels(State(shared): State<Arc<Shared>>) -> Response {
+    channel_list(&shared)
+}
+
+async fn join(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    match channel(&body) {
+        Ok(name) => changed(&shared, shared.backend.join_channel(&name).await),
+        Err(refused) => refused,
+    }
+}
+
+async fn leave(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    match channel(&body) {
+        Ok(name) => changed(&shared, shared.backend.leave_channel(&name).await),
+        Err(refused) => refused,
+    }
+}
+
+async fn find(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let (sha1, timeout) = match search(&body, FIND_TIMEOUT) {
+        Ok(search) => search,
+        Err(refused) => return refused,
+    };
+    let joined = shared.backend.channels().len();
+    let find = shared.backend.find(sha1, timeout.min(limits::MAX_API_FIND_TIMEOUT));
+    let (lines, answer) = mpsc::channel(LINES_AHEAD);
+    tokio::spawn(report_find(find, joined, lines));
+    json_lines(answer)
+}
+
+async fn load(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let (sha1, timeout) = match search(&body, LOAD_TIMEOUT) {
+        Ok(search) => search,
+        Err(refused) => return refused,
+    };
+    let Some(ticket) = Loads::register(&shared) else {
+        let message = format!("{} loads are running: wait for one to end", limits::MAX_API_LOADS);
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "busy", &message);
+    };
+    let load = shared.backend.load(sha1, LoadOptions { timeout, provider: None });
+    let (lines, answer) = mpsc::channel(LINES_AHEAD);
+    tokio::spawn(report_load(load, ticket, lines));
+    json_lines(answer)
+}
+
+async fn cancel(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let request = match object(&body) {
+        Ok(request) => request,
+        Err(refused) => return refused,
+    };
+    match request.get("load").and_then(Value::as_u64) {
+        Some(id) => Json(json!({"cancelled": shared.loads.cancel(id)})).into_response(),
+        None => usage("load: expected the number that the load's first line told"),
+    }
+}
+
+/// Writes the lines of a search until it ends or the client hangs up, which drops the search.
+async fn report_find(mut find: Find, joined: usize, lines: mpsc::Sender<Bytes>) {
+    let begun = json!({"type": "searching", "channels": joined, "peers": find.peers_asked});
+    if lines.send(json_line(&begun)).await.is_err() {
+        return;
+    }
+    let mut count = 0_u64;
+    loop {
+        let found = tokio::select! {
+            () = lines.closed() => return,
+            found = find.found.recv() => found,
+        };
+        let Some(found) = found else { break };
+        count += 1;
+        let mut line = Map::from_iter([("type".to_owned(), json!("found"))]);
+        line.append(&mut fields(&found_json(&found)));
+        line.insert("channel".into(), found.channel.into());
+        line.insert("protocol".into(), found.protocol.into());
+        if lines.send(json_line(&line.into())).await.is_err() {
+            return;
+        }
+    }
+    let end = json!({"type": "result", "found": count, "channels": joined, "peers": find.peers_asked});
+    // A client that is gone needs no result.
+    let _ = lines.send(json_line(&end)).await;
+}
+
+/// Writes the lines of a load until it ends, is cancelled, or the client hangs up; each drops the load.
+async fn report_load(mut load: Load, ticket: Ticket, lines: mpsc::Sender<Bytes>) {
+    if lines.send(json_line(&json!({"type": "started", "load": ticket.id}))).await.is_err() {
+        return;
+    }
+    let mut tick = tokio::time::interval(PROGRESS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    load.events.mark_changed();
+    let end = loop {
+        tokio::select! {
+            biased;
+            () = lines.closed() => return,
+            () = ticket.cancelled.cancelled() => break Err(LoadError::Cancelled),
+            done = &mut load.done => break done.unwrap_or(Err(LoadError::Cancelled)),
+            _ = tick.tick() => {
+                // The node drops the sender when it is done; `done` tells the rest.
+                if load.events.has_changed().unwrap_or(false) {
+                    let line = progress(&load.events.borrow_and_update());
+                    if lines.send(line).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let line = match end {
+        Ok(loaded) => {
+            let mut line = Map::from_iter([("type".to_owned(), json!("result"))]);
+            line.append(&mut fields(&loaded));
+            line.into()
+        }
+        Err(error) => json!({"type": "error", "code": code(&error), "message": error.to_string()}),
+    };
+    // A client that is gone needs no result.
+    let _ = lines.send(json_line(&line)).await;
+}
+
+fn progress(event: &LoadEvent) -> Bytes {
+    let mut line = Map::from_iter([("type".to_owned(), json!("progress"))]);
+    line.append(&mut fields(event));
+    json_line(&line.into())
+}
+
+/// The short name of each way to fail.
+fn code(error: &LoadError) -> &'static str {
+    match error {
+        LoadError::NoChannel => "no_channel",
+        LoadError::NoPeers { .. } => "no_peers",
+        LoadError::NotFound { .. } => "not_found",
+        LoadError::Transfer { .. } => "transfer",
+        LoadError::Verification { .. } => "verification",
+        LoadError::Timeout(_) => "timeout",
+        LoadError::Disk(_) => "disk",
+        LoadError::Cancelled => "cancelled",
+    }
+}
+
+/// The loads that can be cancelled by number, at most [`limits::MAX_API_LOADS`].
+#[derive(Default)]
+pub(crate) struct Loads(Mutex<Running>);
+
+#[derive(Default)]
+struct Running {
+    last_id: u64,
+    loads: HashMap<u64, CancellationToken>,
+}
+
+/// A running load's place among them, given back when dropped.
+struct Ticket {
+    id: u64,
+    cancelled: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+impl Loads {
+    fn register(shared: &Arc<Shared>) -> Option<Ticket> {
+        let mut running = shared.loads.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.loads.len() >= limits::MAX_API_LOADS {
+            return None;
+        }
+        running.last_id += 1;
+        let (id, cancelled) = (running.last_id, CancellationToken::new());
+        running.loads.insert(id, cancelled.clone());
+        Some(Ticket { id, cancelled, shared: shared.clone() })
+    }
+
+    fn cancel(&self, id: u64) -> bool {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.loads.get(&id).inspect(|load| load.cancel()).is_some()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.shared.loads.0.lock().unwrap_or_else(PoisonError::into_inner).loads.remove(&self.id);
+    }
+}
+
+fn about(shared: &Shared) -> Map<String, Value> {
+    fields(&shared.about)
+}
+
+fn channel_list(shared: &Shared) -> Response {
+    Json(json!({"channels": shared.backend.channels()})).into_response()
+}
+
+fn changed(shared: &Shared, result: Result<(), NodeError>) -> Response {
+    match result {
+        Ok(()) => channel_list(shared),
+        Err(error @ NodeError::ChannelName(_)) => usage(&error.to_string()),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, "other", &error.to_string()),
+    }
+}
+
+/// The fields of something that serialises to an object.
+fn fields(value: &impl serde::Serialize) -> Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, Response> {
+    serde_json::from_slice(body).map_err(|error| usage(&format!("the body is not a JSON object: {error}")))
+}
+
+fn channel(body: &[u8]) -> Result<String, Response> {
+    match object(body)?.get("channel") {
+        Some(Value::String(name)) => Ok(name.clone()),
+        _ => Err(usage("channel: expected a string")),
+    }
+}
+
+fn search(body: &[u8], default_timeout: Duration) -> Result<(Sha1, Duration), Response> {
+    let request = object(body)?;
+    let Some(text) = request.get("sha1").and_then(Value::as_str) else {
+        return Err(usage("sha1: expected a string"));
+    };
+    let sha1 = text.parse().map_err(|error| usage(&format!("sha1: {error}")))?;
+    let timeout = match request.get("timeout_ms") {
+        None => default_timeout,
+        Some(value) => match value.as_u64() {
+            Some(wanted) => Duration::from_millis(wanted),
+            None => return Err(usage("timeout_ms: expected a whole number of milliseconds")),
+        },
+    };
+    Ok((sha1, timeout))
+}
+
+fn usage(message: &str) -> Response {
+    refused(StatusCode::BAD_REQUEST, "usage", message)
+}
