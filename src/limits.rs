@@ -77,6 +77,8 @@ pub const MAX_API_CONNECTIONS: usize = 256;
 pub const MAX_API_HEADER_BYTES: usize = 16 * 1024;
 /// Bytes of a request's body, the limit of the originals (Express's 100 KB).
 pub const MAX_API_BODY_BYTES: usize = 100 * 1024;
+/// Bytes of a body that are read at most, those thrown away because the body is too large included.
+pub const MAX_API_DISCARDED_BYTES: usize = 10 * MAX_API_BODY_BYTES;
 /// Time for a request's head to arrive; programs on the same machine send it in one piece.
 pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a request's body to arrive, for the same reason.

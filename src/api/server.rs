@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -216,13 +216,106 @@ async fn answer(request: hyper::Request<Incoming>, router: Router, patience: &Ar
 }
 
 /// The whole body, or the answer that refuses it (body-parser's 413; 400 when the client fails to send it).
-async fn read_body(body: Incoming) -> Result<Body, Response> {
-    match Limited::new(body, limits::MAX_API_BODY_BYTES).collect().await {
-        Ok(whole) => Ok(Body::from(whole.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Err(respond::html_error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "PayloadTooLargeError: request entity too large",
-        )),
-        Err(error) => Err(respond::html_error(StatusCode::BAD_REQUEST, &format!("BadRequestError: {error}"))),
+/// What is too much is thrown away but, up to a point, read: a socket closed with bytes unread is reset, and the
+/// client would not see the answer.
+async fn read_body(mut body: Incoming) -> Result<Body, Response> {
+    let mut kept = Vec::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            respond::html_error(StatusCode::BAD_REQUEST, &format!("BadRequestError: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= limits::MAX_API_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else if length > limits::MAX_API_DISCARDED_BYTES {
+            break;
+        }
+    }
+    if length > limits::MAX_API_BODY_BYTES {
+        let message = "PayloadTooLargeError: request entity too large";
+        return Err(respond::html_error(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    Ok(Body::from(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
+
+    /// One connection to a router that answers everything with 404, in virtual time.
+    fn connection() -> DuplexStream {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let slot = Connections::new(1).admit().expect("a free table");
+        tokio::spawn(converse(server, slot, Router::new().fallback(not_found), CancellationToken::new()));
+        client
+    }
+
+    /// Sends one byte every ten seconds until the server closes; how long it took, and what it said.
+    async fn trickle(mut client: DuplexStream, request: &[u8]) -> (Duration, String) {
+        let begun = Instant::now();
+        let (mut reader, mut writer) = tokio::io::split(&mut client);
+        let mut said = String::new();
+        let sending = async {
+            for byte in request.iter().cycle() {
+                if writer.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sending => {}
+            _ = reader.read_to_string(&mut said) => {}
+        }
+        (begun.elapsed(), said)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_trickles_is_cut_off() {
+        let (took, said) = trickle(connection(), b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ").await;
+        assert!(took <= limits::API_HEADER_TIMEOUT + Duration::from_secs(1), "{took:?}: {said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_cut_off() {
+        let mut client = connection();
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        client.write_all(format!("{head}Content-Length: 1000\r\n\r\n").as_bytes()).await.unwrap();
+        let (took, said) = trickle(client, b"{").await;
+        assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+        assert!(took <= limits::API_BODY_TIMEOUT + Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_just_in_time_is_answered() {
+        let mut client = connection();
+        tokio::time::sleep(limits::API_HEADER_TIMEOUT - Duration::from_millis(10)).await;
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        client.write_all(format!("{head}Content-Length: 2\r\n\r\n{{").as_bytes()).await.unwrap();
+        tokio::time::sleep(limits::API_BODY_TIMEOUT - Duration::from_millis(10)).await;
+        client.write_all(b"}").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 404 "), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_names_its_holder() {
+        let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = other.local_addr().unwrap().port();
+        // Answers anything with something that is not HTTP.
+        std::thread::spawn(move || {
+            while let Ok((mut socket, _)) = other.accept() {
+                let _ = io::Write::write_all(&mut socket, b"SSH-2.0\r\n");
+            }
+        });
+        let Err(error) = Api::bind(port).await else { panic!("bound a port that is taken") };
+        let expected = "is in use by another program, which does not answer as a kachery-p2p daemon";
+        assert_eq!(error.to_string(), format!("port {port} {expected}"));
     }
 }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{Reply, connect, get, parse, post, send};
 use crate::scripted::{HASH, LoadScript, NODE_ID, Script, found, start};
-use kachery_p2p::limits::{MAX_API_BODY_BYTES, MAX_API_FIND_TIMEOUT, MAX_API_HEADER_BYTES};
+use kachery_p2p::limits::{MAX_API_BODY_BYTES, MAX_API_DISCARDED_BYTES, MAX_API_FIND_TIMEOUT, MAX_API_HEADER_BYTES};
 use kachery_p2p::node::{ChannelStatus, LoadError, Loaded};
 
 const SUCCESS: &str = "{\n    \"success\": true\n}";
@@ -140,6 +140,15 @@ async fn a_body_of_100_kb_passes_and_one_byte_more_is_413() {
     assert_json(&send(api.port, post("/joinChannel", &padded(MAX_API_BODY_BYTES))).await, SUCCESS);
     let reply = send(api.port, post("/joinChannel", &padded(MAX_API_BODY_BYTES + 1))).await;
     assert_eq!((reply.status, reply.header("content-type")), (413, Some("text/html; charset=utf-8")));
+    // Read to its end so that the client sees the answer, but not without end.
+    let reply = send(api.port, post("/joinChannel", &padded(MAX_API_DISCARDED_BYTES))).await;
+    assert_eq!(reply.status, 413);
+    let endless = "POST /joinChannel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let mut socket = connect(api.port).await;
+    let head = format!("{endless}Content-Length: {}\r\n\r\n", 100 * MAX_API_DISCARDED_BYTES);
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let sent = socket.write_all(&vec![b' '; 100 * MAX_API_DISCARDED_BYTES]).await;
+    assert!(sent.is_err(), "all of an endless body was read");
     assert_eq!(api.calls(), ["join a"]);
 }
 
