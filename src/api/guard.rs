@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn another_sites_page_is_refused_by_each_header_that_betrays_it() {
         let host = ("Host", "localhost:20431");
-        for origin in ["http://evil.example", "null", "https://localhost:20431", "http://localhost:8888", ""] {
+        for origin in ["http://evil.example", "null", "https://localhost:20431", "http://localhost:8888", ""]
+        {
             assert_eq!(judge("GET", "/probe", &[host, ("Origin", origin)]), Err(Refusal::Origin), "{origin}");
         }
         for referer in ["http://evil.example/page", "http://localhost:20431.evil.example/", "x"] {

@@ -18,7 +18,8 @@ pub(crate) enum Wanted {
 
 /// Reads a `Range` header for a file of `size` bytes.
 pub(crate) fn wanted(range: Option<&str>, size: u64) -> Wanted {
-    let Some((first, last)) = range.and_then(|text| text.strip_prefix("bytes=")?.trim().split_once('-')) else {
+    let Some((first, last)) = range.and_then(|text| text.strip_prefix("bytes=")?.trim().split_once('-'))
+    else {
         return Wanted::Whole;
     };
     let (start, end) = match (number(first), number(last)) {

@@ -82,7 +82,8 @@ impl Api {
     /// Answers until `halt` is cancelled, by the caller or by a client's `/halt`; running answers then get a
     /// moment to finish.
     pub async fn serve(self, backend: Arc<dyn Backend>, about: About, halt: CancellationToken) {
-        let router = router(Arc::new(Shared { backend, about, halt: halt.clone(), loads: v1::Loads::default() }));
+        let router =
+            router(Arc::new(Shared { backend, about, halt: halt.clone(), loads: v1::Loads::default() }));
         let connections = Connections::new(limits::MAX_API_CONNECTIONS);
         let tasks = TaskTracker::new();
         for listener in self.listeners {
@@ -284,7 +285,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_trickles_is_cut_off() {
         let mut client = connection();
-        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        let head =
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n";
         client.write_all(format!("{head}Content-Length: 1000\r\n\r\n").as_bytes()).await.unwrap();
         let (took, said) = trickle(client, b"{").await;
         assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
@@ -295,7 +297,8 @@ mod tests {
     async fn a_request_just_in_time_is_answered() {
         let mut client = connection();
         tokio::time::sleep(limits::API_HEADER_TIMEOUT - Duration::from_millis(10)).await;
-        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        let head =
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n";
         client.write_all(format!("{head}Content-Length: 2\r\n\r\n{{").as_bytes()).await.unwrap();
         tokio::time::sleep(limits::API_BODY_TIMEOUT - Duration::from_millis(10)).await;
         client.write_all(b"}").await.unwrap();

@@ -51,9 +51,7 @@ async fn stored(
         Wanted::Part { start, end } => {
             (StatusCode::PARTIAL_CONTENT, start, end, Some(format!("bytes {start}-{}/{size}", end - 1)))
         }
-        Wanted::Unsatisfiable => {
-            (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0, Some(format!("bytes */{size}")))
-        }
+        Wanted::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0, Some(format!("bytes */{size}"))),
     };
     let body = if method == Method::HEAD {
         Body::empty()

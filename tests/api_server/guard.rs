@@ -5,7 +5,8 @@ use crate::scripted::{HASH, Script, start};
 
 /// Requests that browsers can be made to send, each forged in its own way.
 fn forged() -> Vec<String> {
-    let json = format!(r#"{{"channelName":"evil","channel":"evil","sha1":"{HASH}","fileKey":{{"sha1":"{HASH}"}}}}"#);
+    let json =
+        format!(r#"{{"channelName":"evil","channel":"evil","sha1":"{HASH}","fileKey":{{"sha1":"{HASH}"}}}}"#);
     let paths = [
         "/joinChannel",
         "/leaveChannel",

@@ -50,7 +50,8 @@ pub(crate) async fn connect(port: u16) -> TcpStream {
 /// Reads the rest of an answer that ends with the connection.
 pub(crate) async fn finish(socket: &mut TcpStream) -> Reply {
     let mut bytes = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.expect("an answer in time");
+    let read =
+        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.expect("an answer in time");
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !bytes.is_empty() => {}

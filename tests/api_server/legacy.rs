@@ -5,7 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http::{Reply, connect, get, parse, post, send};
 use crate::scripted::{HASH, LoadScript, NODE_ID, Script, found, start};
-use kachery_p2p::limits::{MAX_API_BODY_BYTES, MAX_API_DISCARDED_BYTES, MAX_API_FIND_TIMEOUT, MAX_API_HEADER_BYTES};
+use kachery_p2p::limits::{
+    MAX_API_BODY_BYTES, MAX_API_DISCARDED_BYTES, MAX_API_FIND_TIMEOUT, MAX_API_HEADER_BYTES,
+};
 use kachery_p2p::node::{ChannelStatus, LoadError, Loaded};
 
 const SUCCESS: &str = "{\n    \"success\": true\n}";
@@ -42,7 +44,10 @@ async fn localhost_by_ipv6_is_served_where_the_machine_has_it() {
     let api = start(Script::default()).await;
     let Ok(mut socket) = tokio::net::TcpStream::connect(("::1", api.port)).await else {
         // Without IPv6 the client falls back to 127.0.0.1.
-        assert!(std::net::TcpListener::bind(("::1", 0)).is_err(), "IPv6 works here, but the API is not on it");
+        assert!(
+            std::net::TcpListener::bind(("::1", 0)).is_err(),
+            "IPv6 works here, but the API is not on it"
+        );
         return;
     };
     socket.write_all(get("/probe").as_bytes()).await.unwrap();
@@ -127,7 +132,11 @@ async fn malformed_json_gets_a_400_page() {
     let api = start(Script::default()).await;
     for body in ["{", "nonsense", "\"text\"", "7", "null", "{\"a\":1}x", "{\"channelName\":\"\\ud800\"}"] {
         let reply = send(api.port, post("/joinChannel", body)).await;
-        assert_eq!((reply.status, reply.header("content-type")), (400, Some("text/html; charset=utf-8")), "{body}");
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (400, Some("text/html; charset=utf-8")),
+            "{body}"
+        );
         assert!(reply.text().contains("<pre>SyntaxError: "), "{}", reply.text());
     }
     assert_eq!(api.calls(), Vec::<String>::new());
@@ -136,7 +145,10 @@ async fn malformed_json_gets_a_400_page() {
 #[tokio::test]
 async fn a_body_of_100_kb_passes_and_one_byte_more_is_413() {
     let api = start(Script::default()).await;
-    let padded = |length: usize| format!("{:<length$}", r#"{"channelName": "a"}"#);
+    let padded = |length: usize| {
+        let body = r#"{"channelName": "a"}"#;
+        format!("{body}{}", " ".repeat(length - body.len()))
+    };
     assert_json(&send(api.port, post("/joinChannel", &padded(MAX_API_BODY_BYTES))).await, SUCCESS);
     let reply = send(api.port, post("/joinChannel", &padded(MAX_API_BODY_BYTES + 1))).await;
     assert_eq!((reply.status, reply.header("content-type")), (413, Some("text/html; charset=utf-8")));
@@ -165,7 +177,8 @@ async fn a_head_over_its_limit_is_refused() {
 
 #[tokio::test]
 async fn find_file_streams_frames_until_the_time_out() {
-    let api = start(Script { found: vec![found(123), found(9_007_199_254_740_991)], ..Script::default() }).await;
+    let api =
+        start(Script { found: vec![found(123), found(9_007_199_254_740_991)], ..Script::default() }).await;
     let request = format!(r#"{{"fileKey": {{"sha1": "{HASH}"}}, "timeoutMsec": 50}}"#);
     let reply = send(api.port, post("/findFile", &request)).await;
     assert_raw(&reply, format!("{}{}", frame(123), frame(9_007_199_254_740_991)).as_bytes());
@@ -192,7 +205,8 @@ async fn find_file_tells_each_find_at_once_and_ends_when_the_client_hangs_up() {
 async fn find_file_sends_its_headers_before_anything_is_found() {
     let api = start(Script::default()).await;
     let mut socket = connect(api.port).await;
-    let request = post("/findFile", &format!(r#"{{"fileKey": {{"sha1": "{HASH}"}}, "timeoutMsec": 600000}}"#));
+    let request =
+        post("/findFile", &format!(r#"{{"fileKey": {{"sha1": "{HASH}"}}, "timeoutMsec": 600000}}"#));
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
     while !seen.ends_with(b"\r\n\r\n") {
@@ -204,7 +218,13 @@ async fn find_file_sends_its_headers_before_anything_is_found() {
 #[tokio::test]
 async fn find_file_is_200_and_empty_when_the_hash_is_unusable() {
     let api = start(Script { found: vec![found(1)], ..Script::default() }).await;
-    for key in ["{}", "7", r#"{"sha1": 7}"#, r#"{"sha1": "../etc"}"#, r#"{"sha1": "8843D7F92416211DE9EBB963FF4CE28125932878"}"#] {
+    for key in [
+        "{}",
+        "7",
+        r#"{"sha1": 7}"#,
+        r#"{"sha1": "../etc"}"#,
+        r#"{"sha1": "8843D7F92416211DE9EBB963FF4CE28125932878"}"#,
+    ] {
         let reply = send(api.port, post("/findFile", &format!(r#"{{"fileKey": {key}}}"#))).await;
         assert_raw(&reply, b"");
     }
@@ -216,7 +236,9 @@ async fn find_file_is_200_and_empty_when_the_hash_is_unusable() {
 async fn the_longest_search_is_bounded() {
     let api = start(Script::default()).await;
     let longest = MAX_API_FIND_TIMEOUT.as_millis() as u64;
-    for (wanted, granted) in [(json!(longest), longest), (json!(longest + 1), longest), (json!(1e300), longest), (json!(-5), 0)] {
+    for (wanted, granted) in
+        [(json!(longest), longest), (json!(longest + 1), longest), (json!(1e300), longest), (json!(-5), 0)]
+    {
         let mut socket = connect(api.port).await;
         let body = json!({"fileKey": {"sha1": HASH}, "timeoutMsec": wanted}).to_string();
         socket.write_all(post("/findFile", &body).as_bytes()).await.unwrap();
@@ -234,8 +256,12 @@ async fn download_file_sends_the_verified_content() {
     let loaded = Loaded { path, size: content.len() as u64, downloaded: 5 };
     api.node.script.lock().unwrap().load = Some(LoadScript::Done(loaded));
     // 0.2.1 sends the size, 0.1.2 does not; unknown fields are ignored.
-    let new = format!(r#"{{"primaryNodeId": "{NODE_ID}", "swarmName": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}, "fileSize": 700000}}"#);
-    let old = format!(r#"{{"primaryNodeId": "{NODE_ID}", "swarmName": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}, "opts": {{}}}}"#);
+    let new = format!(
+        r#"{{"primaryNodeId": "{NODE_ID}", "swarmName": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}, "fileSize": 700000}}"#
+    );
+    let old = format!(
+        r#"{{"primaryNodeId": "{NODE_ID}", "swarmName": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}, "opts": {{}}}}"#
+    );
     assert_raw(&send(api.port, post("/downloadFile", &new)).await, &content);
     assert_raw(&send(api.port, post("/downloadFile", &old)).await, &content);
     let calls = [
@@ -248,7 +274,10 @@ async fn download_file_sends_the_verified_content() {
 #[tokio::test]
 async fn a_failed_download_is_200_and_empty_so_that_the_client_tries_the_next_provider() {
     let api = start(Script::default()).await;
-    let request = post("/downloadFile", &format!(r#"{{"primaryNodeId": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}}}"#));
+    let request = post(
+        "/downloadFile",
+        &format!(r#"{{"primaryNodeId": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}}}"#),
+    );
     let failures = [
         LoadScript::Fail(LoadError::Verification { liars: vec![NODE_ID.into()] }),
         LoadScript::Fail(LoadError::NotFound { asked: 1 }),
@@ -265,7 +294,10 @@ async fn a_failed_download_is_200_and_empty_so_that_the_client_tries_the_next_pr
 async fn a_client_that_hangs_up_cancels_its_download() {
     let mut api = start(Script { load: Some(LoadScript::Hang), ..Script::default() }).await;
     let mut socket = connect(api.port).await;
-    let request = post("/downloadFile", &format!(r#"{{"primaryNodeId": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}}}"#));
+    let request = post(
+        "/downloadFile",
+        &format!(r#"{{"primaryNodeId": "{NODE_ID}", "fileKey": {{"sha1": "{HASH}"}}}}"#),
+    );
     socket.write_all(request.as_bytes()).await.unwrap();
     socket.read_u8().await.unwrap();
     drop(socket);

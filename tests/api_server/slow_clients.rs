@@ -57,7 +57,12 @@ async fn at_the_limit_nobody_is_closed_and_one_more_closes_the_oldest() {
     let api = start(Script::default()).await;
     let mut sockets = trickle(api.port, MAX_API_CONNECTIONS).await;
     // The last one is served, so all before it have been accepted.
-    sockets.last_mut().unwrap().write_all(b"\"channelName\":\"a\"}                               ").await.unwrap();
+    sockets
+        .last_mut()
+        .unwrap()
+        .write_all(b"\"channelName\":\"a\"}                               ")
+        .await
+        .unwrap();
     let mut byte = [0; 1];
     sockets.last_mut().unwrap().read_exact(&mut byte).await.unwrap();
     for socket in &mut sockets[..MAX_API_CONNECTIONS - 1] {

@@ -93,7 +93,8 @@ async fn a_known_tag_saves_the_transfer_and_a_stale_one_the_range() {
 async fn only_files_of_the_store_are_served() {
     let (api, hash) = with_file(&content()).await;
     assert_eq!(fetch(&api, "GET", HASH, "").await.status, 404);
-    for name in [hash.to_uppercase().as_str(), "..%2f..%2fetc%2fpasswd", "abc", &format!("{hash}.hints.json")] {
+    for name in [hash.to_uppercase().as_str(), "..%2f..%2fetc%2fpasswd", "abc", &format!("{hash}.hints.json")]
+    {
         assert_eq!(fetch(&api, "GET", name, "").await.status, 400, "{name}");
     }
     assert_eq!(send(api.port, get("/sha1/")).await.status, 404);
@@ -106,5 +107,9 @@ async fn a_file_that_is_not_what_its_name_says_is_not_served() {
     let path = api.root.join("sha1").join(&hash[..2]).join(&hash[2..4]).join(&hash[4..6]).join(&hash);
     std::fs::write(path, b"something else").unwrap();
     let reply = fetch(&api, "GET", &hash, "").await;
-    assert!(reply.status >= 400 && !reply.body.starts_with(b"something"), "served wrong bytes: {}", reply.status);
+    assert!(
+        reply.status >= 400 && !reply.body.starts_with(b"something"),
+        "served wrong bytes: {}",
+        reply.status
+    );
 }

@@ -49,7 +49,11 @@ async fn bad_requests_name_the_field() {
         ("channels/leave", "[]", "the body is not a JSON object"),
         ("find", "{}", "sha1: expected a string"),
         ("load", r#"{"sha1": "xyz"}"#, "sha1: not a SHA-1"),
-        ("load", &format!(r#"{{"sha1": "{HASH}", "timeout_ms": -1}}"#), "timeout_ms: expected a whole number"),
+        (
+            "load",
+            &format!(r#"{{"sha1": "{HASH}", "timeout_ms": -1}}"#),
+            "timeout_ms: expected a whole number",
+        ),
         ("cancel", "{}", "load: expected the number"),
     ];
     for (path, body, message) in cases {
