@@ -5,6 +5,59 @@ use std::time::Duration;
 
 // ---- hyperswarm: DHT and mDNS ----
 
+/// Bytes: longest DHT datagram looked at. The longest honest answer (20 closer nodes, 50 peers with lengths, 32
+/// local peers) is below 2 KiB; anything longer only costs memory.
+pub const MAX_DHT_DATAGRAM_BYTES: usize = 4096;
+/// Bytes: value of a mutable or immutable record, as in @hyperswarm/hypersign, so that it fits a datagram.
+pub const MAX_STORED_VALUE_BYTES: usize = 1000;
+/// Bytes: salt of a mutable record, as in @hyperswarm/hypersign.
+pub const MAX_SALT_BYTES: usize = 64;
+/// Nodes: one bucket of the routing table, and the "k closest" of every answer and query.
+pub const MAX_BUCKET_NODES: usize = 20;
+/// Buckets of the routing table: one per bit of an id, so at most 5120 nodes (about 1 MiB).
+pub const MAX_BUCKETS: usize = 256;
+/// Full buckets whose oldest nodes are pinged at the same time for the sake of a newcomer: each costs up to three
+/// pings, and strangers cause them. Further newcomers are discarded.
+pub const MAX_BUCKET_PINGS: usize = 16;
+/// Requests of our own waiting for an answer or for their turn. Request ids are 16 bits; honest use stays below
+/// 100. Further requests fail at once.
+pub const MAX_REQUESTS: usize = 1024;
+/// Queries of our own running at a time. Further ones end at once as failed.
+pub const MAX_QUERIES: usize = 256;
+/// Requests of one iterative query, both phases together. Honest queries take below 100; a liar who always knows a
+/// closer node would otherwise keep one running for ever.
+pub const MAX_QUERY_REQUESTS: usize = 512;
+/// Peers taken from one lookup answer; the original names at most 50, or 32 local ones.
+pub const MAX_PEERS_PER_ANSWER: usize = 82;
+/// Events waiting for the owner. The owner drains them after every call; should it not, found peers are dropped.
+pub const MAX_DHT_EVENTS: usize = 4096;
+/// Datagrams waiting to be sent. The driver drains them after every call; should it not, further ones are dropped
+/// (like any lost datagram they are sent again, or asked for again).
+pub const MAX_DHT_TRANSMITS: usize = 4096;
+/// Records: announcements (peers of topics) kept in the fresh generation, as in @hyperswarm/dht; twice this in all,
+/// about 25 MiB at worst.
+pub const MAX_PEER_RECORDS: usize = 65_536;
+/// Records: announcements inside local networks, kept like the others.
+pub const MAX_LOCAL_PEER_RECORDS: usize = 16_384;
+/// Local records in one lookup answer, as in @hyperswarm/dht.
+pub const MAX_LOCAL_PEERS_ANSWERED: usize = 32;
+/// Remote records in one lookup answer, less two for each local one, as in @hyperswarm/dht.
+pub const MAX_PEERS_ANSWERED: usize = 50;
+/// Values (mutable and immutable together) kept in the fresh generation, as in @hyperswarm/dht; twice this in all,
+/// about 14 MiB.
+pub const MAX_STORED_VALUES: usize = 5000;
+/// Addresses known to receive what we send them, each for ten minutes; the one proven longest ago makes room.
+pub const MAX_VALIDATED_HOSTS: usize = 4096;
+/// Cells in which the traffic of unproven hosts is counted. Hosts share cells by a secret hash, so that no flood
+/// of spoofed addresses can grow them or wash a victim's count away.
+pub const RATE_CELLS: usize = 8192;
+/// Bytes sent at once to a host that has proved nothing (beyond three times what it sent), refilled in three
+/// minutes: in no minute more than 16 KiB beyond that.
+pub const UNVALIDATED_BURST_BYTES: u32 = 12 * 1024;
+/// Holepunch messages relayed at once for one host, or answers sent because of it; refilled in a minute. A node
+/// with 24 peers behind one relay needs up to three times 24.
+pub const HOLEPUNCH_BURST: u32 = 96;
+
 // ---- hyperswarm: swarm and connections ----
 
 // ---- store ----

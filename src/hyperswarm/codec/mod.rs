@@ -1,1 +1,4 @@
-//! (room of codec)
+//! Bytes to values and back. Decoders never read past their input, never reserve more memory than the input could
+//! fill, and name the field they refuse.
+
+pub mod v2;
