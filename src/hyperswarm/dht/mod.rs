@@ -9,5 +9,20 @@
 //! poll_event() -> Option<Event>        what the owner should know
 //! poll_timeout() -> Option<Instant>    the next deadline
 //! ```
+//!
+//! * [`id`]: ids and the XOR metric.
+//! * [`table`]: whom we know; k-buckets, and the same nodes in order of last contact.
+//! * [`query`]: one iterative walk towards a target, and the update of the nodes found closest.
+//! * [`rpc`]: requests in flight: resends, time-outs, pacing, and who may answer.
+//! * [`tokens`]: proofs that a host receives what we send to it.
+//! * [`guard`]: what strangers may make us send, and to whom.
+//! * [`records`]: announcements and values stored for others.
 
+pub mod guard;
+pub mod id;
+pub mod query;
+pub mod records;
+pub mod rpc;
+pub mod table;
+pub mod tokens;
 pub mod v2;

@@ -1,0 +1,251 @@
+//! What strangers may make us send. Every answer goes to an address that may be forged, so a host that has proved
+//! nothing gets little more than it sent; hosts that showed us a token or answered a request of ours get answers
+//! without that limit. Holepunch relaying, which makes us send to third parties, is limited by who asks.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::limits::{HOLEPUNCH_BURST, MAX_VALIDATED_HOSTS, RATE_CELLS, UNVALIDATED_BURST_BYTES};
+
+/// The allowance in bytes refills completely in this time: with the burst, 16 KiB in any minute.
+const BYTES_REFILL: Duration = Duration::from_secs(180);
+/// The allowance of holepunches refills completely in this time.
+const PUNCHES_REFILL: Duration = Duration::from_secs(60);
+/// How long a proof of receiving counts.
+const VALIDATED_FOR: Duration = Duration::from_secs(600);
+/// Answers may be this many times as long as the requests, without end.
+const AMPLIFICATION: u32 = 3;
+
+/// The limits of one node.
+pub struct Guard {
+    bytes: Cells,
+    punches: Cells,
+    validated: BTreeMap<Ipv4Addr, Instant>,
+}
+
+impl Guard {
+    /// Nobody has proved anything; `rng` decides which hosts share a count.
+    pub fn new(now: Instant, rng: &mut StdRng) -> Self {
+        Self {
+            bytes: Cells::new(now, UNVALIDATED_BURST_BYTES, BYTES_REFILL, rng),
+            punches: Cells::new(now, HOLEPUNCH_BURST, PUNCHES_REFILL, rng),
+            validated: BTreeMap::new(),
+        }
+    }
+
+    /// A datagram of so many bytes came from `host`.
+    pub fn received(&mut self, now: Instant, host: Ipv4Addr, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_mul(AMPLIFICATION);
+        self.bytes.credit(now, host, bytes);
+    }
+
+    /// `host` receives what we send to it: it showed a token, or answered.
+    pub fn validated(&mut self, now: Instant, host: Ipv4Addr) {
+        if self.validated.len() >= MAX_VALIDATED_HOSTS && !self.validated.contains_key(&host) {
+            let oldest = self.validated.iter().min_by_key(|(_, at)| **at).map(|(host, _)| *host);
+            oldest.map(|host| self.validated.remove(&host));
+        }
+        self.validated.insert(host, now);
+    }
+
+    /// Whether a datagram of so many bytes may go to `host` because a stranger asked for it.
+    pub fn may_send(&mut self, now: Instant, host: Ipv4Addr, bytes: usize) -> bool {
+        // Nobody outside can send from a loopback address.
+        let proven = host.is_loopback()
+            || self.validated.get(&host).is_some_and(|at| now.saturating_duration_since(*at) < VALIDATED_FOR);
+        proven || self.bytes.take(now, host, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    /// Whether one more holepunch message may be sent because `asker` wants it.
+    pub fn may_punch(&mut self, now: Instant, asker: Ipv4Addr) -> bool {
+        self.punches.take(now, asker, 1)
+    }
+}
+
+/// Whether an address somebody told us of may be sent to: an ordinary unicast address with a port, and on our own
+/// machine only if `informant` is there too.
+pub fn is_sane(addr: SocketAddrV4, informant: Ipv4Addr) -> bool {
+    let ip = addr.ip();
+    let [first, ..] = ip.octets();
+    // 0/8 is "this network", 224/4 multicast, 240/4 reserved and broadcast.
+    addr.port() != 0 && first != 0 && first < 224 && (!ip.is_loopback() || informant.is_loopback())
+}
+
+/// Token buckets in a fixed number of cells.
+struct Cells {
+    cells: Vec<Cell>,
+    capacity: u32,
+    refill: Duration,
+    start: Instant,
+    key: u64,
+}
+
+/// One bucket. All zero is an untouched, full one, so that untouched cells cost no memory.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    /// What has been taken and not refilled.
+    missing: u32,
+    /// When that was so, in milliseconds since the start.
+    at: u64,
+}
+
+impl Cells {
+    fn new(now: Instant, capacity: u32, refill: Duration, rng: &mut StdRng) -> Self {
+        Self { cells: vec![Cell::default(); RATE_CELLS], capacity, refill, start: now, key: rng.next_u64() }
+    }
+
+    /// Takes so much, all or nothing.
+    fn take(&mut self, now: Instant, host: Ipv4Addr, amount: u32) -> bool {
+        let capacity = self.capacity;
+        let Some(cell) = self.refilled(now, host) else { return false };
+        match cell.missing.checked_add(amount).filter(|missing| *missing <= capacity) {
+            Some(missing) => {
+                cell.missing = missing;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn credit(&mut self, now: Instant, host: Ipv4Addr, amount: u32) {
+        if let Some(cell) = self.refilled(now, host) {
+            cell.missing = cell.missing.saturating_sub(amount);
+        }
+    }
+
+    fn refilled(&mut self, now: Instant, host: Ipv4Addr) -> Option<&mut Cell> {
+        let at = now.saturating_duration_since(self.start).as_millis() as u64;
+        let index = mix(u64::from(host.to_bits()) ^ self.key) % self.cells.len() as u64;
+        let cell = self.cells.get_mut(index as usize)?;
+        let (capacity, refill) = (u64::from(self.capacity), self.refill.as_millis() as u64);
+        let amount = at.saturating_sub(cell.at).min(refill) * capacity / refill;
+        if amount > 0 {
+            cell.missing = cell.missing.saturating_sub(amount as u32);
+            cell.at = at;
+        }
+        Some(cell)
+    }
+}
+
+/// Spreads hosts over cells in an order that depends on a secret (the finish of SplitMix64, twice).
+fn mix(mut x: u64) -> u64 {
+    for _ in 0..2 {
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^= x >> 31;
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+    fn guard() -> (Guard, Instant) {
+        let now = Instant::now();
+        (Guard::new(now, &mut StdRng::seed_from_u64(1)), now)
+    }
+
+    #[test]
+    fn an_unproven_host_gets_its_burst_and_not_a_byte_more() {
+        let (mut guard, now) = guard();
+        assert!(guard.may_send(now, HOST, UNVALIDATED_BURST_BYTES as usize));
+        assert!(!guard.may_send(now, HOST, 1));
+    }
+
+    #[test]
+    fn what_a_host_sends_counts_three_times() {
+        let (mut guard, now) = guard();
+        assert!(guard.may_send(now, HOST, UNVALIDATED_BURST_BYTES as usize));
+        guard.received(now, HOST, 100);
+        assert!(guard.may_send(now, HOST, 300));
+        assert!(!guard.may_send(now, HOST, 1));
+    }
+
+    #[test]
+    fn in_no_minute_more_than_16_kib_beyond_three_times_the_input() {
+        let (mut guard, mut now) = guard();
+        let mut sent = Vec::new();
+        for _ in 0..6000 {
+            now += Duration::from_millis(100);
+            while guard.may_send(now, HOST, 100) {
+                sent.push(now);
+            }
+        }
+        let minute = Duration::from_secs(60);
+        let most = (0..sent.len())
+            .map(|first| sent[first..].iter().take_while(|at| **at < sent[first] + minute).count())
+            .max()
+            .expect("something was sent");
+        assert!(most * 100 <= 16 * 1024, "{} bytes in a minute", most * 100);
+        assert!(most * 100 > 12 * 1024, "the allowance is used: {}", most * 100);
+    }
+
+    #[test]
+    fn a_proof_lifts_the_limit_for_ten_minutes() {
+        let (mut guard, now) = guard();
+        guard.validated(now, HOST);
+        assert!((0..100).all(|_| guard.may_send(now + Duration::from_secs(599), HOST, 1400)));
+        assert!(!(0..100).all(|_| guard.may_send(now + Duration::from_secs(600), HOST, 1400)));
+    }
+
+    #[test]
+    fn the_oldest_proof_makes_room_for_a_new_one() {
+        let (mut guard, now) = guard();
+        for n in 0..=MAX_VALIDATED_HOSTS {
+            let at = now + Duration::from_millis(n as u64);
+            guard.validated(at, Ipv4Addr::from(0x0b00_0000 + n as u32));
+        }
+        assert_eq!(guard.validated.len(), MAX_VALIDATED_HOSTS);
+        assert!(!guard.validated.contains_key(&Ipv4Addr::from(0x0b00_0000)));
+        assert!(guard.validated.contains_key(&Ipv4Addr::from(0x0b00_0001)));
+    }
+
+    #[test]
+    fn holepunches_are_counted_by_asker() {
+        let (mut guard, now) = guard();
+        assert!((0..HOLEPUNCH_BURST).all(|_| guard.may_punch(now, HOST)));
+        assert!(!guard.may_punch(now, HOST));
+        assert!(guard.may_punch(now, Ipv4Addr::new(198, 51, 100, 7)));
+        assert!(guard.may_punch(now + Duration::from_secs(1), HOST), "refilled");
+    }
+
+    #[test]
+    fn a_flood_of_spoofed_hosts_neither_grows_the_cells_nor_washes_a_count_away() {
+        let (mut guard, now) = guard();
+        assert!(guard.may_send(now, HOST, UNVALIDATED_BURST_BYTES as usize));
+        for n in 0..100_000u32 {
+            guard.may_send(now, Ipv4Addr::from(n.wrapping_mul(2_654_435_761)), 100);
+        }
+        assert_eq!(guard.bytes.cells.len(), RATE_CELLS);
+        assert!(!guard.may_send(now, HOST, 100));
+    }
+
+    #[test]
+    fn only_ordinary_unicast_addresses_are_sane() {
+        let outside = Ipv4Addr::new(198, 51, 100, 7);
+        let sane = |text: &str, by: Ipv4Addr| is_sane(text.parse().expect("an address"), by);
+        assert!(sane("203.0.113.9:49737", outside));
+        assert!(sane("10.1.2.3:1", outside));
+        for insane in [
+            "203.0.113.9:0",
+            "0.0.0.0:5",
+            "0.1.2.3:5",
+            "224.0.0.251:5353",
+            "255.255.255.255:9",
+            "240.0.0.1:9",
+        ] {
+            assert!(!sane(insane, outside), "{insane}");
+            assert!(!sane(insane, Ipv4Addr::LOCALHOST), "{insane}");
+        }
+        assert!(!sane("127.0.0.1:20431", outside), "loopback named from outside");
+        assert!(sane("127.0.0.1:20431", Ipv4Addr::LOCALHOST));
+    }
+}

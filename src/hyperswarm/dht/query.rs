@@ -1,0 +1,237 @@
+//! One iterative query: walk towards a target, then perhaps update the nodes found closest (dht-rpc 4.9
+//! `lib/query-stream.js` and `lib/query-table.js`).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+
+use super::id::{NodeId, by_distance};
+use crate::limits::{MAX_BUCKET_NODES, MAX_QUERY_REQUESTS};
+
+/// A node to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id.
+    pub id: NodeId,
+    /// Where it is said to answer.
+    pub addr: SocketAddrV4,
+    /// Who named it.
+    pub referrer: Option<SocketAddrV4>,
+    /// From its own answer.
+    pub token: Option<[u8; 32]>,
+    /// It was asked in this phase.
+    queried: bool,
+    /// A request to it was made before, so help of the referrer was asked for as well.
+    pub asked_before: bool,
+}
+
+/// What a node said.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// Who answered.
+    pub from: SocketAddrV4,
+    /// Its id, unless ephemeral.
+    pub id: Option<NodeId>,
+    /// Its token for us.
+    pub token: Option<[u8; 32]>,
+    /// The answer reports an error.
+    pub refused: bool,
+}
+
+/// A request the query wants to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whom.
+    pub candidate: Candidate,
+    /// Update with the candidate's token, instead of query.
+    pub update: bool,
+}
+
+/// Where a query stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    MovingCloser,
+    Updating,
+    Finished,
+}
+
+/// The state of one query.
+#[derive(Debug)]
+pub struct Query {
+    target: [u8; 32],
+    own: NodeId,
+    wants_update: bool,
+    phase: Phase,
+    /// Nearest candidates, asked or not.
+    unverified: Vec<Candidate>,
+    /// Nearest nodes that answered with id and token.
+    closest: Vec<Candidate>,
+    asked: BTreeSet<SocketAddrV4>,
+    in_flight: usize,
+    requests: usize,
+    counts: Counts,
+}
+
+/// Totals of a query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answers to the query phase and the update phase.
+    pub answered: usize,
+    /// Answers to updates.
+    pub update_answers: usize,
+    /// Answers to updates that report no error.
+    pub updated: usize,
+}
+
+impl Query {
+    /// A query for `target` by the node `own`, with an update at its end or without.
+    pub fn new(own: NodeId, target: [u8; 32], wants_update: bool) -> Self {
+        Self {
+            target,
+            own,
+            wants_update,
+            phase: Phase::MovingCloser,
+            unverified: Vec::new(),
+            closest: Vec::new(),
+            asked: BTreeSet::new(),
+            in_flight: 0,
+            requests: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What the query walks towards.
+    pub fn target(&self) -> &[u8; 32] {
+        &self.target
+    }
+
+    /// Totals so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// As the original defines it: nobody answered, or no update was answered.
+    pub fn has_failed(&self) -> bool {
+        self.counts.answered == 0 || self.wants_update && self.counts.update_answers == 0
+    }
+
+    /// A node to ask if it is near enough; each id once.
+    pub fn add_candidate(&mut self, id: NodeId, addr: SocketAddrV4, referrer: Option<SocketAddrV4>) {
+        if id != self.own {
+            let candidate =
+                Candidate { id, addr, referrer, token: None, queried: false, asked_before: false };
+            insert_sorted(&self.target, candidate, &mut self.unverified);
+        }
+    }
+
+    /// A request was made that is not for a candidate (to a bootstrap address).
+    pub fn forced(&mut self) {
+        self.in_flight += 1;
+        self.requests += 1;
+    }
+
+    /// The requests to make now: nearest first, as many as `free` allows, and at least one while nothing of this
+    /// query is in flight. Moves on to the update and to the end when nothing is left.
+    pub fn next(&mut self, free: usize) -> Vec<Ask> {
+        loop {
+            // The update always keeps enough for the nodes found.
+            let reserve = if self.phase == Phase::MovingCloser { MAX_BUCKET_NODES } else { 0 };
+            let budget = (MAX_QUERY_REQUESTS - reserve).saturating_sub(self.requests);
+            let free = if free == 0 && self.in_flight == 0 { 1 } else { free }.min(budget);
+            let asks = match self.phase {
+                Phase::MovingCloser => self.take(free, false),
+                Phase::Updating => self.take(free, true),
+                Phase::Finished => return Vec::new(),
+            };
+            self.in_flight += asks.len();
+            self.requests += asks.len();
+            if !asks.is_empty() || self.in_flight > 0 {
+                return asks;
+            }
+            self.advance();
+        }
+    }
+
+    /// A node answered a request of this query. Returns whether it belongs to the walk, so that the nodes it names
+    /// are candidates.
+    pub fn answered(&mut self, reply: Reply, update: bool) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.counts.answered += 1;
+        if update {
+            self.counts.update_answers += 1;
+            self.counts.updated += usize::from(!reply.refused);
+        }
+        if let (Some(id), Some(token)) = (reply.id, reply.token)
+            && id != self.own
+        {
+            let known = self.unverified.iter().find(|c| c.id == id && c.addr == reply.from);
+            let candidate = Candidate {
+                id,
+                addr: reply.from,
+                referrer: known.and_then(|c| c.referrer),
+                token: Some(token),
+                queried: true,
+                asked_before: true,
+            };
+            insert_sorted(&self.target, candidate, &mut self.closest);
+        }
+        self.phase == Phase::MovingCloser
+    }
+
+    /// Nobody answered a request of this query.
+    pub fn failed(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    fn take(&mut self, free: usize, update: bool) -> Vec<Ask> {
+        let list = if update { &mut self.closest } else { &mut self.unverified };
+        let mut asks = Vec::new();
+        for candidate in list.iter_mut() {
+            if asks.len() >= free {
+                break;
+            }
+            if candidate.queried {
+                continue;
+            }
+            candidate.queried = true;
+            // A liar could name one victim under many ids: each address is asked once per phase.
+            if self.asked.insert(candidate.addr) {
+                asks.push(Ask { candidate: *candidate, update });
+                candidate.asked_before = true;
+            }
+        }
+        asks
+    }
+
+    fn advance(&mut self) {
+        if self.phase == Phase::MovingCloser && self.wants_update {
+            self.phase = Phase::Updating;
+            self.asked.clear();
+            for candidate in &mut self.closest {
+                candidate.queried = false;
+            }
+        } else {
+            self.phase = Phase::Finished;
+        }
+    }
+}
+
+/// Keeps the list sorted by distance, at most 20 long, each id once.
+fn insert_sorted(target: &[u8; 32], candidate: Candidate, list: &mut Vec<Candidate>) {
+    match list.binary_search_by(|c| by_distance(target, &c.id, &candidate.id)) {
+        Ok(_same_id) => {}
+        Err(at) => {
+            if at < MAX_BUCKET_NODES {
+                list.truncate(MAX_BUCKET_NODES - 1);
+                list.insert(at.min(list.len()), candidate);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
