@@ -68,6 +68,8 @@ pub const MAX_REMEMBERED_VERDICTS: usize = 65_536;
 pub const MAX_PARTIAL_RANGES: usize = 65_536;
 /// Bytes of a download after which it is made to survive a crash: what a crash can cost, against fsyncs per second.
 pub const PARTIAL_SYNC_BYTES: u64 = 16 << 20;
+/// Bytes of one `.record.json` or `.hints.json`; a larger one is not read.
+pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 
 // ---- node: frames and messages ----
 

@@ -48,6 +48,9 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
 pub(super) struct Folder {
     handle: File,
     path: PathBuf,
+    /// Folders above in which something of this path was created: made durable together with this one, after the
+    /// content, when one commit of the file system covers all of them.
+    unsynced: Vec<File>,
 }
 
 impl Folder {
@@ -60,7 +63,7 @@ impl Folder {
             Mode::empty(),
         )
         .during("open the folder", path)?;
-        Ok(Folder { handle: handle.into(), path: path.to_owned() })
+        Ok(Folder { handle: handle.into(), path: path.to_owned(), unsynced: Vec::new() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -76,26 +79,31 @@ impl Folder {
         let path = self.path_of(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
-            Ok(handle) => Ok(Some(Folder { handle: handle.into(), path })),
+            Ok(handle) => Ok(Some(Folder { handle: handle.into(), path, unsynced: Vec::new() })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(e) => Err(e).during("open without following links the folder", &path),
         }
     }
 
-    /// The folder `name` in this one, created durably if there is none.
+    /// The folder `name` in this one, created if there is none. Its existence is durable after its [`Folder::sync`].
     pub(super) fn child_or_create(&self, name: &str) -> Result<Folder, StoreError> {
-        if let Some(folder) = self.child(name)? {
-            return Ok(folder);
-        }
         let path = self.path_of(name);
+        let mut unsynced = Vec::new();
+        for above in &self.unsynced {
+            unsynced.push(above.try_clone().during("keep open", &path)?);
+        }
+        if let Some(folder) = self.child(name)? {
+            return Ok(Folder { unsynced, ..folder });
+        }
         faults::step("mkdir").during("create the folder", &path)?;
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(e).during("create the folder", &path),
         }
-        self.sync()?;
+        unsynced.push(self.handle.try_clone().during("keep open", &path)?);
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        self.child(name)?.ok_or_else(missing).during("open the new folder", &path)
+        let folder = self.child(name)?.ok_or_else(missing).during("open the new folder", &path)?;
+        Ok(Folder { unsynced, ..folder })
     }
 
     /// Opens the regular file `name` for reading. None: there is none. Links, pipes and such are errors.
@@ -146,12 +154,11 @@ impl Folder {
         )
     }
 
-    /// Renames atomically, replacing, and makes the new name durable.
+    /// Renames atomically, replacing. Durable after the [`Folder::sync`] of `to`.
     pub(super) fn rename(&self, name: &str, to: &Folder, to_name: &str) -> Result<(), StoreError> {
         let path = to.path_of(to_name);
         faults::step("rename").during("rename to", &path)?;
-        rustix::fs::renameat(&self.handle, name, &to.handle, to_name).during("rename to", &path)?;
-        to.sync()
+        rustix::fs::renameat(&self.handle, name, &to.handle, to_name).during("rename to", &path)
     }
 
     /// Removes the file `name`; it is fine if there is none.
@@ -184,7 +191,12 @@ impl Folder {
     /// Makes names in this folder durable.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         faults::step("fsync folder").during("make durable", &self.path)?;
-        self.handle.sync_all().during("make durable", &self.path)
+        self.handle.sync_all().during("make durable", &self.path)?;
+        for above in self.unsynced.iter().rev() {
+            faults::step("fsync folder").during("make durable", &self.path)?;
+            above.sync_all().during("make durable", &self.path)?;
+        }
+        Ok(())
     }
 }
 
@@ -198,6 +210,33 @@ pub(super) fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> R
 pub(super) fn set_length(file: &File, path: &Path, length: u64) -> Result<(), StoreError> {
     faults::step("truncate").during("set the length of", path)?;
     file.set_len(length).during("set the length of", path)
+}
+
+/// Reserves room for `length` bytes, where the file system can.
+pub(super) fn reserve(file: &File, path: &Path, length: u64) -> Result<(), StoreError> {
+    use rustix::io::Errno;
+    faults::step("reserve").during("reserve room for", path)?;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {
+        Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO | Errno::ROFS)) => {
+            Err(e).during("reserve room for", path)
+        }
+        // Not every file system knows how.
+        _ => Ok(()),
+    }
+}
+
+/// Switches writing around the page cache on or off. Is it on?
+#[cfg(target_os = "linux")]
+pub(super) fn set_direct(file: &File, on: bool) -> bool {
+    let Ok(flags) = rustix::fs::fcntl_getfl(file) else { return false };
+    let wanted = if on { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
+    rustix::fs::fcntl_setfl(file, wanted).is_ok() && on
+}
+
+/// Only Linux has it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set_direct(_file: &File, _on: bool) -> bool {
+    false
 }
 
 /// Makes content and length durable.

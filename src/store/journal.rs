@@ -188,11 +188,6 @@ impl Journal {
         self.length = bytes.len() as u64;
         Ok(())
     }
-
-    #[cfg(test)]
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
 }
 
 /// Reads as far as it makes sense: the length of that (0: not a journal of this file), and what it says.

@@ -22,19 +22,25 @@ use std::sync::Arc;
 use disk::{During, Folder};
 
 pub mod chain;
+mod copy;
 mod disk;
 mod faults;
 mod journal;
 mod layout;
+mod memory;
 mod partial;
+mod put;
+mod python_json;
 mod ranges;
 mod serve;
 mod sidecar;
 mod temporary;
 #[cfg(test)]
 mod tests;
+pub mod uri;
 
 pub use partial::Partial;
+pub use put::{PutOptions, StoredAs};
 pub use serve::ServedFile;
 
 /// A SHA-1, the name of a file. Text form: exactly 40 lower-case hex characters.
@@ -155,6 +161,26 @@ pub enum StoreError {
         /// Bytes on disk.
         present: u64,
     },
+    /// A file to be stored cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Neither a regular file nor a folder.
+    #[error("Not a file or directory: {}", path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The content changed while it was read, so that there was no one content to name.
+    #[error("{} changed while it was being stored; store it again when nothing writes to it", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A download came in crumbs all over the file; see [`crate::limits::MAX_PARTIAL_RANGES`].
     #[error("the download is in too many pieces: ask for larger ranges in order")]
     TooManyPieces,
@@ -265,6 +291,6 @@ impl Store {
         let relative = layout::relative(hash.algorithm().name(), &text, &text);
         let roots = [Some(self.root()), self.inner.alternate.as_deref()];
         let there = roots.into_iter().flatten().map(|root| root.join(&relative)).find(|path| path.is_file());
-        Ok(there)
+        Ok(there.or_else(|| memory::find_by_hints(&self.inner.root, hash)))
     }
 }

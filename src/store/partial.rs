@@ -255,6 +255,7 @@ impl Partial {
         let path = folder.path_of(&name);
         let before = Stamp::of(&self.data.metadata().during("look at", &path)?);
         self.folder.rename(&data_name(self.sha1, self.size), folder, &name)?;
+        folder.sync()?;
         let hash = ContentHash::Sha1(self.sha1);
         let states = self.hasher.states();
         if let Err(error) =

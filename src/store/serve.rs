@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::chain::{self, ChainHasher, ChainState};
 use super::disk::{self, During, Folder, Stamp};
+use super::memory::SMALL;
 use super::{ContentHash, Sha1, Store, StoreError, layout, sidecar};
 use crate::limits::MAX_REMEMBERED_VERDICTS;
 
@@ -115,13 +116,16 @@ impl Store {
         Ok(None)
     }
 
-    /// Is there a file whose content is known to be right without hashing it now? Its path.
-    pub(super) fn known_good(&self, sha1: Sha1) -> Result<Option<(PathBuf, u64)>, StoreError> {
-        let found = self.candidates(sha1)?.into_iter().find(|(root, _, stamp)| {
-            root == self.root() && self.known_verdict(sha1, stamp).is_ok_and(|v| v == Some(true))
-        });
-        let relative = layout::relative("sha1", &sha1.to_string(), &sha1.to_string());
-        Ok(found.map(|(root, _, stamp)| (root.join(relative), stamp.size)))
+    /// Is a file of this name in the store itself (not the alternate), with its content verified? Hashes only small
+    /// files for that. Its size.
+    pub(super) fn known_good(&self, sha1: Sha1) -> Result<Option<u64>, StoreError> {
+        for (root, file, stamp) in self.candidates(sha1)? {
+            let own = root == self.root();
+            if own && (stamp.size < SMALL || self.known_verdict(sha1, &stamp)? == Some(true)) {
+                return Ok(self.verify(sha1, &file, stamp)?.then_some(stamp.size));
+            }
+        }
+        Ok(None)
     }
 
     /// The file in the store and the one in the alternate root, as far as they exist.
@@ -191,7 +195,9 @@ impl Store {
         let states = hasher.into_states();
         // A store that cannot be written (the alternate root alone may be there) still serves; it hashes again
         // after a restart.
-        if let Err(error) = sidecar::write(&self.inner.root, sha1, &stamp, &states) {
+        if stamp.size >= SMALL
+            && let Err(error) = sidecar::write(&self.inner.root, sha1, &stamp, &states)
+        {
             tracing::warn!(%error, "the chain states of a stored file could not be kept");
         }
         Ok(Some(states))

@@ -13,6 +13,7 @@ use sha1::Digest;
 use super::chain::{self, ChainState};
 use super::disk::{self, During, Folder, Stamp};
 use super::layout::{self, OWN};
+use super::memory::SMALL;
 use super::temporary::Temporary;
 use super::{ContentHash, Sha1, StoreError};
 
@@ -118,12 +119,14 @@ pub(super) fn write(
     bytes.extend_from_slice(&check(sha1, states.as_flattened()));
     let temporary = Temporary::create(root)?;
     disk::write_at(temporary.file(), &temporary.path(), 0, &bytes)?;
-    temporary.move_to(&folder, &name)?;
+    // Not made durable: it checks itself, and without it the file is hashed once more.
+    temporary.move_unsynced(&folder, &name)?;
     Ok(())
 }
 
 /// After a file came to its place under `sha1`: remembers it as verified, unless its content was touched meanwhile.
-/// `before` is its stamp before the rename (which changes only the ctime).
+/// `before` is its stamp before the rename (which changes only the ctime). Small files have no sidecar: hashing them
+/// again costs less.
 pub(super) fn write_for_placed(
     root: &Folder,
     hash: ContentHash,
@@ -132,6 +135,9 @@ pub(super) fn write_for_placed(
     states: &[ChainState],
 ) -> Result<(), StoreError> {
     let ContentHash::Sha1(sha1) = hash else { return Ok(()) };
+    if before.size < SMALL {
+        return Ok(());
+    }
     let path = layout::relative("sha1", &sha1.to_string(), &sha1.to_string());
     let now = Stamp::of(&file.metadata().during("look at", &path)?);
     if (now.inode, now.size, now.modified) != (before.inode, before.size, before.modified) {

@@ -3,7 +3,6 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rand::{TryRng, rngs::SysRng};
@@ -74,13 +73,20 @@ impl Temporary {
         self.folder.names(&self.name, &self.file)
     }
 
-    /// Makes the content durable and then visible as `name` in `to`, replacing what was there.
-    pub(super) fn move_to(mut self, to: &Folder, name: &str) -> Result<File, StoreError> {
-        let path = to.path_of(name);
+    /// Makes the content durable and then durably visible as `name` in `to`, replacing what was there.
+    pub(super) fn move_to(self, to: &Folder, name: &str) -> Result<File, StoreError> {
         disk::sync_file(&self.file, &self.path())?;
+        let file = self.move_unsynced(to, name)?;
+        to.sync()?;
+        Ok(file)
+    }
+
+    /// As [`Temporary::move_to`], but a crash may undo it or leave a damaged file: for what checks itself.
+    pub(super) fn move_unsynced(mut self, to: &Folder, name: &str) -> Result<File, StoreError> {
+        let path = to.path_of(name);
         self.folder.rename(&self.name, to, name)?;
         // Renaming one of two names of one inode over the other does nothing: the guard then removes ours.
-        self.moved = self.file.metadata().during("look at", &path)?.nlink() <= 1;
+        self.moved = !self.is_itself().unwrap_or(false);
         self.file.try_clone().during("keep open", &path)
     }
 }

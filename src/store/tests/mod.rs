@@ -1,6 +1,7 @@
 //! Tests of the store that are longer than a unit.
 
 mod partial;
+mod put;
 mod serve;
 
 use std::path::Path;

@@ -21,17 +21,17 @@ fn a_file_that_python_stored_is_verified_once_and_served() {
     served.file().unwrap().read_to_end(&mut streamed).unwrap();
     assert_eq!((streamed, served.size()), (bytes, 2_500_000));
     let again = Store::open(&folder.path().join("root")).unwrap();
-    assert!(again.known_good(sha1).unwrap().is_some(), "a restart remembers the verification");
+    assert_eq!(again.known_good(sha1).unwrap(), Some(2_500_000), "a restart remembers the verification");
 }
 
 #[test]
 fn a_damaged_file_is_not_served_and_a_repaired_one_is() {
     let (_folder, store) = store();
-    let bytes = sample(2, 5000);
+    let bytes = sample(2, 500_000);
     let sha1 = digest(&bytes);
     let path = plant(&store, sha1, &bytes);
     assert!(store.open_served(sha1).unwrap().is_some());
-    std::fs::write(&path, &bytes[..4999]).unwrap();
+    std::fs::write(&path, &bytes[..499_999]).unwrap();
     assert_eq!(store.served_size(sha1).unwrap(), None, "its size contradicts the verified one");
     assert!(store.open_served(sha1).unwrap().is_none());
     let mut other = bytes.clone();
