@@ -7,7 +7,6 @@ const path = require('node:path');
 const test = require('node:test');
 const { inLab } = require('../lib/testing');
 const { DIALECTS } = require('../lib/dialect');
-const { misbehaviours } = require('../lib/misbehave');
 
 for (const dialect of Object.keys(DIALECTS)) {
   const sizes = dialect === '0.1.2' ? [1, 100, 378] : [1, 100, 65536, 65537, 300000, 9000000];
@@ -24,15 +23,6 @@ for (const dialect of Object.keys(DIALECTS)) {
     }));
   }
 }
-
-const EXPECTED = {
-  die: /no response/,
-  lie: /hashes do not match/,
-  stall: /no response for 10 s/,
-  garbage: /response without data_b64/,
-  short: /unexpected number of bytes: 299999 <> 300000/,
-  long: /unexpected number of bytes: 301000 <> 300000/,
-};
 
 test('a 0.1.2 provider loses 379 bytes silently', () => inLab(async (lab) => {
   const file = lab.file('lost', 379);
@@ -85,19 +75,3 @@ test('a broadcast reaches a peer two hops away once', () => inLab(async (lab) =>
     assert.deepStrictEqual(heard, [0, 1, 1]);
   }
 }));
-
-for (const kind of Object.keys(misbehaviours)) {
-  test(`a provider that is to ${kind} does not deliver`, () => inLab(async (lab) => {
-    const file = lab.file('betrayed', 300000);
-    const provider = await lab.peer('--dialect', '0.2.1', '--file', file.path, '--misbehave', kind);
-    const loader = await lab.daemon({ dialect: '0.2.1' });
-    await loader.connected(1, 5000);
-    for await (const found of loader.find(file.sha1, 4000)) {
-      const copy = path.join(lab.folder, 'copy');
-      const download = loader.downloadFrom(found, file.sha1, copy);
-      if (kind === 'die') assert.strictEqual((await provider.ended).signal, 'SIGKILL');
-      else await assert.rejects(download, EXPECTED[kind]);
-      break;
-    }
-  }));
-}
