@@ -1,0 +1,22 @@
+//! Our programs against JavaScript peers that behave like the daemons of 2020, on the real npm packages.
+//!
+//! Every test has a [`lab::Lab`]: a private DHT on loopback, temporary folders, our daemons and the peers of
+//! `interop-tests/node/`, each in its own process, all ended and removed with the lab. Multicast DNS is off, so
+//! that tests that run at the same time do not see each other; `scripts/lab` tests it in network namespaces.
+//!
+//! * [`loading`]: JavaScript provides, ours loads.
+//! * [`providing`]: ours provides, JavaScript loads.
+//! * [`misbehaving`]: providers that die, lie, stall or send garbage.
+//! * [`bootstrap`]: whose DHT node the others start from.
+//!
+//! Without Node.js or its packages the tests say so loudly and pass; where `CI` is set that is a failure.
+//! Every wait has a bound, and a failure shows what the processes printed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod bootstrap;
+mod lab;
+mod loading;
+mod misbehaving;
+mod process;
+mod providing;
