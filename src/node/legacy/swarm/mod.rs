@@ -5,103 +5,182 @@
 //! [`LegacySwarm::handle_closed`], [`LegacySwarm::handle_timeout`], and the wishes of this node: `seek`, `provide`,
 //! `request`, `respond`. After any of them call [`LegacySwarm::poll_output`] until it has none, and arm a timer for
 //! [`LegacySwarm::poll_timeout`].
+//!
+//! * `connections.rs`: handshake, which style to speak, sockets per node, keep-alive, queues.
+//! * `flood.rs`: broadcasts: seen before, handle, relay; seeking and providing.
+//! * `requests.rs`: requests of ours and of others.
+//! * `seen.rs`: the bounded memory of IDs.
+//!
+//! The two identity styles of `kachery-p2p-3` are two separate floods that share a port: nothing is relayed between
+//! them, because the other side could not check the originator's signature.
 
+mod connections;
+mod flood;
+mod requests;
+mod seen;
 mod types;
 
-use std::time::Instant;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
 
 pub use types::{
     CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestKey, Room, SeekId, SwarmConfig,
 };
 
-use super::{FileRequest, Incoming, NodeId, Style, WireId};
+use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
+use crate::hyperswarm::crypto::PublicKey;
+use crate::limits;
 use crate::store::Sha1;
+use connections::Connections;
+use flood::Seek;
+use requests::Requests;
+use seen::Seen;
+use types::sooner;
 
 /// A machine for one topic.
-pub struct LegacySwarm {}
+pub struct LegacySwarm {
+    protocol: Protocol,
+    purpose: Purpose,
+    own: PublicKey,
+    rng: StdRng,
+    connections: Connections,
+    seen: Seen,
+    seeks: BTreeMap<SeekId, Seek>,
+    next_seek: u64,
+    requests: Requests,
+    outputs: VecDeque<Output>,
+}
 
-#[allow(unused_variables)]
 impl LegacySwarm {
     /// A swarm without connections.
     pub fn new(config: SwarmConfig) -> Self {
-        todo!()
+        let SwarmConfig { protocol, purpose, own, rng } = config;
+        Self {
+            protocol,
+            purpose,
+            own,
+            rng,
+            connections: Connections::default(),
+            seen: Seen::new(limits::SEEN_MESSAGES_MAX, Duration::from_secs(limits::SEEN_SECONDS)),
+            seeks: BTreeMap::new(),
+            next_seek: 0,
+            requests: Requests::new(),
+            outputs: VecDeque::new(),
+        }
     }
 
     /// A connection of the topic's hyperswarm exists. It is answered with `Output::Close` if there are too many.
     pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId, info: ConnectionInfo) {
-        todo!()
+        self.connected(now, connection, info);
     }
 
     /// What the connection's reader found. After a [`super::ReadError`] close the socket and call `handle_closed`.
     pub fn handle_incoming(&mut self, now: Instant, connection: ConnectionId, incoming: Incoming) {
-        todo!()
+        match incoming {
+            Incoming::Initial(node) => self.initial(now, connection, node),
+            Incoming::Ready => self.ready(now, connection),
+            Incoming::KeepAlive => {
+                self.heard(now, connection);
+            }
+            Incoming::Broadcast(broadcast) => {
+                if let Some(neighbour) = self.heard(now, connection) {
+                    self.broadcast_received(now, neighbour, &broadcast);
+                }
+            }
+            Incoming::Ignored(why) => {
+                let neighbour = self.heard(now, connection);
+                self.event(Event::Dropped { neighbour, why });
+            }
+            Incoming::PeerError(text) => self.close(now, connection, CloseReason::PeerError(text)),
+        }
     }
 
     /// A frame of this weight (`OutgoingFrame::weight`) left the connection's queue: written, or found unsendable.
-    pub fn handle_written(&mut self, now: Instant, connection: ConnectionId, weight: usize) {
-        todo!()
+    pub fn handle_written(&mut self, _now: Instant, connection: ConnectionId, weight: usize) {
+        if self.connections.written(connection, weight) {
+            self.tell_writable();
+        }
     }
 
     /// The connection is gone (not to be called for one closed by `Output::Close`; harmless if it is).
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId) {
-        todo!()
+        self.forget(now, connection);
     }
 
     /// When to call `handle_timeout`; None: nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let seeks = self.seeks.values().map(|seek| seek.until).min();
+        sooner(sooner(self.connections.next_timeout(), self.requests.next_timeout()), seeks)
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        self.seen.prune(now);
+        self.seeks.retain(|_, seek| seek.until > now);
+        self.connections_due(now);
+        self.requests_due(now);
     }
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.outputs.pop_front()
     }
 
     /// Asks all peers, and until `until` those that connect later. Answers come as [`Event::Providing`]. None: too
     /// many searches are running.
     pub fn seek(&mut self, now: Instant, sha1: Sha1, until: Instant) -> Option<SeekId> {
-        todo!()
+        self.start_seek(now, sha1, until)
     }
 
     /// Ends a search early.
     pub fn cancel_seek(&mut self, seek: SeekId) {
-        todo!()
+        self.seeks.remove(&seek);
     }
 
     /// Tells everybody of this style that we have the file (the answer to [`Event::Seeking`]).
     pub fn provide(&mut self, now: Instant, style: Style, sha1: Sha1, size: u64) {
-        todo!()
+        self.send_providing(now, style, sha1, size);
     }
 
     /// Requests a file or range of a node of this swarm; repeated every 500 ms until the node says that it received
-    /// it. Ends with [`Event::Finished`] or [`Event::RequestFailed`].
+    /// it. Ends with [`Event::Finished`] or [`Event::RequestFailed`], the latter also after 10 s without a sign of
+    /// the node. Whether the node survives the request is the caller's concern
+    /// ([`Dialect::may_request`](super::Dialect::may_request)).
     pub fn request(&mut self, now: Instant, to: NodeId, request: FileRequest) -> WireId {
-        todo!()
+        self.start_request(now, to, request)
     }
 
     /// Forgets a request: what still arrives for it is dropped.
     pub fn cancel_request(&mut self, request: WireId) {
-        todo!()
+        self.requests.cancel(request);
     }
 
     /// Answers a request. Data of any length is cut into pieces that the peer survives.
     /// [`Room::Full`]: wait for [`Event::Writable`] before the next data. [`Room::Gone`]: nobody waits any more.
     pub fn respond(&mut self, now: Instant, request: &RequestKey, reply: Reply) -> Room {
-        todo!()
+        self.answer(now, request, reply)
     }
 
     /// Nodes with at least one ready connection.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> {
-        std::iter::empty()
+        self.connections.ready_nodes()
     }
 
     /// Whether this node has a ready connection.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        todo!()
+        self.connections.is_ready(node)
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn own_id(&self, style: Style) -> NodeId {
+        NodeId::new(self.own, style)
     }
 }

@@ -40,7 +40,7 @@ pub struct ConnectionInfo {
 }
 
 /// A search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeekId(pub(super) u64);
 
 /// A request of another node.

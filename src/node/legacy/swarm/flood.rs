@@ -1,0 +1,135 @@
+//! Broadcasts: dropped if seen before, handled, relayed; seeking and providing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Event, LegacySwarm, RequestKey, SeekId};
+use crate::limits;
+use crate::node::legacy::message::Message;
+use crate::node::legacy::outgoing::Content;
+use crate::node::legacy::reader::Broadcast;
+use crate::node::legacy::{Dialect, NodeId, OutgoingFrame, Protocol, Purpose, Style, WireId};
+use crate::store::Sha1;
+
+/// A running search: the frame of each style, with one message ID for its whole life.
+pub(super) struct Seek {
+    frames: Vec<(Style, Arc<OutgoingFrame>)>,
+    pub(super) until: Instant,
+}
+
+impl LegacySwarm {
+    pub(super) fn start_seek(&mut self, now: Instant, sha1: Sha1, until: Instant) -> Option<SeekId> {
+        if self.seeks.len() >= limits::SWARM_SEEKS_MAX {
+            return None;
+        }
+        let mut frames = Vec::new();
+        for style in [Style::Hypersign, Style::Spki] {
+            if self.purpose.allows(self.protocol, style) {
+                let frame = self.own_frame(style, Message::Seeking { sha1 }, None);
+                self.send_to_all(now, style, &frame, |_| false);
+                frames.push((style, frame));
+            }
+        }
+        let id = SeekId(self.next_seek);
+        self.next_seek += 1;
+        self.seeks.insert(id, Seek { frames, until });
+        Some(id)
+    }
+
+    pub(super) fn send_providing(&mut self, now: Instant, style: Style, sha1: Sha1, size: u64) {
+        let frame = self.own_frame(style, Message::Providing { sha1, size }, None);
+        self.send_to_all(now, style, &frame, |_| false);
+    }
+
+    /// A node became ready: it hears what it missed.
+    pub(super) fn welcome(&mut self, now: Instant, node: NodeId) {
+        let of_its_style = |(style, frame): &(Style, _)| (*style == node.style).then(|| Arc::clone(frame));
+        let frames: Vec<_> = self
+            .seeks
+            .values()
+            .filter(|s| s.until > now)
+            .flat_map(|s| s.frames.iter().filter_map(of_its_style))
+            .collect();
+        for frame in frames {
+            self.send_to(now, node, &frame);
+        }
+        self.repeat_requests(now, node);
+    }
+
+    /// A frame of a new message of ours. In 0.2.1 a message to one connected node also names the other neighbours as
+    /// excluded, so that the node does not pass our data on to them.
+    pub(super) fn own_frame(
+        &mut self,
+        style: Style,
+        message: Message,
+        only_to: Option<NodeId>,
+    ) -> Arc<OutgoingFrame> {
+        let from = self.own_id(style);
+        let id = WireId::random(&mut self.rng);
+        let exclude = (self.protocol == Protocol::Daemon02).then(|| {
+            let others = self.peers().filter(|node| only_to.is_some_and(|only| only != *node));
+            std::iter::once(from).chain(others).take(limits::EXCLUDED_NODES_MAX).collect()
+        });
+        OutgoingFrame::new(Content::Own { from, id, message, exclude })
+    }
+
+    pub(super) fn broadcast_received(&mut self, now: Instant, neighbour: NodeId, broadcast: &Arc<Broadcast>) {
+        // Our own, come back (0.1.x relays to everybody) or replayed: nothing in it is news.
+        if broadcast.from.key == self.own || !self.seen.insert(now, broadcast.from, broadcast.id) {
+            return;
+        }
+        let Some(dialect) = self.protocol.dialect(broadcast.from.style) else { return };
+        self.handle_message(now, dialect, broadcast);
+        self.relay(now, neighbour, broadcast);
+    }
+
+    fn handle_message(&mut self, now: Instant, dialect: Dialect, broadcast: &Broadcast) {
+        let from = broadcast.from;
+        let in_channel = matches!(self.purpose, Purpose::Channel(_));
+        match &broadcast.message {
+            Message::Seeking { sha1 } if in_channel => {
+                self.event(Event::Seeking { from, dialect, sha1: *sha1 })
+            }
+            Message::Providing { sha1, size } if in_channel => {
+                self.event(Event::Providing { from, dialect, sha1: *sha1, size: *size });
+            }
+            // Only in our own transfer swarm, and only under the name that its style gives us.
+            Message::Request { to, request, body }
+                if *to == self.own_id(from.style) && self.purpose == Purpose::Transfer(*to) =>
+            {
+                self.requested(now, RequestKey { from, id: *request }, dialect, body);
+            }
+            Message::ToNode { to, message } if *to == self.own_id(from.style) => {
+                self.answered(now, from, message)
+            }
+            _ => {}
+        }
+    }
+
+    /// Passes a message on. The originals of 0.1.x send it to everybody, the node it came from and the originator
+    /// included; those two know it already, so ours leaves them out. What is directed at us ends here, and what is
+    /// directed at a neighbour goes to that neighbour only.
+    fn relay(&mut self, now: Instant, neighbour: NodeId, broadcast: &Arc<Broadcast>) {
+        let style = broadcast.from.style;
+        let recipient = broadcast.message.recipient();
+        if recipient.is_some_and(|to| to.key == self.own) {
+            return;
+        }
+        let own = self.own_id(style);
+        let exclude = (self.protocol == Protocol::Daemon02).then(|| {
+            let received = broadcast.exclude.iter().copied().filter(|node| *node != own);
+            let received = received.take(limits::EXCLUDED_NODES_MAX - 1);
+            received.chain(std::iter::once(own)).collect::<Vec<_>>()
+        });
+        let knows =
+            |node: NodeId| node == neighbour || node == broadcast.from || broadcast.exclude.contains(&node);
+        let content = Content::Relay { broadcast: Arc::clone(broadcast), exclude };
+        let frame = OutgoingFrame::new(content);
+        match recipient.filter(|to| self.is_connected(*to)) {
+            // One stream of data must not be split over two connections.
+            Some(to) if !knows(to) => self.send_stream(now, to, &frame),
+            Some(_) => {}
+            None => self.send_to_all(now, style, &frame, knows),
+        }
+    }
+}

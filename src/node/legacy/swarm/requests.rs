@@ -1,0 +1,349 @@
+//! Requests of ours, and those of others that we serve.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::seen::Seen;
+use super::{Event, LegacySwarm, Reply, RequestKey, Room};
+use crate::limits;
+use crate::node::legacy::message::{Message, NodeMessage, RequestBody};
+use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Style, WireId};
+
+/// Until a node says Received, its request is repeated this often (as the originals).
+const REPEAT: Duration = Duration::from_millis(500);
+/// Without a word of the node for so long, a request has failed (as the originals: for Received, and for Responses).
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of the outer text of a data message in hypersign style without the base64 and the request's ID: 64-hex IDs
+/// and a message ID of 10 characters.
+const HYPERSIGN_OVERHEAD: usize = 483;
+
+/// All requests of a swarm.
+pub(super) struct Requests {
+    /// Ours. A tree, so that the order of events is the same in every run.
+    asked: BTreeMap<WireId, Asked>,
+    served: HashMap<RequestKey, Served>,
+    seen: Seen,
+}
+
+/// A request of ours.
+struct Asked {
+    to: NodeId,
+    request: FileRequest,
+    received: bool,
+    repeat_at: Instant,
+    deadline: Instant,
+    /// Bytes that may still come; None: no size is known.
+    remaining: Option<u64>,
+}
+
+/// A request that we serve.
+struct Served {
+    /// Told `Full`: `Writable` is owed.
+    blocked: bool,
+}
+
+impl Requests {
+    pub(super) fn new() -> Self {
+        let seen = Seen::new(limits::SEEN_REQUESTS_MAX, Duration::from_secs(limits::SEEN_SECONDS));
+        Self { asked: BTreeMap::new(), served: HashMap::new(), seen }
+    }
+
+    pub(super) fn cancel(&mut self, request: WireId) {
+        self.asked.remove(&request);
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let due =
+            |asked: &Asked| if asked.received { asked.deadline } else { asked.deadline.min(asked.repeat_at) };
+        self.asked.values().map(due).min()
+    }
+
+    fn is_full_for(&self, from: NodeId) -> bool {
+        self.served.len() >= limits::SWARM_REQUESTS_MAX
+            || self.served.keys().filter(|key| key.from == from).count() >= limits::NODE_REQUESTS_MAX
+    }
+}
+
+/// Requests of ours.
+impl LegacySwarm {
+    pub(super) fn start_request(&mut self, now: Instant, to: NodeId, request: FileRequest) -> WireId {
+        let id = WireId::random(&mut self.rng);
+        let remaining = match request {
+            FileRequest::Whole { .. } => None,
+            FileRequest::Range { start, end, .. } => Some(end.saturating_sub(start)),
+        };
+        let asked = Asked {
+            to,
+            request,
+            received: false,
+            repeat_at: now + REPEAT,
+            deadline: now + PATIENCE,
+            remaining,
+        };
+        self.requests.asked.insert(id, asked);
+        self.send_request(now, to, id, request);
+        id
+    }
+
+    fn send_request(&mut self, now: Instant, to: NodeId, id: WireId, request: FileRequest) {
+        self.send_directed(now, to, Message::Request { to, request: id, body: RequestBody::File(request) });
+    }
+
+    /// To the node itself if it is a neighbour, else to everybody.
+    fn send_directed(&mut self, now: Instant, to: NodeId, message: Message) {
+        match self.is_connected(to) {
+            true => {
+                let frame = self.own_frame(to.style, message, Some(to));
+                self.send_to(now, to, &frame);
+            }
+            false => {
+                let frame = self.own_frame(to.style, message, None);
+                self.send_to_all(now, to.style, &frame, |_| false);
+            }
+        }
+    }
+
+    /// A node became ready: what it, or a node behind it, has not received goes out at once.
+    pub(super) fn repeat_requests(&mut self, now: Instant, node: NodeId) {
+        let waiting = self.requests.asked.iter().filter(|(_, asked)| {
+            !asked.received
+                && asked.to.style == node.style
+                && (asked.to == node || !self.is_connected(asked.to))
+        });
+        let waiting: Vec<_> = waiting.map(|(id, asked)| (*id, asked.to, asked.request)).collect();
+        for (id, to, request) in waiting {
+            let frame = self.own_frame(
+                to.style,
+                Message::Request { to, request: id, body: RequestBody::File(request) },
+                (to == node).then_some(to),
+            );
+            self.send_to(now, node, &frame);
+        }
+    }
+
+    pub(super) fn requests_due(&mut self, now: Instant) {
+        let mut failed = Vec::new();
+        let mut repeat = Vec::new();
+        for (id, asked) in &mut self.requests.asked {
+            if asked.deadline <= now {
+                failed.push((*id, asked.received));
+            } else if !asked.received && asked.repeat_at <= now {
+                asked.repeat_at = now + REPEAT;
+                repeat.push((*id, asked.to, asked.request));
+            }
+        }
+        for (id, received) in failed {
+            let reason = match received {
+                true => "the provider stopped sending (nothing for 10 s)",
+                false => "the provider does not answer (10 s)",
+            };
+            self.fail(id, reason.to_owned());
+        }
+        for (id, to, request) in repeat {
+            self.send_request(now, to, id, request);
+        }
+    }
+
+    fn fail(&mut self, request: WireId, reason: String) {
+        if self.requests.asked.remove(&request).is_some() {
+            self.event(Event::RequestFailed { request, reason });
+        }
+    }
+
+    /// A message to us. Only the node that was asked can answer: the ID alone is known to the whole swarm.
+    pub(super) fn answered(&mut self, now: Instant, from: NodeId, message: &NodeMessage) {
+        let (NodeMessage::Received { request: id }
+        | NodeMessage::Response { request: id, .. }
+        | NodeMessage::Error { request: id, .. }
+        | NodeMessage::Finished { request: id }) = message
+        else {
+            return;
+        };
+        let Some(asked) = self.requests.asked.get_mut(id).filter(|asked| asked.to == from) else { return };
+        asked.deadline = now + PATIENCE;
+        let first_word = !std::mem::replace(&mut asked.received, true);
+        if first_word {
+            self.event(Event::Received(*id));
+        }
+        match message {
+            NodeMessage::Response { data, .. } => self.data_received(*id, data.as_ref()),
+            NodeMessage::Error { text, .. } => self.fail(*id, format!("the provider says: {text}")),
+            NodeMessage::Finished { .. } => {
+                self.requests.asked.remove(id);
+                self.event(Event::Finished(*id));
+            }
+            NodeMessage::Received { .. } | NodeMessage::Opaque => {}
+        }
+    }
+
+    fn data_received(&mut self, request: WireId, data: Option<&Bytes>) {
+        let Some(data) = data else {
+            return self.fail(request, "the provider sent a response without data".to_owned());
+        };
+        let Some(asked) = self.requests.asked.get_mut(&request) else { return };
+        if let Some(remaining) = asked.remaining {
+            match remaining.checked_sub(data.len() as u64) {
+                Some(rest) => asked.remaining = Some(rest),
+                None => return self.fail(request, "the provider sent more bytes than asked for".to_owned()),
+            }
+        }
+        self.event(Event::Data { request, data: data.clone() });
+    }
+}
+
+/// Requests of others.
+impl LegacySwarm {
+    /// A request is processed once; its repetitions get Received again, in case the first was lost.
+    pub(super) fn requested(&mut self, now: Instant, key: RequestKey, dialect: Dialect, body: &RequestBody) {
+        if self.requests.seen.contains(key.from, key.id) {
+            return self.reply(now, key, NodeMessage::Received { request: key.id });
+        }
+        let full = matches!(body, RequestBody::File(_)) && self.requests.is_full_for(key.from);
+        // 0.1.x knows no refusal: without Received it asks again, and there may be room then.
+        if full && self.protocol == Protocol::KacheryP2p3 {
+            return self
+                .event(Event::Dropped { neighbour: Some(key.from), why: "too many requests at once" });
+        }
+        self.requests.seen.insert(now, key.from, key.id);
+        self.reply(now, key, NodeMessage::Received { request: key.id });
+        match body {
+            RequestBody::File(_) if full => {
+                self.reply_error(now, key, "Too many requests at once, try again later.".to_owned());
+            }
+            RequestBody::File(request) => {
+                self.requests.served.insert(key, Served { blocked: false });
+                self.event(Event::Requested { key, dialect, request: *request });
+            }
+            RequestBody::Refused(text) => self.reply_error(now, key, text.clone()),
+            RequestBody::Other => {}
+        }
+    }
+
+    fn reply(&mut self, now: Instant, key: RequestKey, message: NodeMessage) {
+        self.send_directed(now, key.from, Message::ToNode { to: key.from, message });
+    }
+
+    fn reply_error(&mut self, now: Instant, key: RequestKey, text: String) {
+        if self.protocol == Protocol::Daemon02 {
+            self.send_part(now, key, NodeMessage::Error { request: key.id, text });
+        }
+    }
+
+    /// Part of a response: all parts take the same way, so that they stay in order.
+    fn send_part(&mut self, now: Instant, key: RequestKey, message: NodeMessage) {
+        let to = key.from;
+        let message = Message::ToNode { to, message };
+        match self.is_connected(to) {
+            true => {
+                let frame: Arc<OutgoingFrame> = self.own_frame(to.style, message, Some(to));
+                self.send_stream(now, to, &frame);
+            }
+            false => {
+                let frame = self.own_frame(to.style, message, None);
+                self.send_to_all(now, to.style, &frame, |_| false);
+            }
+        }
+    }
+
+    fn room_for(&mut self, node: NodeId) -> Option<bool> {
+        match self.is_connected(node) {
+            true => self.connections.has_stream_room(node),
+            false => self.connections.has_flood_room(node.style),
+        }
+    }
+
+    pub(super) fn answer(&mut self, now: Instant, key: &RequestKey, reply: Reply) -> Room {
+        if !self.requests.served.contains_key(key) {
+            return Room::Gone;
+        }
+        match reply {
+            Reply::Data(data) => return self.answer_data(now, *key, &data),
+            Reply::Finished => self.send_part(now, *key, NodeMessage::Finished { request: key.id }),
+            Reply::Error(text) => self.reply_error(now, *key, text),
+        }
+        self.requests.served.remove(key);
+        Room::More
+    }
+
+    fn answer_data(&mut self, now: Instant, key: RequestKey, data: &Bytes) -> Room {
+        if self.room_for(key.from).is_none() {
+            self.requests.served.remove(&key);
+            return Room::Gone;
+        }
+        let piece = piece_size(key);
+        let mut rest = data.clone();
+        while !rest.is_empty() {
+            let data = Some(rest.split_to(piece.min(rest.len())));
+            self.send_part(now, key, NodeMessage::Response { request: key.id, data });
+        }
+        // Sending may have closed a stalled connection.
+        let Some(has_room) = self.room_for(key.from) else { return Room::Gone };
+        match self.requests.served.get_mut(&key) {
+            Some(served) => served.blocked = !has_room,
+            None => return Room::Gone,
+        }
+        if has_room { Room::More } else { Room::Full }
+    }
+
+    /// Tells blocked requests that have room again.
+    pub(super) fn tell_writable(&mut self) {
+        let mut blocked: Vec<_> =
+            self.requests.served.iter().filter(|(_, served)| served.blocked).map(|(key, _)| *key).collect();
+        blocked.sort_unstable_by_key(|key| (key.from, key.id));
+        for key in blocked {
+            if self.room_for(key.from) != Some(false) {
+                if let Some(served) = self.requests.served.get_mut(&key) {
+                    served.blocked = false;
+                }
+                self.event(Event::Writable(key));
+            }
+        }
+    }
+
+    /// A neighbour left, or the connection that carried its responses broke: what was half sent cannot be continued.
+    pub(super) fn node_lost(&mut self, now: Instant, node: NodeId) {
+        let mut abandoned: Vec<_> =
+            self.requests.served.keys().filter(|key| key.from == node).copied().collect();
+        abandoned.sort_unstable_by_key(|key| key.id);
+        for key in abandoned {
+            self.requests.served.remove(&key);
+            self.event(Event::RequestAbandoned(key));
+        }
+        if self.is_connected(node) {
+            return;
+        }
+        let begun = self.requests.asked.iter_mut().filter(|(_, asked)| asked.to == node);
+        let mut failed = Vec::new();
+        for (id, asked) in begun {
+            match asked.received {
+                true => failed.push(*id),
+                // It may come back within its time: it hears the request again when it does.
+                false => asked.repeat_at = now + REPEAT,
+            }
+        }
+        for id in failed {
+            self.fail(id, "the provider left".to_owned());
+        }
+    }
+}
+
+/// Raw bytes in one Response. In hypersign style the outer text must not exceed 1000 bytes.
+fn piece_size(key: RequestKey) -> usize {
+    match key.from.style {
+        Style::Spki => limits::DATA_PIECE,
+        Style::Hypersign => {
+            (limits::HYPERSIGN_MAX_TEXT - HYPERSIGN_OVERHEAD - key.id.as_bytes().len()) / 4 * 3
+        }
+    }
+}
+
+#[cfg(test)]
+impl LegacySwarm {
+    /// As if this request had been made to us: lets a test answer in another node's place.
+    pub(super) fn forge_served(&mut self, key: RequestKey) {
+        self.requests.served.insert(key, Served { blocked: false });
+    }
+}

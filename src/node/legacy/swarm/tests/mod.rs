@@ -1,0 +1,9 @@
+//! Machines against each other and against frames of the original daemons, in virtual time.
+
+mod downloads;
+mod floods;
+mod handshakes;
+mod simulation;
+
+use super::*;
+use simulation::{Simulation, key};
