@@ -60,6 +60,13 @@ pub const HOLEPUNCH_BURST: u32 = 96;
 
 // ---- hyperswarm: swarm and connections ----
 
+/// Bytes of one mDNS datagram that are read: ours have at most 1400; longer ones are cut and then do not decode.
+pub const MDNS_PACKET: usize = 4096;
+/// Records about hyperswarm topics in one mDNS packet: an original sends two per topic instance of a host.
+pub const MDNS_RECORDS_KEPT: usize = 64;
+/// Compression pointers followed in one DNS name; every jump goes backwards, so this only bounds the work.
+pub const MDNS_NAME_JUMPS: usize = 16;
+
 // ---- store ----
 
 /// Files whose verification is remembered in memory (the rest is remembered on disk): about 10 MiB when full.
