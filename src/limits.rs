@@ -66,6 +66,24 @@ pub const MDNS_PACKET: usize = 4096;
 pub const MDNS_RECORDS_KEPT: usize = 64;
 /// Compression pointers followed in one DNS name; every jump goes backwards, so this only bounds the work.
 pub const MDNS_NAME_JUMPS: usize = 16;
+/// Topic instances named in one mDNS response: seven pairs of records are 1376 bytes, one Ethernet frame.
+pub const MDNS_SERVICES_PER_PACKET: usize = 7;
+/// Peers taken from one mDNS packet and not yet collected; a packet names no more than its kept records.
+pub const MDNS_EVENTS: usize = 64;
+/// Connections of one topic, dialled and accepted, attempts included (hyperswarm `maxPeers`).
+pub const SWARM_PEERS: usize = 24;
+/// Connections accepted from one host (not loopback): leaves a third of the slots to everybody else.
+pub const INCOMING_PER_HOST: usize = 16;
+/// Dials of one topic that run at once: dead candidates hold a dial for 10 s each, and dials occupy slots.
+pub const DIALS_AT_ONCE: usize = 4;
+/// Candidates of one topic that the DHT named: anybody can announce any number.
+pub const QUEUE_REMOTE: usize = 192;
+/// Candidates of one topic that the local network named.
+pub const QUEUE_LOCAL: usize = 64;
+/// New candidates per topic and minute from the local network, whose packets nobody has to prove anything for.
+pub const QUEUE_LOCAL_PER_MINUTE: usize = 32;
+/// Banned addresses remembered per topic; beyond that the oldest is forgotten.
+pub const QUEUE_BANNED: usize = 64;
 
 // ---- store ----
 

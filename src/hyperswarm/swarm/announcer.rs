@@ -1,0 +1,109 @@
+//! When a topic is announced in the DHT: `Topic._startDht` of `@hyperswarm/discovery` 1.11.5.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Wait between the end of one announce and the next; as much again at random.
+const PERIOD: Duration = Duration::from_secs(300);
+/// First wait after an announce that reached nobody; doubles up to the period. Upstream waits the whole period, and
+/// so a computer that starts before its network is up stays alone for 5 to 10 minutes.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Says when to announce (and thereby look up) one topic. One announce runs at a time.
+pub struct Announcer {
+    next: Option<Instant>,
+    failures: u32,
+    rng: StdRng,
+}
+
+impl Announcer {
+    /// The first announce is due at once.
+    pub fn new(now: Instant, seed: [u8; 32]) -> Self {
+        Self { next: Some(now), failures: 0, rng: StdRng::from_seed(seed) }
+    }
+
+    /// Whether to start an announce now. The next comes only after [`Announcer::ended`].
+    pub fn poll_announce(&mut self, now: Instant) -> bool {
+        self.next.take_if(|next| *next <= now).is_some()
+    }
+
+    /// The running announce has ended; `reached` nodes answered it.
+    pub fn ended(&mut self, now: Instant, reached: usize) {
+        let wait = if reached > 0 {
+            self.failures = 0;
+            PERIOD
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            (RETRY * 2u32.saturating_pow((self.failures - 1).min(8))).min(PERIOD)
+        };
+        self.next = Some(now + wait.mul_f64(self.rng.random_range(1.0..2.0)));
+    }
+
+    /// There are new nodes to enter the network by: do not wait any longer if the last announce reached nobody.
+    pub fn network_changed(&mut self, now: Instant) {
+        if self.failures > 0 && self.next.is_some() {
+            self.next = Some(now);
+        }
+    }
+
+    /// When [`Announcer::poll_announce`] will say yes.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> (Instant, Announcer) {
+        let now = Instant::now();
+        (now, Announcer::new(now, [3; 32]))
+    }
+
+    fn wait_after(announcer: &mut Announcer, now: Instant, reached: usize) -> Duration {
+        assert!(announcer.poll_announce(announcer.poll_timeout().unwrap()));
+        announcer.ended(now, reached);
+        announcer.poll_timeout().unwrap() - now
+    }
+
+    #[test]
+    fn the_first_announce_is_due_at_once_and_only_one_runs() {
+        let (now, mut announcer) = started();
+        assert!(announcer.poll_announce(now));
+        assert!(!announcer.poll_announce(now + PERIOD * 10));
+        assert_eq!(announcer.poll_timeout(), None);
+    }
+
+    #[test]
+    fn an_announce_is_repeated_300_to_600_seconds_after_its_end() {
+        let (now, mut announcer) = started();
+        let waits: Vec<_> = (0..200).map(|_| wait_after(&mut announcer, now, 4).as_secs()).collect();
+        assert!(waits.iter().all(|w| (300..600).contains(w)), "{waits:?}");
+        assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 250, "{waits:?}");
+    }
+
+    #[test]
+    fn an_announce_that_reached_nobody_is_repeated_soon_and_then_more_rarely() {
+        let (now, mut announcer) = started();
+        for low in [10, 20, 40, 80, 160, 300, 300] {
+            let wait = wait_after(&mut announcer, now, 0).as_secs();
+            assert!((low..low * 2).contains(&wait), "{wait} s, expected from {low} s");
+        }
+        assert!(wait_after(&mut announcer, now, 1).as_secs() >= 300);
+        assert!(wait_after(&mut announcer, now, 0).as_secs() < 20);
+    }
+
+    #[test]
+    fn new_bootstrap_nodes_end_the_wait_of_a_failed_announce_only() {
+        let (now, mut announcer) = started();
+        wait_after(&mut announcer, now, 0);
+        announcer.network_changed(now);
+        assert_eq!(announcer.poll_timeout(), Some(now));
+        let wait = wait_after(&mut announcer, now, 1);
+        announcer.network_changed(now);
+        assert_eq!(announcer.poll_timeout(), Some(now + wait));
+    }
+}
