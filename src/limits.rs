@@ -70,6 +70,12 @@ pub const MDNS_NAME_JUMPS: usize = 16;
 pub const MDNS_SERVICES_PER_PACKET: usize = 7;
 /// Peers taken from one mDNS packet and not yet collected; a packet names no more than its kept records.
 pub const MDNS_EVENTS: usize = 64;
+/// Topics that wait for the mDNS task to take them; joining waits when there are more.
+pub const MDNS_JOINS: usize = 8;
+/// Bytes of a datagram for the DHT: its messages stay below 1400; larger ones are dropped unread.
+pub const UDP_DATAGRAM: usize = 2048;
+/// Datagrams handled per wake-up of a socket, before the task looks after its timers and connections again.
+pub const UDP_BATCH: usize = 64;
 /// Connections of one topic, dialled and accepted, attempts included (hyperswarm `maxPeers`).
 pub const SWARM_PEERS: usize = 24;
 /// Connections accepted from one host (not loopback): leaves a third of the slots to everybody else.

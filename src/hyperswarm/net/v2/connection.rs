@@ -1,0 +1,124 @@
+//! A connection as the application gets it: bytes, and a place among the swarm's peers that it holds until it is dropped.
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::hyperswarm::swarm::Slot;
+
+/// A byte stream to a peer. The swarm counts it until its `stream` is dropped, and then dials the peer again after a
+/// while if it was the one who dialled.
+pub struct Connection {
+    /// The bytes.
+    pub stream: Pin<Box<dyn Duplex>>,
+    /// The other end. Of an accepted connection it is not where the peer listens.
+    pub remote: SocketAddrV4,
+    /// We dialled.
+    pub initiator: bool,
+    /// The acceptor of this transport sends nothing until it has read something (uTP).
+    pub initiator_speaks_first: bool,
+    banned: Arc<AtomicBool>,
+}
+
+/// A readable and writable byte stream.
+pub trait Duplex: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
+
+impl Connection {
+    pub(super) fn tcp(
+        stream: TcpStream,
+        remote: SocketAddrV4,
+        slot: Slot,
+        closed: mpsc::Sender<Closed>,
+    ) -> Self {
+        let banned = Arc::new(AtomicBool::new(false));
+        let guard = Guard { slot, banned: banned.clone(), closed };
+        Self {
+            stream: Box::pin(Counted { stream, _guard: guard }),
+            remote,
+            initiator: matches!(slot, Slot::Dialled(_)),
+            initiator_speaks_first: false,
+            banned,
+        }
+    }
+
+    /// Do not dial this address again once the connection is closed: it is ourselves, or somebody who lied. Changes
+    /// nothing for accepted connections, whose listening address nobody knows.
+    pub fn ban(&self) {
+        self.banned.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tells the swarm which slot is free again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed {
+    pub(super) slot: Slot,
+    pub(super) banned: bool,
+}
+
+/// Says so exactly once, when it is dropped.
+struct Guard {
+    slot: Slot,
+    banned: Arc<AtomicBool>,
+    /// Holds as many messages as there can be connections, so it is never full; closed when the swarm has ended.
+    closed: mpsc::Sender<Closed>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let closed = Closed { slot: self.slot, banned: self.banned.load(Ordering::Relaxed) };
+        let _ = self.closed.try_send(closed);
+    }
+}
+
+struct Counted {
+    stream: TcpStream,
+    _guard: Guard,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,219 @@
+//! The mDNS task: one socket on port 5353 for all topics of the process, shared with every other mDNS program of the
+//! machine (`multicast-dns` 7.2.5, which rescans the interfaces every 5 s; here it happens when a question is due).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::interfaces::{self, Interface, Scope};
+use crate::hyperswarm::Topic;
+use crate::hyperswarm::codec::mdns::GROUP;
+use crate::hyperswarm::net::random;
+use crate::hyperswarm::swarm::{LocalDiscovery, LocalPeer, Registration};
+use crate::limits::{MDNS_EVENTS, MDNS_JOINS, MDNS_PACKET, UDP_BATCH};
+
+/// Between two looks at the list of interfaces.
+const RESCAN: Duration = Duration::from_secs(25);
+
+/// Reaches the task, which ends when the last of these is dropped.
+#[derive(Clone)]
+pub(super) struct Handle {
+    joins: mpsc::Sender<Join>,
+}
+
+struct Join {
+    topic: Topic,
+    port: u16,
+    peers: mpsc::Sender<LocalPeer>,
+}
+
+impl Handle {
+    /// Asks and answers for a topic until the receiver is dropped.
+    pub(super) async fn join(&self, topic: Topic, port: u16) -> mpsc::Receiver<LocalPeer> {
+        let (peers, receiver) = mpsc::channel(MDNS_EVENTS);
+        // The task lives as long as we do; if it had failed, the receiver would simply stay silent.
+        let _ = self.joins.send(Join { topic, port, peers }).await;
+        receiver
+    }
+}
+
+/// Opens the socket and starts the task. None, with a warning, if this machine has no multicast to offer.
+pub(super) fn start(scope: Scope) -> io::Result<Option<Handle>> {
+    let opened = open().and_then(|socket| {
+        let mut task = Task {
+            socket,
+            scope,
+            interfaces: Vec::new(),
+            scanned: None,
+            local: LocalDiscovery::new(random::seed()?),
+            peers: BTreeMap::new(),
+            warned: false,
+        };
+        task.rescan(Instant::now())?;
+        Ok(task)
+    });
+    match opened {
+        Ok(task) => {
+            let (joins, receiver) = mpsc::channel(MDNS_JOINS);
+            tokio::spawn(task.run(receiver));
+            Ok(Some(Handle { joins }))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no multicast DNS: peers of the local network are found by the DHT only");
+            Ok(None)
+        }
+    }
+}
+
+fn open() -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    // Where SO_REUSEADDR alone does not let programs share a multicast port.
+    #[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, GROUP.1)).into())?;
+    socket.set_multicast_ttl_v4(255)?;
+    socket.set_multicast_loop_v4(true)?;
+    UdpSocket::from_std(socket.into())
+}
+
+struct Task {
+    socket: UdpSocket,
+    scope: Scope,
+    /// Those whose group we have joined.
+    interfaces: Vec<Interface>,
+    scanned: Option<Instant>,
+    local: LocalDiscovery,
+    peers: BTreeMap<Registration, mpsc::Sender<LocalPeer>>,
+    /// A failure to send was reported since the last success.
+    warned: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut joins: mpsc::Receiver<Join>) {
+        let mut buffer = vec![0; MDNS_PACKET + 1];
+        loop {
+            let now = Instant::now();
+            self.forget_left();
+            if self.local.poll_timeout().is_some_and(|deadline| deadline <= now) {
+                // Right before we speak: new interfaces are joined in time to hear the answers.
+                let _ = self.rescan(now);
+                self.local.handle_timeout(now);
+            }
+            self.send().await;
+            let deadline = self.local.poll_timeout();
+            tokio::select! {
+                join = joins.recv() => match join {
+                    Some(join) => self.register(join),
+                    None => return,
+                },
+                _ = self.socket.readable() => self.receive(&mut buffer),
+                () = super::instance::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn register(&mut self, join: Join) {
+        let registration = self.local.register(Instant::now(), join.topic, join.port);
+        self.peers.insert(registration, join.peers);
+    }
+
+    /// An instance leaves by dropping its receiver.
+    fn forget_left(&mut self) {
+        if self.peers.values().any(mpsc::Sender::is_closed) {
+            self.peers.retain(|_, peers| !peers.is_closed());
+            self.local.retain(|registration| self.peers.contains_key(&registration));
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) {
+        let now = Instant::now();
+        for _ in 0..UDP_BATCH {
+            let (length, from) = match self.socket.try_recv_from(buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => continue,
+            };
+            let (SocketAddr::V4(from), Some(bytes)) = (from, buffer.get(..length)) else { continue };
+            if length > MDNS_PACKET || !interfaces::is_neighbour(&self.interfaces, *from.ip()) {
+                continue;
+            }
+            self.local.handle_datagram(now, from, bytes);
+            while let Some(peer) = self.local.poll_event() {
+                if let Some(peers) = self.peers.get(&peer.registration) {
+                    // Full: dropped, the peer is named again within a minute.
+                    let _ = peers.try_send(peer);
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self) {
+        while let Some(packet) = self.local.poll_transmit() {
+            let result = match self.send_one(&packet).await {
+                Err(error) if no_route(&error) => self.send_by_interface(&packet).await,
+                other => other,
+            };
+            match result {
+                Ok(_) => self.warned = false,
+                Err(error) if !self.warned => {
+                    tracing::warn!(%error, "could not send by multicast DNS");
+                    self.warned = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn send_one(&self, packet: &[u8]) -> io::Result<usize> {
+        self.socket.send_to(packet, SocketAddrV4::new(GROUP.0, GROUP.1)).await
+    }
+
+    /// Without a default route the system does not know where to: out of the first interface that is not loopback.
+    async fn send_by_interface(&self, packet: &[u8]) -> io::Result<usize> {
+        let outward = self.interfaces.iter().map(|i| i.ip).find(|ip| !ip.is_loopback());
+        SockRef::from(&self.socket).set_multicast_if_v4(&outward.unwrap_or(Ipv4Addr::LOCALHOST))?;
+        self.send_one(packet).await
+    }
+
+    /// Joins the group on every interface that has come, and chooses where to send.
+    fn rescan(&mut self, now: Instant) -> io::Result<()> {
+        if self.scanned.is_some_and(|last| now.saturating_duration_since(last) < RESCAN) {
+            return Ok(());
+        }
+        self.scanned = Some(now);
+        let present = interfaces::list(self.scope)?;
+        if present == self.interfaces {
+            return Ok(());
+        }
+        let mut joined = Vec::new();
+        let mut failure = None;
+        for interface in present {
+            match self.socket.join_multicast_v4(GROUP.0, interface.ip) {
+                Ok(()) => joined.push(interface),
+                // Joined before, under this or an earlier address.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => joined.push(interface),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let outward = joined.iter().any(|i| !i.ip.is_loopback());
+        let outgoing = if outward { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        SockRef::from(&self.socket).set_multicast_if_v4(&outgoing)?;
+        let none = joined.is_empty();
+        self.interfaces = joined;
+        match failure {
+            Some(error) if none => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn no_route(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable)
+}
