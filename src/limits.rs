@@ -154,6 +154,11 @@ pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
 
 // ---- node: transfers ----
 
+/// Providers one download uses: a flood of `providing` from made-up keys must not grow it.
+pub const PROVIDERS_PER_DOWNLOAD: usize = 64;
+/// A requested range without data for this long is given to somebody else (the originals use the same 10 s).
+pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 // ---- api ----
 
 /// Connections to the API open at once. Each costs a file descriptor and some 20 KiB; clients are a handful of

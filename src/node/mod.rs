@@ -3,6 +3,7 @@
 pub mod config;
 pub mod identity;
 pub mod legacy;
+mod transfer;
 
 use std::path::PathBuf;
 use std::time::Duration;

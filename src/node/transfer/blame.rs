@@ -1,0 +1,216 @@
+//! Who sent which bytes, so that a wrong hash can be traced to its sender.
+//!
+//! A file named only by its SHA-1 can be checked only as a whole. Each stretch of bytes is remembered with its
+//! provider and a fingerprint; when the whole is wrong, everything is fetched again from one provider (in the same
+//! stretches), and once that is right, whoever's fingerprints differ lied.
+
+use std::collections::BTreeMap;
+
+use super::plan::ProviderKey;
+
+/// Where bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// They were on disk when the download began.
+    Disk,
+    /// A provider sent them.
+    Provider(ProviderKey),
+}
+
+#[derive(Clone, Debug)]
+struct Stretch {
+    end: u64,
+    source: Source,
+    fingerprint: Fingerprint,
+}
+
+/// The sources of all present bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blame {
+    /// By start; disjoint.
+    stretches: BTreeMap<u64, Stretch>,
+    /// The stretches of an assembly that proved wrong.
+    suspects: BTreeMap<u64, Stretch>,
+}
+
+/// A stretch ends at multiples of this, so that fingerprints of whole-file and range requests can be compared and
+/// the table stays small: 56 bytes for each 2 MiB.
+const STRETCH: u64 = 2 << 20;
+
+impl Blame {
+    /// Bytes that were on disk.
+    pub(crate) fn on_disk(&mut self, start: u64, end: u64) {
+        self.stretches.insert(start, Stretch { end, source: Source::Disk, fingerprint: Fingerprint::default() });
+    }
+
+    /// Notes bytes at `start` (not noted before).
+    pub(crate) fn add(&mut self, provider: ProviderKey, start: u64, bytes: &[u8]) {
+        let mut start = start;
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let cut = self.stretch_end(start, start + (STRETCH - start % STRETCH));
+            let room = (cut - start).min(bytes.len() as u64);
+            let (head, tail) = bytes.split_at(room as usize);
+            self.add_piece(Source::Provider(provider), start, head);
+            start += room;
+            bytes = tail;
+        }
+    }
+
+    fn add_piece(&mut self, source: Source, start: u64, bytes: &[u8]) {
+        let end = start + bytes.len() as u64;
+        let cut_here = start.is_multiple_of(STRETCH) || self.suspects.contains_key(&start);
+        match self.stretches.range_mut(..start).next_back() {
+            Some((_, last)) if !cut_here && last.end == start && last.source == source => {
+                last.fingerprint.add(bytes);
+                last.end = end;
+            }
+            _ => {
+                let mut fingerprint = Fingerprint::default();
+                fingerprint.add(bytes);
+                self.stretches.insert(start, Stretch { end, source, fingerprint });
+            }
+        }
+    }
+
+    /// Bytes by source.
+    pub(crate) fn totals(&self) -> BTreeMap<Source, u64> {
+        let mut totals = BTreeMap::new();
+        for (start, stretch) in &self.stretches {
+            *totals.entry(stretch.source).or_default() += stretch.end - start;
+        }
+        totals
+    }
+
+    /// The assembly was wrong: keeps only what `keep` sent and remembers the rest as suspect. Returns what is to be
+    /// forgotten.
+    pub(crate) fn suspect_all_but(&mut self, keep: Option<ProviderKey>) -> Vec<(u64, u64)> {
+        let kept = keep.map(Source::Provider);
+        let all = std::mem::take(&mut self.stretches);
+        let mut forgotten = Vec::new();
+        for (start, stretch) in all {
+            if Some(stretch.source) == kept {
+                self.stretches.insert(start, stretch);
+            } else {
+                forgotten.push((start, stretch.end));
+                self.suspects.entry(start).or_insert(stretch);
+            }
+        }
+        forgotten
+    }
+
+    /// Where a request in the search for a liar has to end so that its fingerprint can be compared.
+    pub(crate) fn stretch_end(&self, start: u64, end: u64) -> u64 {
+        match self.suspects.range(..=start).next_back() {
+            Some((_, stretch)) if stretch.end > start => stretch.end.min(end),
+            _ => end,
+        }
+    }
+
+    /// The assembly is right now: who sent something else before?
+    pub(crate) fn liars(&self) -> Vec<ProviderKey> {
+        let mut liars: Vec<ProviderKey> = self
+            .suspects
+            .iter()
+            .filter_map(|(start, suspect)| {
+                let Source::Provider(provider) = suspect.source else { return None };
+                let right = self.stretches.get(start)?;
+                let comparable = right.end == suspect.end && right.source != suspect.source;
+                (comparable && right.fingerprint != suspect.fingerprint).then_some(provider)
+            })
+            .collect();
+        liars.sort_unstable();
+        liars.dedup();
+        liars
+    }
+}
+
+/// Tells different bytes apart for blame only; what is right is decided by SHA-1. Independent of how the bytes were
+/// cut into messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Fingerprint {
+    state: u64,
+    /// The last bytes, fewer than 8, not yet in the state.
+    carry: u64,
+    carried: u32,
+}
+
+impl Fingerprint {
+    fn add(&mut self, bytes: &[u8]) {
+        let lead = if self.carried == 0 { 0 } else { bytes.len().min(8 - self.carried as usize) };
+        let (head, rest) = bytes.split_at(lead);
+        head.iter().for_each(|byte| self.add_byte(*byte));
+        let mut words = rest.chunks_exact(8);
+        for word in &mut words {
+            self.add_word(word.try_into().map_or(0, u64::from_le_bytes));
+        }
+        words.remainder().iter().for_each(|byte| self.add_byte(*byte));
+    }
+
+    fn add_byte(&mut self, byte: u8) {
+        self.carry |= u64::from(byte) << (8 * self.carried);
+        self.carried += 1;
+        if self.carried == 8 {
+            let word = std::mem::take(&mut self.carry);
+            self.carried = 0;
+            self.add_word(word);
+        }
+    }
+
+    fn add_word(&mut self, word: u64) {
+        self.state = (self.state.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ProviderKey = ProviderKey(0);
+    const B: ProviderKey = ProviderKey(1);
+
+    #[test]
+    fn a_fingerprint_does_not_depend_on_the_pieces() {
+        let bytes: Vec<u8> = (0..1000u32).map(|i| (i * 7) as u8).collect();
+        let mut whole = Fingerprint::default();
+        whole.add(&bytes);
+        for size in 1..20 {
+            let mut cut = Fingerprint::default();
+            bytes.chunks(size).for_each(|piece| cut.add(piece));
+            assert_eq!(cut, whole, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn the_one_whose_bytes_differ_from_the_right_ones_is_named() {
+        let mut blame = Blame::default();
+        blame.add(A, 0, &[1; 100]);
+        blame.add(B, 100, &[2; 100]);
+        blame.add(A, 200, &[3; 100]);
+        let forgotten = blame.suspect_all_but(Some(A));
+        assert_eq!(forgotten, [(100, 200)]);
+        // Cut differently by the sender.
+        blame.add(A, 100, &[2; 37]);
+        blame.add(A, 137, &[9; 63]);
+        assert_eq!(blame.liars(), [B]);
+    }
+
+    #[test]
+    fn equal_bytes_are_no_reason_for_blame() {
+        let mut blame = Blame::default();
+        blame.on_disk(0, 50);
+        blame.add(B, 50, &[2; 50]);
+        assert_eq!(blame.suspect_all_but(None), [(0, 50), (50, 100)]);
+        blame.add(A, 0, &[[7; 50].as_slice(), &[2; 10]].concat());
+        blame.add(A, 60, &[2; 40]);
+        assert_eq!(blame.liars(), [ProviderKey(7); 0]);
+    }
+
+    #[test]
+    fn stretches_end_at_fixed_places() {
+        let mut blame = Blame::default();
+        blame.add(A, STRETCH - 10, &[1; 20]);
+        assert_eq!(blame.stretches.keys().copied().collect::<Vec<_>>(), [STRETCH - 10, STRETCH]);
+        assert_eq!(blame.totals()[&Source::Provider(A)], 20);
+    }
+}

@@ -1,0 +1,577 @@
+//! What to ask of whom: the pure part of a download of one file of known size.
+//!
+//! The executor adds providers, tells when they are reachable and what arrives, performs [`Action`]s, and calls
+//! [`Plan::handle_timeout`] at [`Plan::poll_timeout`]. The plan cuts the missing bytes into requests sized by each
+//! provider's rate, keeps a few in flight per provider, gives the second half of what a slow provider still owes
+//! to an idle one, and drops providers that are silent, refuse, or send too much, too little or wrong bytes.
+//!
+//! A reachable provider that is lost (its connection closed) is no failure: its requests go back into the pool.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::blame::{Blame, Source};
+use super::ranges::RangeSet;
+use crate::limits;
+
+/// A provider within one plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ProviderKey(pub(crate) u32);
+
+/// A request within one plan; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RequestKey(pub(crate) u64);
+
+/// What a provider can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// Ranges (daemon-0.2).
+    Ranges,
+    /// Only the whole file (kachery-p2p-3): used when no range provider is left.
+    Whole,
+}
+
+/// Why a provider is not used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Requests stayed without data for this long.
+    Silent(Duration),
+    /// It answered with an error.
+    Refused(String),
+    /// It ended a request early.
+    Short {
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes sent.
+        got: u64,
+    },
+    /// It sent more than was asked for.
+    Long,
+    /// A message without usable data.
+    Garbage(&'static str),
+    /// Its bytes do not have the hash.
+    WrongBytes,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent(time) => write!(f, "sent nothing for {} s", time.as_secs()),
+            Self::Refused(text) => write!(f, "answered: {}", text.escape_debug()),
+            Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
+            Self::Long => f.write_str("sent more bytes than asked for"),
+            Self::Garbage(what) => write!(f, "sent {what}"),
+            Self::WrongBytes => f.write_str("sent bytes that do not have this sha1"),
+        }
+    }
+}
+
+/// What the executor is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Ask a provider; `whole` selects the form without a range.
+    Request {
+        /// To tell the answers apart.
+        request: RequestKey,
+        /// Whom.
+        provider: ProviderKey,
+        /// First byte.
+        start: u64,
+        /// One past the last byte.
+        end: u64,
+        /// Ask for the whole file.
+        whole: bool,
+    },
+    /// Answers to this request are of no use any more.
+    Abandon {
+        /// Which.
+        request: RequestKey,
+    },
+    /// The provider is out, for this reason.
+    Drop {
+        /// Which.
+        provider: ProviderKey,
+        /// Why.
+        why: Failure,
+    },
+    /// These bytes on disk are not trusted any more; they will be fetched again.
+    Forget {
+        /// First byte.
+        start: u64,
+        /// One past the last byte.
+        end: u64,
+    },
+}
+
+/// How a download stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// All bytes are there; verify.
+    Complete,
+    /// Requests are in flight or can be made.
+    Working,
+    /// Providers are left, none is reachable.
+    Waiting,
+    /// No provider is left.
+    Exhausted,
+}
+
+/// Requests in flight per provider: enough to hide the round trip, few enough that an original, which queues each
+/// answer wholly in memory, holds at most 6 MiB for us.
+const PIPELINE: usize = 3;
+const FIRST_REQUEST: u64 = 512 << 10;
+const LARGEST_REQUEST: u64 = 2 << 20;
+const SMALLEST_REQUEST: u64 = 64 << 10;
+/// A request is to take about this long, so that a slow provider never holds much of the file back.
+const REQUEST_TIME: Duration = Duration::from_millis(500);
+/// Rates are averaged over samples of this length.
+const SAMPLE: Duration = Duration::from_millis(250);
+/// Silences in a row that a provider is forgiven when it is the only one left.
+const PATIENCE: u32 = 3;
+/// A request without data for this long is taken to be stalled when an idle provider looks for something to help with.
+const STALLED: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Provider {
+    kind: ProviderKind,
+    reachable: bool,
+    dropped: bool,
+    /// Bytes per second; 0: unknown.
+    rate: u64,
+    sample_start: Instant,
+    sample_bytes: u64,
+    /// Silences since it last sent something.
+    silences: u32,
+}
+
+#[derive(Debug)]
+struct Request {
+    provider: ProviderKey,
+    start: u64,
+    end: u64,
+    /// Bytes that arrived.
+    got: u64,
+    /// Silence is counted from here.
+    heard: Instant,
+    whole: bool,
+}
+
+impl Request {
+    fn at(&self) -> u64 {
+        self.start + self.got
+    }
+}
+
+/// The plan of one download.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    size: u64,
+    present: RangeSet,
+    blame: Blame,
+    providers: BTreeMap<ProviderKey, Provider>,
+    requests: BTreeMap<RequestKey, Request>,
+    next_request: u64,
+    /// After a wrong hash: only this provider is asked until the hash is right.
+    solo: Option<ProviderKey>,
+    hunting: bool,
+    actions: VecDeque<Action>,
+    last_progress: Instant,
+    last_timeout: Instant,
+}
+
+impl Plan {
+    /// For a file of `size` bytes of which `present` are on disk.
+    pub(crate) fn new(size: u64, present: &[(u64, u64)], now: Instant) -> Self {
+        let present = RangeSet::from_ranges(present.iter().map(|(start, end)| (*start, (*end).min(size))));
+        let mut blame = Blame::default();
+        present.iter().for_each(|(start, end)| blame.on_disk(start, end));
+        Self {
+            size,
+            present,
+            blame,
+            providers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            solo: None,
+            hunting: false,
+            actions: VecDeque::new(),
+            last_progress: now,
+            last_timeout: now,
+        }
+    }
+
+    /// A provider, not reachable yet. None: there are too many.
+    pub(crate) fn add_provider(&mut self, kind: ProviderKind, now: Instant) -> Option<ProviderKey> {
+        if self.providers.len() >= limits::PROVIDERS_PER_DOWNLOAD {
+            return None;
+        }
+        let key = ProviderKey(self.providers.len() as u32);
+        let provider = Provider {
+            kind,
+            reachable: false,
+            dropped: false,
+            rate: 0,
+            sample_start: now,
+            sample_bytes: 0,
+            silences: 0,
+        };
+        self.providers.insert(key, provider);
+        Some(key)
+    }
+
+    /// The provider can (or cannot) be sent requests now. Being unreachable takes its requests back.
+    pub(crate) fn set_reachable(&mut self, key: ProviderKey, reachable: bool, now: Instant) {
+        let Some(provider) = self.providers.get_mut(&key) else { return };
+        provider.reachable = reachable;
+        if !reachable {
+            self.take_back(key);
+        }
+        self.assign(now);
+    }
+
+    /// The provider is of no use, for a reason the executor knows.
+    pub(crate) fn drop_provider(&mut self, key: ProviderKey, why: Failure, now: Instant) {
+        self.fail(key, why);
+        self.assign(now);
+    }
+
+    /// The next thing to do.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Bytes came for a request. Returns what to write: file ranges and the matching parts of `bytes`.
+    pub(crate) fn on_data<'a>(&mut self, key: RequestKey, bytes: &'a [u8], now: Instant) -> Vec<(u64, &'a [u8])> {
+        let Some(request) = self.requests.get_mut(&key) else { return Vec::new() };
+        let provider_key = request.provider;
+        let start = request.at();
+        if bytes.len() as u64 > request.end - start {
+            self.fail(provider_key, Failure::Long);
+            self.assign(now);
+            return Vec::new();
+        }
+        if bytes.is_empty() {
+            return Vec::new();
+        }
+        request.got += bytes.len() as u64;
+        let end = request.at();
+        // Later requests of the same provider may be waiting behind this one: they are not silent meanwhile.
+        self.requests
+            .range_mut(key..)
+            .filter(|(_, other)| other.provider == provider_key)
+            .for_each(|(_, other)| other.heard = now);
+        if let Some(provider) = self.providers.get_mut(&provider_key) {
+            provider.silences = 0;
+            provider.sample(bytes.len() as u64, now);
+        }
+        let mut pieces = Vec::new();
+        for (low, high) in self.present.gaps(start, end) {
+            let piece = bytes.get((low - start) as usize..(high - start) as usize).unwrap_or_default();
+            self.blame.add(provider_key, low, piece);
+            self.present.insert(low, high);
+            self.last_progress = now;
+            pieces.push((low, piece));
+        }
+        pieces
+    }
+
+    /// The provider said that a request is answered.
+    pub(crate) fn on_finished(&mut self, key: RequestKey, now: Instant) {
+        let Some(request) = self.requests.remove(&key) else { return };
+        let wanted = request.end - request.start;
+        if request.got != wanted {
+            self.fail(request.provider, Failure::Short { wanted, got: request.got });
+        }
+        self.assign(now);
+    }
+
+    /// The provider answered with an error, or something is wrong with the answer.
+    pub(crate) fn on_error(&mut self, key: RequestKey, why: Failure, now: Instant) {
+        let Some(request) = self.requests.remove(&key) else { return };
+        self.fail(request.provider, why);
+        self.assign(now);
+    }
+
+    /// When [`Plan::handle_timeout`] wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let next = |request: &Request| {
+            let stalled = request.heard + STALLED;
+            if stalled > self.last_timeout { stalled } else { request.heard + limits::SILENCE }
+        };
+        self.requests.values().map(next).min()
+    }
+
+    /// Drops silent providers, lets idle ones help where a request stalls.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.last_timeout = now;
+        let silent = |request: &Request| now.saturating_duration_since(request.heard) >= limits::SILENCE;
+        let mut keys: Vec<_> = self.requests.values().filter(|r| silent(r)).map(|r| r.provider).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let others = self.usable().any(|other| other != key);
+            let Some(provider) = self.providers.get_mut(&key) else { continue };
+            provider.silences += 1;
+            if others || provider.silences >= PATIENCE {
+                let time = limits::SILENCE * provider.silences;
+                self.fail(key, Failure::Silent(time));
+            } else {
+                self.take_back(key);
+            }
+        }
+        self.assign(now);
+    }
+
+    /// How it stands.
+    pub(crate) fn outlook(&self) -> Outlook {
+        if self.present.total() == self.size {
+            Outlook::Complete
+        } else if self.usable().next().is_none() {
+            Outlook::Exhausted
+        } else if self.providers.values().any(|p| p.reachable && !p.dropped) {
+            Outlook::Working
+        } else {
+            Outlook::Waiting
+        }
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.present.total()
+    }
+
+    /// When the last new byte came (or the plan was made).
+    pub(crate) fn last_progress(&self) -> Instant {
+        self.last_progress
+    }
+
+    /// Providers with requests in flight.
+    pub(crate) fn active(&self) -> usize {
+        let mut keys: Vec<_> = self.requests.values().map(|request| request.provider).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len()
+    }
+
+    /// Whether the provider may still be used.
+    pub(crate) fn is_usable(&self, key: ProviderKey) -> bool {
+        self.providers.get(&key).is_some_and(|provider| !provider.dropped)
+    }
+
+    /// The complete file has another hash. A single sender is dropped as a liar; of several, one is chosen from whom
+    /// everything is fetched ([`Action::Forget`] names what others sent).
+    pub(crate) fn on_wrong_hash(&mut self, now: Instant) {
+        let totals = self.blame.totals();
+        self.hunting |= totals.len() > 1;
+        if let (1, Some(Source::Provider(liar))) = (totals.len(), totals.keys().next()) {
+            self.fail(*liar, Failure::WrongBytes);
+        }
+        let in_flight: Vec<_> = self.requests.keys().copied().collect();
+        in_flight.into_iter().for_each(|key| self.abandon(key));
+        self.last_progress = now;
+        self.solo = None;
+        if self.hunting {
+            self.choose_solo();
+        } else {
+            self.trust_only(None);
+        }
+        self.assign(now);
+    }
+
+    /// The hash is right: drops those who sent other bytes before.
+    pub(crate) fn on_right_hash(&mut self) {
+        for liar in self.blame.liars() {
+            self.fail(liar, Failure::WrongBytes);
+        }
+    }
+
+    /// Everything is to come from the usable provider that sent most, so that least is fetched again.
+    fn choose_solo(&mut self) {
+        let totals = self.blame.totals();
+        let sent = |key: &ProviderKey| totals.get(&Source::Provider(*key)).copied().unwrap_or(0);
+        self.solo = self.usable().max_by_key(|key| (sent(key), std::cmp::Reverse(*key)));
+        self.trust_only(self.solo);
+    }
+
+    fn trust_only(&mut self, provider: Option<ProviderKey>) {
+        for (start, end) in self.blame.suspect_all_but(provider) {
+            self.present.remove(start, end);
+            self.actions.push_back(Action::Forget { start, end });
+        }
+    }
+
+    fn usable(&self) -> impl Iterator<Item = ProviderKey> + '_ {
+        self.providers.iter().filter(|(_, provider)| !provider.dropped).map(|(key, _)| *key)
+    }
+
+    fn fail(&mut self, key: ProviderKey, why: Failure) {
+        let Some(provider) = self.providers.get_mut(&key) else { return };
+        if std::mem::replace(&mut provider.dropped, true) {
+            return;
+        }
+        self.take_back(key);
+        self.actions.push_back(Action::Drop { provider: key, why });
+    }
+
+    /// Its requests go back into the pool.
+    fn take_back(&mut self, provider: ProviderKey) {
+        let keys: Vec<_> = self.requests.iter().filter(|(_, r)| r.provider == provider).map(|(k, _)| *k).collect();
+        keys.into_iter().for_each(|key| self.abandon(key));
+    }
+
+    fn abandon(&mut self, request: RequestKey) {
+        if self.requests.remove(&request).is_some() {
+            // One that was never sent need not be taken back.
+            let queued = |a: &Action| matches!(a, Action::Request { request: r, .. } if *r == request);
+            if let Some(index) = self.actions.iter().position(queued) {
+                self.actions.remove(index);
+            } else {
+                self.actions.push_back(Action::Abandon { request });
+            }
+        }
+    }
+
+    /// Gives work to everyone who can take more.
+    fn assign(&mut self, now: Instant) {
+        if self.hunting && self.solo.is_none_or(|key| !self.is_usable(key)) && self.usable().next().is_some() {
+            self.choose_solo();
+        }
+        // Round by round, so that the first one does not take everything of a small file.
+        for depth in 1..=PIPELINE {
+            for key in self.ready_providers() {
+                let in_flight = self.requests.values().filter(|request| request.provider == key).count();
+                if in_flight < depth {
+                    self.assign_one(key, in_flight == 0, now);
+                }
+            }
+        }
+    }
+
+    fn ready_providers(&self) -> Vec<ProviderKey> {
+        let usable = |provider: &Provider| !provider.dropped && provider.reachable;
+        let ranges_left = self.providers.values().any(|p| p.kind == ProviderKind::Ranges && usable(p));
+        let whole_busy = self.requests.values().any(|request| request.whole);
+        let mut whole_taken = whole_busy;
+        let mut ready = Vec::new();
+        for (key, provider) in self.providers.iter().filter(|(_, provider)| usable(provider)) {
+            if self.solo.is_some_and(|solo| solo != *key) {
+                continue;
+            }
+            match provider.kind {
+                ProviderKind::Ranges => ready.push(*key),
+                ProviderKind::Whole => {
+                    if (!ranges_left || self.solo.is_some()) && !whole_taken {
+                        whole_taken = true;
+                        ready.push(*key);
+                    }
+                }
+            }
+        }
+        ready
+    }
+
+    fn assign_one(&mut self, key: ProviderKey, idle: bool, now: Instant) {
+        let Some(provider) = self.providers.get(&key) else { return };
+        if provider.kind == ProviderKind::Whole {
+            if idle && self.present.total() < self.size {
+                self.request(key, 0, self.size, true, now);
+            }
+            return;
+        }
+        let want = provider.request_size();
+        if let Some((start, gap_end)) = self.unassigned() {
+            // Later requests begin at multiples, so that fingerprints can be compared.
+            let end = gap_end.min((start + want).next_multiple_of(SMALLEST_REQUEST));
+            let end = self.blame.stretch_end(start, end);
+            self.request(key, start, end, false, now);
+        } else if idle {
+            if let Some((start, end)) = self.half_of_the_slowest(key, want, now) {
+                self.request(key, start, end, false, now);
+            }
+        }
+    }
+
+    fn request(&mut self, provider: ProviderKey, start: u64, end: u64, whole: bool, now: Instant) {
+        if let Some(owner) = self.providers.get_mut(&provider) {
+            // Idle time is not part of its rate.
+            if !self.requests.values().any(|request| request.provider == provider) {
+                owner.sample_start = now;
+                owner.sample_bytes = 0;
+            }
+        }
+        let request = RequestKey(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(request, Request { provider, start, end, got: 0, heard: now, whole });
+        self.actions.push_back(Action::Request { request, provider, start, end, whole });
+    }
+
+    /// The first missing range that nobody was asked for.
+    fn unassigned(&self) -> Option<(u64, u64)> {
+        let mut at = 0;
+        loop {
+            let (start, end) = self.present.first_gap(at, self.size)?;
+            let mut low = start;
+            // The furthest end of requests that cover `low`, again and again.
+            while let Some(request) = self.requests.values().find(|r| r.at() <= low && low < r.end) {
+                low = request.end;
+            }
+            if low < end {
+                let next = self.requests.values().map(Request::at).filter(|at| *at > low).min();
+                return Some((low, next.map_or(end, |next| next.min(end))));
+            }
+            at = low.max(end);
+        }
+    }
+
+    /// End game: the second half of what the slowest other request still owes, if nobody else was asked for it too.
+    fn half_of_the_slowest(&self, idle: ProviderKey, want: u64, now: Instant) -> Option<(u64, u64)> {
+        let own_rate = self.providers.get(&idle)?.rate;
+        let mut best: Option<(u64, (u64, u64))> = None;
+        for (key, request) in &self.requests {
+            let Some(owner) = self.providers.get(&request.provider) else { continue };
+            if request.provider == idle {
+                continue;
+            }
+            let mut free = RangeSet::from_ranges(self.present.gaps(request.at(), request.end));
+            let others = self.requests.iter().filter(|(other, _)| *other != key);
+            others.for_each(|(_, other)| free.remove(other.at(), other.end));
+            let Some((start, end)) = free.iter().last() else { continue };
+            let owed = end - start;
+            let stalled = now.saturating_duration_since(request.heard) >= STALLED;
+            let rate = if stalled { 1 } else { owner.rate.max(1) };
+            // The idle one would need longer for its half than the owner for all.
+            if own_rate > 0 && rate > 2 * own_rate {
+                continue;
+            }
+            let time = owed.saturating_mul(1000) / rate;
+            let middle = if owed <= 2 * SMALLEST_REQUEST { start } else { start + owed / 2 };
+            let middle = middle.max(end.saturating_sub(want));
+            if best.is_none_or(|(longest, _)| time > longest) {
+                best = Some((time, (middle, end)));
+            }
+        }
+        best.map(|(_, range)| range)
+    }
+}
+
+impl Provider {
+    fn request_size(&self) -> u64 {
+        if self.rate == 0 {
+            return FIRST_REQUEST;
+        }
+        let size = self.rate.saturating_mul(REQUEST_TIME.as_millis() as u64) / 1000;
+        size.clamp(SMALLEST_REQUEST, LARGEST_REQUEST).next_multiple_of(SMALLEST_REQUEST)
+    }
+
+    fn sample(&mut self, bytes: u64, now: Instant) {
+        self.sample_bytes += bytes;
+        let time = now.saturating_duration_since(self.sample_start);
+        if time < SAMPLE {
+            return;
+        }
+        let rate = (u128::from(self.sample_bytes) * 1000 / time.as_millis().max(1)) as u64;
+        self.rate = if self.rate == 0 { rate } else { self.rate / 2 + rate / 2 }.max(1);
+        self.sample_bytes = 0;
+        self.sample_start = now;
+    }
+}

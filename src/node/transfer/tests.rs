@@ -1,0 +1,384 @@
+//! The plan against simulated providers in virtual time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
+
+const PIECE: u64 = 65536;
+
+/// How a simulated provider behaves.
+#[derive(Clone, Debug, PartialEq)]
+enum Manner {
+    Honest,
+    /// One byte is wrong.
+    LiesAt(u64),
+    /// Sends a wrong file throughout.
+    OtherFile,
+    /// Stops answering after so many bytes.
+    StallsAfter(u64),
+    /// Ends requests that reach beyond this offset early.
+    ShortAfter(u64),
+    /// Adds bytes to each answer.
+    Long,
+    Refuses,
+}
+
+struct Simulated {
+    manner: Manner,
+    kind: ProviderKind,
+    /// Bytes per second.
+    rate: u64,
+    /// Request, next offset, end.
+    queue: Vec<(RequestKey, u64, u64)>,
+    sent: u64,
+    next_at: Option<Instant>,
+}
+
+impl Simulated {
+    fn new(manner: Manner, kind: ProviderKind, rate: u64) -> Self {
+        Self { manner, kind, rate, queue: Vec::new(), sent: 0, next_at: None }
+    }
+}
+
+struct World {
+    now: Instant,
+    began: Instant,
+    file: Vec<u8>,
+    disk: Vec<u8>,
+    plan: Plan,
+    providers: BTreeMap<ProviderKey, Simulated>,
+    dropped: Vec<(ProviderKey, Failure)>,
+    forgotten: u64,
+    received: u64,
+}
+
+enum Answer {
+    Data(RequestKey, Vec<u8>),
+    Finished(RequestKey),
+    Error(RequestKey),
+}
+
+impl World {
+    fn new(size: usize, seed: u64, present: &[(u64, u64)], providers: Vec<Simulated>) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut file = vec![0u8; size];
+        random.fill(&mut file[..]);
+        let mut disk = vec![0u8; size];
+        for (start, end) in present {
+            disk[*start as usize..*end as usize].copy_from_slice(&file[*start as usize..*end as usize]);
+        }
+        let now = Instant::now();
+        let mut plan = Plan::new(size as u64, present, now);
+        let mut simulated = BTreeMap::new();
+        for provider in providers {
+            let key = plan.add_provider(provider.kind, now).expect("room");
+            simulated.insert(key, provider);
+        }
+        // In order of keys; whole-file providers last, as the executor does.
+        let mut keys: Vec<_> = simulated.iter().map(|(key, p)| (p.kind == ProviderKind::Whole, *key)).collect();
+        keys.sort_unstable();
+        keys.into_iter().for_each(|(_, key)| plan.set_reachable(key, true, now));
+        let (dropped, forgotten, received) = (Vec::new(), 0, 0);
+        Self { now, began: now, file, disk, plan, providers: simulated, dropped, forgotten, received }
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.plan.poll_action() {
+            match action {
+                Action::Request { request, provider, start, end, whole } => {
+                    let provider = self.providers.get_mut(&provider).expect("known");
+                    assert_eq!(whole, provider.kind == ProviderKind::Whole);
+                    assert!(start < end && end <= self.file.len() as u64 && (whole || end - start <= 20_000_000));
+                    provider.queue.push((request, start, end));
+                    let step = Duration::from_secs_f64(PIECE as f64 / provider.rate as f64);
+                    provider.next_at.get_or_insert(self.now + step);
+                }
+                // A real provider does not hear of it.
+                Action::Abandon { .. } => {}
+                Action::Drop { provider, why } => self.dropped.push((provider, why)),
+                Action::Forget { start, end } => {
+                    self.forgotten += end - start;
+                    self.disk[start as usize..end as usize].fill(0);
+                }
+            }
+        }
+    }
+
+    /// The next message of a provider, first come first served.
+    fn answer(&mut self, key: ProviderKey) -> Option<Answer> {
+        let provider = self.providers.get_mut(&key)?;
+        let Some((request, at, end)) = provider.queue.first().copied() else {
+            provider.next_at = None;
+            return None;
+        };
+        provider.next_at = Some(self.now + Duration::from_secs_f64(PIECE as f64 / provider.rate as f64));
+        let mut stop = end.min(at + PIECE);
+        match provider.manner {
+            Manner::Refuses => {
+                provider.queue.remove(0);
+                return Some(Answer::Error(request));
+            }
+            Manner::StallsAfter(bytes) if provider.sent >= bytes => {
+                provider.next_at = None;
+                return None;
+            }
+            Manner::ShortAfter(offset) => stop = stop.min(offset.max(at)),
+            _ => {}
+        }
+        if at >= stop {
+            provider.queue.remove(0);
+            return Some(Answer::Finished(request));
+        }
+        provider.queue[0].1 = stop;
+        provider.sent += stop - at;
+        let mut bytes = self.file[at as usize..stop as usize].to_vec();
+        match provider.manner {
+            Manner::LiesAt(offset) if (at..stop).contains(&offset) => bytes[(offset - at) as usize] ^= 1,
+            Manner::OtherFile => bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1)),
+            Manner::Long if stop == end => bytes.push(0),
+            _ => {}
+        }
+        Some(Answer::Data(request, bytes))
+    }
+
+    /// Runs until the plan has nothing to wait for; verifies when complete. True: the file is right.
+    fn run(&mut self) -> bool {
+        for _ in 0..200_000 {
+            self.perform();
+            match self.plan.outlook() {
+                Outlook::Complete if self.disk == self.file => {
+                    self.plan.on_right_hash();
+                    self.perform();
+                    return true;
+                }
+                Outlook::Complete => {
+                    self.plan.on_wrong_hash(self.now);
+                    continue;
+                }
+                Outlook::Exhausted | Outlook::Waiting => return false,
+                Outlook::Working => {}
+            }
+            self.step();
+        }
+        panic!("the download does not end");
+    }
+
+    fn step(&mut self) {
+        let provider = self.providers.iter().filter_map(|(key, p)| Some((p.next_at?, *key))).min();
+        let timeout = self.plan.poll_timeout();
+        match (provider, timeout) {
+            (Some((at, key)), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {
+                self.now = at;
+                match self.answer(key) {
+                    Some(Answer::Data(request, bytes)) => {
+                        self.received += bytes.len() as u64;
+                        for (offset, piece) in self.plan.on_data(request, &bytes, self.now) {
+                            self.disk[offset as usize..offset as usize + piece.len()].copy_from_slice(piece);
+                        }
+                    }
+                    Some(Answer::Finished(request)) => self.plan.on_finished(request, self.now),
+                    Some(Answer::Error(request)) => {
+                        self.plan.on_error(request, Failure::Refused("no".to_owned()), self.now);
+                    }
+                    None => {}
+                }
+            }
+            (_, Some(timeout)) => {
+                self.now = self.now.max(timeout);
+                self.plan.handle_timeout(self.now);
+            }
+            (_, None) => panic!("nothing to wait for"),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.now - self.began).as_secs_f64()
+    }
+}
+
+fn ranges(manner: Manner, rate: u64) -> Simulated {
+    Simulated::new(manner, ProviderKind::Ranges, rate)
+}
+
+#[test]
+fn one_provider_sends_the_file_once() {
+    let mut world = World::new(10_000_001, 1, &[], vec![ranges(Manner::Honest, 10_000_000)]);
+    assert!(world.run());
+    assert_eq!(world.received, 10_000_001);
+    assert!(world.dropped.is_empty());
+}
+
+#[test]
+fn what_is_on_disk_is_not_fetched_again() {
+    let present = [(0, 1_000_000), (3_000_000, 9_000_000)];
+    let mut world = World::new(10_000_000, 2, &present, vec![ranges(Manner::Honest, 10_000_000)]);
+    assert!(world.run());
+    assert_eq!(world.received, 3_000_000);
+}
+
+#[test]
+fn four_equal_providers_are_nearly_four_times_as_fast() {
+    let four = (0..4).map(|_| ranges(Manner::Honest, 4_000_000)).collect();
+    let mut world = World::new(40_000_000, 3, &[], four);
+    assert!(world.run());
+    assert!(world.seconds() < 10.0 / 4.0 * 1.15, "{} s", world.seconds());
+}
+
+#[test]
+fn a_slow_provider_does_not_hold_the_end_back() {
+    let providers = vec![ranges(Manner::Honest, 10_000_000), ranges(Manner::Honest, 50_000)];
+    let mut world = World::new(20_000_000, 4, &[], providers);
+    assert!(world.run());
+    assert!(world.seconds() < 3.0, "{} s", world.seconds());
+    assert!(world.received < 22_000_000, "{} bytes", world.received);
+}
+
+#[test]
+fn a_stalled_provider_is_replaced_and_a_helper_does_not_wait_for_the_verdict() {
+    let providers = vec![ranges(Manner::StallsAfter(300_000), 5_000_000), ranges(Manner::Honest, 5_000_000)];
+    let mut world = World::new(8_000_000, 5, &[], providers);
+    assert!(world.run());
+    assert!(world.seconds() < 4.0, "{} s", world.seconds());
+}
+
+#[test]
+fn a_silent_only_provider_is_given_up_after_three_silences() {
+    let mut world = World::new(8_000_000, 6, &[], vec![ranges(Manner::StallsAfter(300_000), 5_000_000)]);
+    assert!(!world.run());
+    assert!(matches!(world.dropped[..], [(_, Failure::Silent(_))]), "{:?}", world.dropped);
+    assert_eq!(world.plan.outlook(), Outlook::Exhausted);
+}
+
+#[test]
+fn each_bad_manner_is_dropped_with_its_reason_and_the_file_completes() {
+    let cases = [
+        (Manner::ShortAfter(100_000), "Short"),
+        (Manner::Long, "Long"),
+        (Manner::Refuses, "Refused"),
+        (Manner::LiesAt(5), "WrongBytes"),
+        (Manner::OtherFile, "WrongBytes"),
+    ];
+    for (manner, reason) in cases {
+        // The first one gets the first byte.
+        let providers = vec![ranges(manner.clone(), 5_000_000), ranges(Manner::Honest, 5_000_000)];
+        let mut world = World::new(3_000_000, 7, &[], providers);
+        assert!(world.run(), "{manner:?}");
+        let [(liar, why)] = &world.dropped[..] else { panic!("{manner:?}: {:?}", world.dropped) };
+        assert_eq!(*liar, ProviderKey(0));
+        assert!(format!("{why:?}").starts_with(reason), "{manner:?}: {why:?}");
+    }
+}
+
+#[test]
+fn a_single_liar_is_named_and_nothing_is_left() {
+    let mut world = World::new(3_000_000, 8, &[], vec![ranges(Manner::LiesAt(77), 5_000_000)]);
+    assert!(!world.run());
+    assert_eq!(world.dropped, [(ProviderKey(0), Failure::WrongBytes)]);
+    assert_eq!(world.plan.bytes(), 0);
+}
+
+#[test]
+fn wrong_bytes_from_an_earlier_life_blame_nobody() {
+    let mut world = World::new(3_000_000, 9, &[(0, 1_000_000)], vec![ranges(Manner::Honest, 5_000_000)]);
+    world.disk[10] ^= 1;
+    assert!(world.run());
+    assert!(world.dropped.is_empty(), "{:?}", world.dropped);
+}
+
+#[test]
+fn whole_file_providers_are_asked_only_when_no_range_provider_is_left() {
+    let providers = vec![
+        Simulated::new(Manner::Honest, ProviderKind::Whole, 5_000_000),
+        ranges(Manner::StallsAfter(1_000_000), 5_000_000),
+    ];
+    let mut world = World::new(3_000_000, 10, &[], providers);
+    // Until the range provider is dropped the other is left alone.
+    while world.providers[&ProviderKey(0)].queue.is_empty() {
+        assert!(world.dropped.is_empty() || world.plan.active() > 0);
+        world.perform();
+        world.step();
+    }
+    assert!(world.run());
+    assert!(matches!(world.dropped[..], [(ProviderKey(1), Failure::Silent(_))]));
+}
+
+#[test]
+fn a_lost_connection_is_no_failure() {
+    let mut world = World::new(8_000_000, 11, &[], vec![ranges(Manner::Honest, 5_000_000)]);
+    for _ in 0..10 {
+        world.perform();
+        world.step();
+    }
+    let had = world.plan.bytes();
+    assert!(had > 0);
+    world.plan.set_reachable(ProviderKey(0), false, world.now);
+    assert_eq!(world.plan.outlook(), Outlook::Waiting);
+    world.perform();
+    world.providers.get_mut(&ProviderKey(0)).unwrap().queue.clear();
+    world.plan.set_reachable(ProviderKey(0), true, world.now);
+    assert!(world.run());
+    assert_eq!(world.received, 8_000_000);
+}
+
+#[test]
+fn answers_to_abandoned_requests_are_ignored() {
+    let now = Instant::now();
+    let mut plan = Plan::new(100, &[], now);
+    let key = plan.add_provider(ProviderKind::Ranges, now).unwrap();
+    plan.set_reachable(key, true, now);
+    let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
+    plan.set_reachable(key, false, now);
+    assert_eq!(plan.poll_action(), Some(Action::Abandon { request }));
+    assert!(plan.on_data(request, &[1; 50], now).is_empty());
+    plan.on_finished(request, now);
+    assert_eq!(plan.poll_action(), None);
+    assert_eq!(plan.bytes(), 0);
+}
+
+#[test]
+fn providers_beyond_the_cap_are_refused() {
+    let now = Instant::now();
+    let mut plan = Plan::new(100, &[], now);
+    for _ in 0..crate::limits::PROVIDERS_PER_DOWNLOAD {
+        assert!(plan.add_provider(ProviderKind::Ranges, now).is_some());
+    }
+    assert!(plan.add_provider(ProviderKind::Ranges, now).is_none());
+}
+
+#[test]
+fn a_hundred_mixed_companies_all_end_right() {
+    let (mut completed, mut wrong) = (0, 0);
+    for seed in 0..100u64 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let size = random.random_range(1..1_000_000usize);
+        let bad = random.random_range(1..4);
+        let mut providers = vec![ranges(Manner::Honest, random.random_range(200_000..20_000_000))];
+        for _ in 0..bad {
+            let offset = random.random_range(0..size as u64);
+            let manner = match random.random_range(0..6) {
+                0 | 1 => Manner::LiesAt(offset),
+                2 => Manner::OtherFile,
+                3 => Manner::StallsAfter(offset),
+                4 => Manner::ShortAfter(offset),
+                _ => Manner::Long,
+            };
+            let place = random.random_range(0..=providers.len());
+            providers.insert(place, ranges(manner, random.random_range(200_000..20_000_000)));
+        }
+        let manners: Vec<_> = providers.iter().map(|p| p.manner.clone()).collect();
+        let mut world = World::new(size, seed, &[], providers);
+        assert!(world.run(), "seed {seed}: {manners:?} {:?}", world.dropped);
+        completed += 1;
+        for (key, _) in &world.dropped {
+            if world.providers[key].manner == Manner::Honest {
+                wrong += 1;
+            }
+        }
+    }
+    println!("planner: {completed} of 100 complete, {wrong} honest providers dropped, seeds 0..100");
+    assert_eq!(wrong, 0);
+}
