@@ -1,0 +1,140 @@
+//! The two tasks of a connection.
+//!
+//! Reader: socket -> frames, JSON, signature -> machine -> downloads (waiting for them). Writer: frames of the
+//! machine -> signatures, several at a time on blocking threads -> socket, in order. The writer ends when the machine
+//! closes the connection, after writing what was queued; the reader ends on any error, and each ends the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::future::Either;
+use futures::stream::FuturesOrdered;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::swarm::SwarmHandle;
+use crate::hyperswarm::net::v2::Connection;
+use crate::node::legacy::reader::Direction;
+use crate::node::legacy::{ConnectionId, ConnectionInfo, ConnectionReader, OutgoingFrame};
+
+/// Frames of one connection that are prepared at the same time.
+const PREPARED_AT_ONCE: usize = 4;
+/// Frames of more bytes are prepared on a blocking thread: a signature over them takes longer than the way there.
+const HEAVY: usize = 8 << 10;
+/// Read at once from a busy connection.
+const BUSY_READ: usize = 256 << 10;
+/// Read at once from a quiet connection, which so needs little memory.
+const QUIET_READ: usize = 4 << 10;
+/// What is queued when a connection is to be closed gets this long.
+const LINGER: Duration = Duration::from_secs(1);
+
+type Stream = std::pin::Pin<Box<dyn crate::hyperswarm::net::v2::Duplex>>;
+
+/// Runs a connection to its end.
+pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
+    let direction = if connection.initiator { Direction::Dialled } else { Direction::Accepted };
+    let info = ConnectionInfo {
+        direction,
+        utp: connection.initiator_speaks_first,
+        remote: connection.remote.into(),
+    };
+    let (id, outbox) = swarm.connected_by(info);
+    let (read_half, write_half) = tokio::io::split(connection.stream);
+    let over = CancellationToken::new();
+    let writer = write(swarm.clone(), id, outbox, write_half);
+    let writer = tokio::spawn({
+        let over = over.clone();
+        async move {
+            tokio::select! {
+                () = writer => {}
+                () = over.cancelled() => {}
+            }
+            over.cancel();
+        }
+    });
+    let reader = ConnectionReader::new(swarm.protocol, swarm.signer.public(), direction);
+    tokio::select! {
+        () = read(&swarm, id, reader, read_half) => {}
+        () = over.cancelled() => {}
+        () = swarm.ended.cancelled() => {}
+    }
+    swarm.closed(id);
+    // The writer's queue is closed now: it ends by itself, or is ended.
+    if tokio::time::timeout(LINGER, writer).await.is_err() {
+        over.cancel();
+    }
+}
+
+async fn read(swarm: &Arc<SwarmHandle>, id: ConnectionId, mut reader: ConnectionReader, mut half: ReadHalf<Stream>) {
+    let mut room = QUIET_READ;
+    loop {
+        loop {
+            match reader.next_message() {
+                Ok(Some(incoming)) => {
+                    let deeds = swarm.incoming(id, incoming);
+                    swarm.perform_patiently(deeds).await;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!(purpose = %swarm.label(), %error, "closing a connection");
+                    return;
+                }
+            }
+        }
+        let buffer = reader.buffer();
+        if room == QUIET_READ && buffer.is_empty() && buffer.capacity() > QUIET_READ {
+            *buffer = BytesMut::new();
+        }
+        buffer.reserve(room);
+        match half.read_buf(buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => room = if count >= QUIET_READ { BUSY_READ } else { QUIET_READ },
+        }
+    }
+}
+
+async fn write(
+    swarm: Arc<SwarmHandle>,
+    id: ConnectionId,
+    mut outbox: mpsc::Receiver<Arc<OutgoingFrame>>,
+    mut half: WriteHalf<Stream>,
+) {
+    let mut prepared = FuturesOrdered::new();
+    let mut open = true;
+    while open || !prepared.is_empty() {
+        tokio::select! {
+            biased;
+            frame = outbox.recv(), if open && prepared.len() < PREPARED_AT_ONCE => match frame {
+                Some(frame) => prepared.push_back(prepare(&swarm, frame)),
+                None => open = false,
+            },
+            Some((weight, bytes)) = prepared.next() => {
+                if let Some(bytes) = bytes {
+                    if half.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                swarm.written(id, weight);
+            }
+        }
+    }
+    // Best effort: the peer sees an orderly end.
+    let _ = half.shutdown().await;
+}
+
+fn prepare(
+    swarm: &Arc<SwarmHandle>,
+    frame: Arc<OutgoingFrame>,
+) -> impl Future<Output = (usize, Option<Bytes>)> + use<> {
+    let weight = frame.weight();
+    let signer = swarm.signer.clone();
+    if weight < HEAVY {
+        return Either::Left(std::future::ready((weight, frame.prepare(&signer))));
+    }
+    let work = tokio::task::spawn_blocking(move || frame.prepare(&signer));
+    // A panic there means the frame cannot be sent.
+    Either::Right(async move { (weight, work.await.unwrap_or(None)) })
+}

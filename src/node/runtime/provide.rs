@@ -1,0 +1,191 @@
+//! The giving side: answers to seeking, and files in pieces.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore};
+
+use super::swarm::SwarmHandle;
+use crate::limits;
+use crate::node::legacy::{Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
+use crate::store::{ServedFile, Sha1, Store, StoreError};
+
+/// The error text of 0.2.1 for a file that it does not have.
+const NOT_FOUND: &str = "Unable to find file.";
+/// Read from disk at once for a peer that takes 64 KiB messages.
+const PIECE: u64 = 128 << 10;
+/// Read from disk at once for a 0.1.2 peer, which gets it in messages of 378 bytes.
+const SMALL_PIECE: u64 = 8 << 10;
+
+/// What all swarms use to serve files.
+pub(crate) struct Provider {
+    store: Store,
+    /// Looks into the store at the same time; further seekings are dropped (the seeker finds others, or asks again).
+    looks: Arc<Semaphore>,
+    /// Of these, by seeker, so that one flood does not use them all up.
+    lookers: Mutex<HashMap<NodeId, usize>>,
+    /// Disk reads at the same time; further ones wait.
+    reads: Semaphore,
+    served: AtomicU64,
+}
+
+impl Provider {
+    pub(crate) fn new(store: Store) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            looks: Arc::new(Semaphore::new(limits::STORE_LOOKS)),
+            lookers: Mutex::default(),
+            reads: Semaphore::new(limits::STORE_READS),
+            served: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes handed to connections since the start.
+    pub(crate) fn bytes_served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Says that we have the file, if we do.
+    pub(crate) fn answer(self: &Arc<Self>, swarm: &Arc<SwarmHandle>, from: NodeId, dialect: Dialect, sha1: Sha1) {
+        let Some(turn) = self.look(from) else {
+            tracing::debug!(%from, "too many seekings at once; one dropped");
+            return;
+        };
+        let (provider, swarm) = (self.clone(), swarm.clone());
+        tokio::spawn(async move {
+            let store = provider.store.clone();
+            let size = tokio::task::spawn_blocking(move || store.served_size(sha1)).await;
+            drop(turn);
+            match size {
+                Ok(Ok(Some(size))) => swarm.provide(dialect, sha1, size),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::warn!(%sha1, %error, "cannot look into the store"),
+                Err(error) => tracing::error!(%sha1, %error, "looking into the store failed"),
+            }
+        });
+    }
+
+    /// Serves a request in pieces, each read when there is room for it.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        swarm: &Arc<SwarmHandle>,
+        key: RequestKey,
+        dialect: Dialect,
+        request: FileRequest,
+        room: Arc<Notify>,
+    ) {
+        let (provider, swarm) = (self.clone(), swarm.clone());
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                result = provider.send(&swarm, &key, dialect, request, &room) => match result {
+                    Ok(true) => Reply::Finished,
+                    Ok(false) => return,
+                    Err(why) => Reply::Error(why),
+                },
+                () = swarm.ended.cancelled() => return,
+            };
+            let _: Room = swarm.respond(&key, end);
+        });
+    }
+
+    /// False: the asker has left.
+    async fn send(
+        &self,
+        swarm: &Arc<SwarmHandle>,
+        key: &RequestKey,
+        dialect: Dialect,
+        request: FileRequest,
+        room: &Notify,
+    ) -> Result<bool, String> {
+        let file = Arc::new(self.open(request.sha1()).await?);
+        let (mut at, end) = match request {
+            FileRequest::Whole { .. } => (0, file.size()),
+            FileRequest::Range { start, end, .. } => (start, end),
+        };
+        if end > file.size() {
+            return Err(format!("Range ends at {end}, beyond the end of the file: {}", file.size()));
+        }
+        let piece = if dialect == Dialect::V012 { SMALL_PIECE } else { PIECE };
+        while at < end {
+            let length = piece.min(end - at);
+            let bytes = self.read(file.clone(), at, length as usize).await?;
+            at += length;
+            self.served.fetch_add(length, Ordering::Relaxed);
+            match swarm.respond(key, Reply::Data(bytes)) {
+                Room::More => {}
+                Room::Full => match tokio::time::timeout(limits::SERVE_STALL, room.notified()).await {
+                    Ok(()) => {}
+                    Err(_) => return Err("The data was not taken in time.".to_owned()),
+                },
+                Room::Gone => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn open(&self, sha1: Sha1) -> Result<ServedFile, String> {
+        let _turn = self.reads.acquire().await;
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.open_served(sha1)).await {
+            Ok(Ok(Some(file))) => Ok(file),
+            Ok(Ok(None)) => Err(NOT_FOUND.to_owned()),
+            Ok(Err(error)) => {
+                // The path in it is nobody else's business.
+                tracing::warn!(%sha1, %error, "cannot serve a file");
+                Err(NOT_FOUND.to_owned())
+            }
+            Err(error) => {
+                tracing::error!(%sha1, %error, "opening a file failed");
+                Err(NOT_FOUND.to_owned())
+            }
+        }
+    }
+
+    async fn read(&self, file: Arc<ServedFile>, at: u64, length: usize) -> Result<Bytes, String> {
+        let _turn = self.reads.acquire().await;
+        let work = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; length];
+            file.read_at(at, &mut buffer)?;
+            Ok::<_, StoreError>(Bytes::from(buffer))
+        });
+        match work.await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot read a served file");
+                Err("Unable to read file.".to_owned())
+            }
+            Err(_) => Err("Unable to read file.".to_owned()),
+        }
+    }
+
+    /// A turn at the store for a seeker.
+    fn look(self: &Arc<Self>, from: NodeId) -> Option<impl Send + use<>> {
+        let permit = self.looks.clone().try_acquire_owned().ok()?;
+        let mut lookers = self.lookers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = lookers.entry(from).or_default();
+        if *count >= limits::STORE_LOOKS_PER_NODE {
+            return None;
+        }
+        *count += 1;
+        Some((Turn { provider: self.clone(), from }, permit))
+    }
+}
+
+struct Turn {
+    provider: Arc<Provider>,
+    from: NodeId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut lookers = self.provider.lookers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = lookers.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                lookers.remove(&self.from);
+            }
+        }
+    }
+}

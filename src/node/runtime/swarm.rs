@@ -1,0 +1,422 @@
+//! One joined topic at work: the machine behind a lock, the tasks around it, and what they tell each other.
+//!
+//! The lock is held for microseconds (no signing, no I/O, no waiting under it). Whoever feeds the machine also takes
+//! its outputs: frames go to the connections' writers at once, events are returned as [`Deed`]s and done after the
+//! lock is released. File data is handed to its download by the reader that brought it, which waits when the
+//! download is busy: so a slow disk slows the sender, and nothing piles up here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::provide::Provider;
+use crate::hyperswarm::net::v2::{Connection, Swarm, SwarmStatus};
+use crate::limits;
+use crate::node::legacy::{
+    ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId, Output, OutgoingFrame,
+    Protocol, Purpose, Reply, RequestKey, Room, SeekId, Signer, SwarmConfig, WireId,
+};
+use crate::node::transfer::{Arrival, plan};
+use crate::store::Sha1;
+
+/// Where the answers to a request go.
+pub(crate) struct Sink {
+    /// The download's inbox.
+    pub(crate) inbox: mpsc::Sender<Arrival>,
+    /// The download's name for the request.
+    pub(crate) request: plan::RequestKey,
+}
+
+/// Somebody said that it has a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) node: NodeId,
+    pub(crate) dialect: Dialect,
+    pub(crate) size: u64,
+    pub(crate) channel: Arc<str>,
+}
+
+/// One joined topic. Shared by its tasks and the node.
+pub(crate) struct SwarmHandle {
+    pub(crate) protocol: Protocol,
+    pub(crate) purpose: Purpose,
+    pub(super) signer: Signer,
+    core: Mutex<Core>,
+    /// The machine's next deadline may have changed.
+    timer: Notify,
+    /// Number of connected nodes; changes whenever one comes or goes.
+    peers: watch::Sender<usize>,
+    status: watch::Sender<SwarmStatus>,
+    provider: Arc<Provider>,
+    /// Ends all tasks of the swarm.
+    pub(super) ended: CancellationToken,
+    /// Everything is closed and unannounced.
+    left: CancellationToken,
+}
+
+struct Core {
+    machine: LegacySwarm,
+    next_connection: u64,
+    outboxes: HashMap<ConnectionId, mpsc::Sender<Arc<OutgoingFrame>>>,
+    requests: HashMap<WireId, Sink>,
+    seeks: Vec<Seek>,
+    /// Jobs that answer requests; woken when there is room, or the asker left.
+    serving: HashMap<RequestKey, Arc<Notify>>,
+}
+
+struct Seek {
+    id: SeekId,
+    sha1: Sha1,
+    offers: mpsc::Sender<Offer>,
+}
+
+/// What is to be done after the lock is released.
+pub(crate) enum Deed {
+    /// Tell a download.
+    Deliver(mpsc::Sender<Arrival>, Arrival),
+    /// Look whether we have a file.
+    Answer(NodeId, Dialect, Sha1),
+    /// Serve a request.
+    Serve(RequestKey, Dialect, FileRequest, Arc<Notify>),
+}
+
+impl SwarmHandle {
+    /// Starts the tasks of a joined swarm.
+    pub(crate) fn start(
+        swarm: Swarm,
+        protocol: Protocol,
+        purpose: Purpose,
+        signer: Signer,
+        provider: Arc<Provider>,
+    ) -> std::io::Result<Arc<Self>> {
+        let rng = StdRng::try_from_rng(&mut SysRng).map_err(std::io::Error::other)?;
+        let config = SwarmConfig { protocol, purpose: purpose.clone(), own: signer.public(), rng };
+        let handle = Arc::new(Self {
+            protocol,
+            purpose,
+            signer,
+            core: Mutex::new(Core {
+                machine: LegacySwarm::new(config),
+                next_connection: 0,
+                outboxes: HashMap::new(),
+                requests: HashMap::new(),
+                seeks: Vec::new(),
+                serving: HashMap::new(),
+            }),
+            timer: Notify::new(),
+            peers: watch::Sender::new(0),
+            status: watch::Sender::new(swarm.status()),
+            provider,
+            ended: CancellationToken::new(),
+            left: CancellationToken::new(),
+        });
+        tokio::spawn(Self::accept(handle.clone(), swarm));
+        tokio::spawn(Self::keep_time(handle.clone()));
+        Ok(handle)
+    }
+
+    /// Asks all peers who has a file, also those that connect before `until`. When `offers` is full further ones are
+    /// dropped. None: too many searches run.
+    pub(crate) fn seek(self: &Arc<Self>, sha1: Sha1, until: Instant, offers: mpsc::Sender<Offer>) -> Option<SeekId> {
+        let (id, deeds) = self.run(|core| {
+            let id = core.machine.seek(Instant::now(), sha1, until)?;
+            core.seeks.push(Seek { id, sha1, offers });
+            Some(id)
+        });
+        self.perform(deeds);
+        id
+    }
+
+    /// Ends a search.
+    pub(crate) fn cancel_seek(self: &Arc<Self>, id: SeekId) {
+        let ((), deeds) = self.run(|core| {
+            core.machine.cancel_seek(id);
+            core.seeks.retain(|seek| seek.id != id);
+        });
+        self.perform(deeds);
+    }
+
+    /// Requests data; everything that comes for it goes to the sink.
+    pub(crate) fn request(self: &Arc<Self>, to: NodeId, request: FileRequest, sink: Sink) -> WireId {
+        let (id, deeds) = self.run(|core| {
+            let id = core.machine.request(Instant::now(), to, request);
+            core.requests.insert(id, sink);
+            id
+        });
+        self.perform(deeds);
+        id
+    }
+
+    /// Forgets a request.
+    pub(crate) fn cancel_request(self: &Arc<Self>, id: WireId) {
+        let ((), deeds) = self.run(|core| {
+            core.machine.cancel_request(id);
+            core.requests.remove(&id);
+        });
+        self.perform(deeds);
+    }
+
+    /// Says that we have a file.
+    pub(crate) fn provide(self: &Arc<Self>, dialect: Dialect, sha1: Sha1, size: u64) {
+        let ((), deeds) = self.run(|core| core.machine.provide(Instant::now(), dialect.style(), sha1, size));
+        self.perform(deeds);
+    }
+
+    /// Answers a request.
+    pub(crate) fn respond(self: &Arc<Self>, key: &RequestKey, reply: Reply) -> Room {
+        let (room, deeds) = self.run(|core| {
+            let last = !matches!(reply, Reply::Data(_));
+            let room = core.machine.respond(Instant::now(), key, reply);
+            if last || room == Room::Gone {
+                core.serving.remove(key);
+            }
+            room
+        });
+        self.perform(deeds);
+        room
+    }
+
+    /// Changes whenever a node comes or goes.
+    pub(crate) fn peers_changed(&self) -> watch::Receiver<usize> {
+        self.peers.subscribe()
+    }
+
+    /// Whether a node is connected.
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.lock().machine.is_connected(node)
+    }
+
+    /// Nodes with a ready connection.
+    pub(crate) fn connected(&self) -> Vec<NodeId> {
+        self.lock().machine.peers().collect()
+    }
+
+    /// Ports and numbers.
+    pub(crate) fn status(&self) -> SwarmStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Closes all connections, unannounces. Returns when done.
+    pub(crate) async fn leave(&self) {
+        self.ended.cancel();
+        self.left.cancelled().await;
+    }
+
+    /// The asker has heard it.
+    pub(super) fn incoming(&self, connection: ConnectionId, incoming: Incoming) -> Vec<Deed> {
+        self.run(|core| core.machine.handle_incoming(Instant::now(), connection, incoming)).1
+    }
+
+    pub(super) fn written(self: &Arc<Self>, connection: ConnectionId, weight: usize) {
+        let ((), deeds) = self.run(|core| core.machine.handle_written(Instant::now(), connection, weight));
+        self.perform(deeds);
+    }
+
+    pub(super) fn closed(self: &Arc<Self>, connection: ConnectionId) {
+        let ((), deeds) = self.run(|core| {
+            core.outboxes.remove(&connection);
+            core.machine.handle_closed(Instant::now(), connection);
+        });
+        self.perform(deeds);
+    }
+
+    /// A new connection: its ID and the frames to write.
+    pub(super) fn connected_by(
+        self: &Arc<Self>,
+        info: ConnectionInfo,
+    ) -> (ConnectionId, mpsc::Receiver<Arc<OutgoingFrame>>) {
+        let (sender, outbox) = mpsc::channel(limits::CONNECTION_FRAMES);
+        let (id, deeds) = self.run(|core| {
+            let id = ConnectionId(core.next_connection);
+            core.next_connection += 1;
+            core.outboxes.insert(id, sender);
+            core.machine.handle_connected(Instant::now(), id, info);
+            id
+        });
+        self.perform(deeds);
+        (id, outbox)
+    }
+
+    /// Does what a reader's message led to, waiting for downloads that are busy.
+    pub(super) async fn perform_patiently(self: &Arc<Self>, deeds: Vec<Deed>) {
+        for deed in deeds {
+            match deed {
+                // A download that has ended needs nothing.
+                Deed::Deliver(inbox, arrival) => drop(inbox.send(arrival).await),
+                deed => self.perform_one(deed),
+            }
+        }
+    }
+
+    /// The same where waiting would hold up others.
+    fn perform(self: &Arc<Self>, deeds: Vec<Deed>) {
+        deeds.into_iter().for_each(|deed| self.perform_one(deed));
+    }
+
+    fn perform_one(self: &Arc<Self>, deed: Deed) {
+        match deed {
+            Deed::Deliver(inbox, arrival) => {
+                if let Err(mpsc::error::TrySendError::Full(arrival)) = inbox.try_send(arrival) {
+                    // At most one per request in flight: data comes through readers only.
+                    tokio::spawn(async move { inbox.send(arrival).await });
+                }
+            }
+            Deed::Answer(from, dialect, sha1) => self.provider.answer(self, from, dialect, sha1),
+            Deed::Serve(key, dialect, request, room) => self.provider.serve(self, key, dialect, request, room),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // A panic under the lock leaves the machine consistent enough to close connections.
+        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Feeds the machine and takes its outputs.
+    fn run<T>(&self, feed: impl FnOnce(&mut Core) -> T) -> (T, Vec<Deed>) {
+        let mut core = self.lock();
+        let before = core.machine.poll_timeout();
+        let result = feed(&mut core);
+        let mut deeds = Vec::new();
+        let mut peers_changed = false;
+        while let Some(output) = core.machine.poll_output() {
+            match output {
+                Output::Send { connection, frame } => core.send(connection, frame),
+                Output::Close { connection, reason } => {
+                    tracing::debug!(purpose = %self.label(), %reason, "closing a connection");
+                    // The writer ends after what is queued, and takes the reader with it.
+                    core.outboxes.remove(&connection);
+                }
+                Output::Event(Event::PeerConnected(node)) => {
+                    tracing::debug!(purpose = %self.label(), %node, "peer connected");
+                    peers_changed = true;
+                }
+                Output::Event(Event::PeerGone(node)) => {
+                    tracing::debug!(purpose = %self.label(), %node, "peer gone");
+                    peers_changed = true;
+                }
+                Output::Event(event) => deeds.extend(core.deed(event, &self.purpose)),
+            }
+        }
+        if peers_changed {
+            self.peers.send_replace(core.machine.peers().count());
+        }
+        if core.machine.poll_timeout() != before {
+            self.timer.notify_one();
+        }
+        (result, deeds)
+    }
+
+    /// For logs and the status: `channel NAME` or `transfer NODE`.
+    pub(crate) fn label(&self) -> String {
+        match &self.purpose {
+            Purpose::Channel(name) => format!("channel {}", name.escape_debug()),
+            Purpose::Transfer(node) => format!("transfer {node}"),
+        }
+    }
+
+    /// Takes new connections until the swarm is left.
+    async fn accept(self: Arc<Self>, mut swarm: Swarm) {
+        let mut refresh = tokio::time::interval(limits::STATUS_REFRESH);
+        loop {
+            tokio::select! {
+                () = self.ended.cancelled() => break,
+                connection = swarm.next() => match connection {
+                    Some(connection) => self.connect(connection),
+                    None => break,
+                },
+                _ = refresh.tick() => {}
+            }
+            self.status.send_replace(swarm.status());
+        }
+        self.ended.cancel();
+        swarm.leave().await;
+        self.left.cancel();
+    }
+
+    fn connect(self: &Arc<Self>, connection: Connection) {
+        tokio::spawn(super::connection::run(self.clone(), connection));
+    }
+
+    /// Wakes the machine at its deadlines.
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            let deadline = self.lock().machine.poll_timeout();
+            let due = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.ended.cancelled() => return,
+                () = self.timer.notified() => continue,
+                () = due => {}
+            }
+            let ((), deeds) = self.run(|core| core.machine.handle_timeout(Instant::now()));
+            self.perform(deeds);
+        }
+    }
+}
+
+impl Core {
+    fn send(&mut self, connection: ConnectionId, frame: Arc<OutgoingFrame>) {
+        let Some(outbox) = self.outboxes.get(&connection) else { return };
+        if outbox.try_send(frame).is_err() {
+            // The machine bounds the bytes; this many small frames mean that the peer does not read.
+            self.outboxes.remove(&connection);
+        }
+    }
+
+    fn deed(&mut self, event: Event, purpose: &Purpose) -> Option<Deed> {
+        match event {
+            Event::Seeking { from, dialect, sha1 } => return Some(Deed::Answer(from, dialect, sha1)),
+            Event::Providing { from, dialect, sha1, size } => self.offer(from, dialect, sha1, size, purpose),
+            Event::Requested { key, dialect, request } => {
+                let room = Arc::new(Notify::new());
+                self.serving.insert(key, room.clone());
+                return Some(Deed::Serve(key, dialect, request, room));
+            }
+            Event::Writable(key) => {
+                if let Some(room) = self.serving.get(&key) {
+                    room.notify_one();
+                }
+            }
+            Event::RequestAbandoned(key) => {
+                if let Some(room) = self.serving.remove(&key) {
+                    room.notify_one();
+                }
+            }
+            Event::Data { request, data } => {
+                let sink = self.requests.get(&request)?;
+                return Some(Deed::Deliver(sink.inbox.clone(), Arrival::Data(sink.request, data)));
+            }
+            Event::Finished(request) => {
+                let sink = self.requests.remove(&request)?;
+                return Some(Deed::Deliver(sink.inbox, Arrival::Finished(sink.request)));
+            }
+            Event::RequestFailed { request, reason } => {
+                let sink = self.requests.remove(&request)?;
+                return Some(Deed::Deliver(sink.inbox, Arrival::Failed(sink.request, reason)));
+            }
+            Event::Dropped { neighbour, why } => {
+                tracing::trace!(?neighbour, why, "dropped a message");
+            }
+            Event::Received(_) | Event::PeerConnected(_) | Event::PeerGone(_) => {}
+        }
+        None
+    }
+
+    fn offer(&mut self, node: NodeId, dialect: Dialect, sha1: Sha1, size: u64, purpose: &Purpose) {
+        let Purpose::Channel(channel) = purpose else { return };
+        for seek in self.seeks.iter().filter(|seek| seek.sha1 == sha1) {
+            let channel = Arc::from(channel.as_str());
+            // Full: the search has more answers than it can look at.
+            let _ = seek.offers.try_send(Offer { node, dialect, size, channel });
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Transfer swarms of providers: joined when a download needs one, kept a while for the next, then left.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+
+use super::provide::Provider;
+use super::swarm::SwarmHandle;
+use crate::hyperswarm::net::v2::Network;
+use crate::limits;
+use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
+
+/// An unused transfer swarm is left after this long.
+const KEPT: Duration = Duration::from_secs(120);
+
+type Key = (Protocol, NodeId);
+
+/// The transfer swarms of other nodes.
+pub(crate) struct Transfers {
+    network: Network,
+    signer: Signer,
+    provider: Arc<Provider>,
+    table: Mutex<HashMap<Key, Entry>>,
+}
+
+struct Entry {
+    swarm: Arc<OnceCell<Arc<SwarmHandle>>>,
+    users: usize,
+    idle_since: Instant,
+}
+
+/// The use of a transfer swarm, until dropped.
+pub(crate) struct Lease {
+    transfers: Arc<Transfers>,
+    key: Key,
+    swarm: Option<Arc<SwarmHandle>>,
+}
+
+impl Lease {
+    /// The swarm.
+    // A lease is given out only after its swarm was set.
+    #[allow(clippy::expect_used)]
+    pub(crate) fn swarm(&self) -> &Arc<SwarmHandle> {
+        self.swarm.as_ref().expect("a lease has a swarm")
+    }
+}
+
+impl Transfers {
+    pub(crate) fn new(network: Network, signer: Signer, provider: Arc<Provider>) -> Arc<Self> {
+        Arc::new(Self { network, signer, provider, table: Mutex::default() })
+    }
+
+    /// Joins the transfer swarm of a node, or shares it.
+    pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> Result<Lease, String> {
+        let key = (protocol, node);
+        let (cell, evicted) = self.enter(key)?;
+        let mut lease = Lease { transfers: self.clone(), key, swarm: None };
+        if let Some(evicted) = evicted {
+            tokio::spawn(async move { evicted.leave().await });
+        }
+        let swarm = cell.get_or_try_init(|| self.join(protocol, node)).await;
+        lease.swarm = Some(swarm.map_err(|error| format!("its transfer swarm cannot be joined: {error}"))?.clone());
+        Ok(lease)
+    }
+
+    /// All joined swarms.
+    pub(crate) fn swarms(&self) -> Vec<Arc<SwarmHandle>> {
+        self.table().values().filter_map(|entry| entry.swarm.get().cloned()).collect()
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn enter(&self, key: Key) -> Result<(Arc<OnceCell<Arc<SwarmHandle>>>, Option<Arc<SwarmHandle>>), String> {
+        let mut table = self.table();
+        let mut evicted = None;
+        if table.len() >= limits::TRANSFER_SWARMS && !table.contains_key(&key) {
+            let idle = table.iter().filter(|(_, entry)| entry.users == 0);
+            let oldest = idle.min_by_key(|(_, entry)| entry.idle_since).map(|(key, _)| *key);
+            let Some(oldest) = oldest else {
+                return Err(format!("{} transfer swarms are in use", limits::TRANSFER_SWARMS));
+            };
+            evicted = table.remove(&oldest).and_then(|entry| entry.swarm.get().cloned());
+        }
+        let entry =
+            table.entry(key).or_insert_with(|| Entry { swarm: Arc::default(), users: 0, idle_since: Instant::now() });
+        entry.users += 1;
+        Ok((entry.swarm.clone(), evicted))
+    }
+
+    async fn join(&self, protocol: Protocol, node: NodeId) -> std::io::Result<Arc<SwarmHandle>> {
+        let purpose = Purpose::Transfer(node);
+        let swarm = self.network.join(purpose.topic(protocol)).await?;
+        SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the swarm if it is still unused after a while.
+    async fn leave_later(self: Arc<Self>, key: Key) {
+        tokio::time::sleep(KEPT).await;
+        let unused = {
+            let mut table = self.table();
+            let unused = |entry: &Entry| entry.users == 0 && entry.idle_since.elapsed() >= KEPT;
+            if table.get(&key).is_some_and(unused) { table.remove(&key) } else { None }
+        };
+        if let Some(swarm) = unused.and_then(|entry| entry.swarm.get().cloned()) {
+            swarm.leave().await;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut table = self.transfers.table();
+        let Some(entry) = table.get_mut(&self.key) else { return };
+        entry.users -= 1;
+        entry.idle_since = Instant::now();
+        if entry.users > 0 {
+            return;
+        }
+        if entry.swarm.get().is_none() {
+            // Joining failed, or was given up.
+            table.remove(&self.key);
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.transfers.clone().leave_later(self.key));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Who sent wrong bytes lately: not asked again for a while, for no file.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::hyperswarm::crypto::PublicKey;
+use crate::limits;
+
+/// How long a liar is left alone.
+const BANNED: Duration = Duration::from_secs(3600);
+
+/// Known liars, by key (so that the other style of its ID does not help it).
+#[derive(Debug, Default)]
+pub(crate) struct Reputation {
+    liars: HashMap<PublicKey, Instant>,
+}
+
+impl Reputation {
+    /// It sent wrong bytes. When the table is full the oldest entry gives way.
+    pub(crate) fn add_liar(&mut self, key: PublicKey, now: Instant) {
+        if self.liars.len() >= limits::REMEMBERED_LIARS && !self.liars.contains_key(&key) {
+            if let Some(oldest) = self.liars.iter().min_by_key(|(_, since)| **since).map(|(key, _)| *key) {
+                self.liars.remove(&oldest);
+            }
+        }
+        self.liars.insert(key, now);
+    }
+
+    /// Whether it is to be left alone.
+    pub(crate) fn is_liar(&self, key: &PublicKey, now: Instant) -> bool {
+        self.liars.get(key).is_some_and(|since| now.saturating_duration_since(*since) < BANNED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        PublicKey(bytes)
+    }
+
+    #[test]
+    fn a_liar_is_left_alone_for_an_hour() {
+        let now = Instant::now();
+        let mut reputation = Reputation::default();
+        reputation.add_liar(key(1), now);
+        assert!(reputation.is_liar(&key(1), now + Duration::from_secs(3599)));
+        assert!(!reputation.is_liar(&key(1), now + BANNED));
+        assert!(!reputation.is_liar(&key(2), now));
+    }
+
+    #[test]
+    fn the_table_of_liars_is_bounded() {
+        let now = Instant::now();
+        let mut reputation = Reputation::default();
+        for number in 0..=limits::REMEMBERED_LIARS {
+            reputation.add_liar(key(number), now + Duration::from_millis(number as u64));
+        }
+        assert_eq!(reputation.liars.len(), limits::REMEMBERED_LIARS);
+        let later = now + Duration::from_secs(10);
+        assert!(!reputation.is_liar(&key(0), later));
+        assert!(reputation.is_liar(&key(limits::REMEMBERED_LIARS), later));
+    }
+}
