@@ -158,6 +158,35 @@ pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
 pub const PROVIDERS_PER_DOWNLOAD: usize = 64;
 /// A requested range without data for this long is given to somebody else (the originals use the same 10 s).
 pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Offers one download or search remembers; more come only from made-up keys.
+pub const CANDIDATES: usize = 256;
+/// Liars that are remembered, the oldest forgotten first.
+pub const REMEMBERED_LIARS: usize = 1024;
+/// Answers to searches that are remembered for clients that name a provider, the oldest forgotten first.
+pub const REMEMBERED_OFFERS: usize = 1024;
+/// Frames queued to one connection. The machine bounds their bytes; a peer behind this many small frames does not
+/// read, and is closed.
+pub const CONNECTION_FRAMES: usize = 2048;
+/// Looks into the store for peers at the same time; further seekings are dropped.
+pub const STORE_LOOKS: usize = 16;
+/// Of these for one node.
+pub const STORE_LOOKS_PER_NODE: usize = 4;
+/// Disk reads for peers at the same time; further ones wait.
+pub const STORE_READS: usize = 8;
+/// A request whose data is not taken for this long is given up: its asker reads nothing, but is alive.
+pub const SERVE_STALL: std::time::Duration = std::time::Duration::from_secs(60);
+/// Transfer swarms of other nodes that are joined at the same time: each is a port, a DHT node and connections.
+pub const TRANSFER_SWARMS: usize = 64;
+/// Channels joined at the same time: each is two ports.
+pub const CHANNELS: usize = 64;
+/// Downloads active at the same time; the others wait for their turn.
+pub const ACTIVE_DOWNLOADS: usize = 8;
+/// Downloads active and waiting; more are refused.
+pub const WAITING_DOWNLOADS: usize = 1024;
+/// The longest search: a client's time-out cannot keep one for ever.
+pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600);
+/// How often numbers for status displays are brought up to date.
+pub const STATUS_REFRESH: std::time::Duration = std::time::Duration::from_secs(2);
 
 // ---- api ----
 

@@ -3,9 +3,11 @@
 pub mod config;
 pub mod identity;
 pub mod legacy;
+mod runtime;
 mod transfer;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -32,7 +34,9 @@ pub struct NodeConfig {
 
 /// A running node. Cheap to clone; ends with [`Node::shutdown`].
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    inner: Arc<runtime::Inner>,
+}
 
 /// Why a node or a change of its channels failed.
 #[derive(Debug, thiserror::Error)]
@@ -240,38 +244,50 @@ pub struct DownloadSummary {
     pub size: u64,
 }
 
-#[allow(unused_variables, missing_docs, clippy::unused_async)]
 impl Node {
+    /// Takes the config folder, joins this node's own transfer swarms and all channels.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        todo!()
+        Ok(Self { inner: runtime::Inner::start(config).await? })
     }
+
     /// In join order.
     pub fn channels(&self) -> Vec<ChannelStatus> {
-        todo!()
+        self.inner.channels()
     }
+
     /// Joining a joined channel is fine. Remembered in `config.json`.
     pub async fn join_channel(&self, name: &str) -> Result<(), NodeError> {
-        todo!()
+        self.inner.join_channel(name).await
     }
+
+    /// Stops announcing and listening, closes the channel's connections. Leaving another channel is fine.
     pub async fn leave_channel(&self, name: &str) -> Result<(), NodeError> {
-        todo!()
+        self.inner.leave_channel(name).await
     }
+
     /// Asks all channels; peers that connect while it runs are asked too.
     pub fn find(&self, sha1: Sha1, timeout: Duration) -> Find {
-        todo!()
+        self.inner.find(sha1, timeout)
     }
-    /// From the store if it is there, else finds and downloads.
+
+    /// From the store if it is there, else finds and downloads. Loads of one file share the download: the options of
+    /// the first count.
     pub fn load(&self, sha1: Sha1, options: LoadOptions) -> Load {
-        todo!()
+        self.inner.load(sha1, options)
     }
+
+    /// Where its files are.
     pub fn store(&self) -> &Store {
-        todo!()
+        self.inner.store()
     }
+
+    /// What it is doing.
     pub fn status(&self) -> NodeStatus {
-        todo!()
+        self.inner.status()
     }
+
     /// Leaves everything, unannounces; at most 2.5 s.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.shutdown().await;
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
         utp: connection.initiator_speaks_first,
         remote: connection.remote.into(),
     };
-    let (id, outbox) = swarm.connected_by(info);
+    let (id, outbox, closing) = swarm.connected_by(info);
     let (read_half, write_half) = tokio::io::split(connection.stream);
     let over = CancellationToken::new();
     let writer = write(swarm.clone(), id, outbox, write_half);
@@ -59,6 +59,7 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
     tokio::select! {
         () = read(&swarm, id, reader, read_half) => {}
         () = over.cancelled() => {}
+        () = closing.cancelled() => {}
         () = swarm.ended.cancelled() => {}
     }
     swarm.closed(id);
@@ -68,7 +69,12 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
     }
 }
 
-async fn read(swarm: &Arc<SwarmHandle>, id: ConnectionId, mut reader: ConnectionReader, mut half: ReadHalf<Stream>) {
+async fn read(
+    swarm: &Arc<SwarmHandle>,
+    id: ConnectionId,
+    mut reader: ConnectionReader,
+    mut half: ReadHalf<Stream>,
+) {
     let mut room = QUIET_READ;
     loop {
         loop {

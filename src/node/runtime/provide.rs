@@ -48,7 +48,13 @@ impl Provider {
     }
 
     /// Says that we have the file, if we do.
-    pub(crate) fn answer(self: &Arc<Self>, swarm: &Arc<SwarmHandle>, from: NodeId, dialect: Dialect, sha1: Sha1) {
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        swarm: &Arc<SwarmHandle>,
+        from: NodeId,
+        dialect: Dialect,
+        sha1: Sha1,
+    ) {
         let Some(turn) = self.look(from) else {
             tracing::debug!(%from, "too many seekings at once; one dropped");
             return;

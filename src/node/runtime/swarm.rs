@@ -12,14 +12,14 @@ use std::time::Instant;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::provide::Provider;
 use crate::hyperswarm::net::v2::{Connection, Swarm, SwarmStatus};
 use crate::limits;
 use crate::node::legacy::{
-    ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId, Output, OutgoingFrame,
-    Protocol, Purpose, Reply, RequestKey, Room, SeekId, Signer, SwarmConfig, WireId,
+    ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId, OutgoingFrame,
+    Output, Protocol, Purpose, Reply, RequestKey, Room, SeekId, Signer, SwarmConfig, WireId,
 };
 use crate::node::transfer::{Arrival, plan};
 use crate::store::Sha1;
@@ -62,11 +62,17 @@ pub(crate) struct SwarmHandle {
 struct Core {
     machine: LegacySwarm,
     next_connection: u64,
-    outboxes: HashMap<ConnectionId, mpsc::Sender<Arc<OutgoingFrame>>>,
+    outboxes: HashMap<ConnectionId, Outbox>,
     requests: HashMap<WireId, Sink>,
     seeks: Vec<Seek>,
     /// Jobs that answer requests; woken when there is room, or the asker left.
     serving: HashMap<RequestKey, Arc<Notify>>,
+}
+
+struct Outbox {
+    frames: mpsc::Sender<Arc<OutgoingFrame>>,
+    /// Being taken out of the table closes the connection.
+    _open: DropGuard,
 }
 
 struct Seek {
@@ -122,7 +128,12 @@ impl SwarmHandle {
 
     /// Asks all peers who has a file, also those that connect before `until`. When `offers` is full further ones are
     /// dropped. None: too many searches run.
-    pub(crate) fn seek(self: &Arc<Self>, sha1: Sha1, until: Instant, offers: mpsc::Sender<Offer>) -> Option<SeekId> {
+    pub(crate) fn seek(
+        self: &Arc<Self>,
+        sha1: Sha1,
+        until: Instant,
+        offers: mpsc::Sender<Offer>,
+    ) -> Option<SeekId> {
         let (id, deeds) = self.run(|core| {
             let id = core.machine.seek(Instant::now(), sha1, until)?;
             core.seeks.push(Seek { id, sha1, offers });
@@ -225,21 +236,23 @@ impl SwarmHandle {
         self.perform(deeds);
     }
 
-    /// A new connection: its ID and the frames to write.
+    /// A new connection: its ID, the frames to write, and the token that is cancelled when it is to be closed.
     pub(super) fn connected_by(
         self: &Arc<Self>,
         info: ConnectionInfo,
-    ) -> (ConnectionId, mpsc::Receiver<Arc<OutgoingFrame>>) {
-        let (sender, outbox) = mpsc::channel(limits::CONNECTION_FRAMES);
+    ) -> (ConnectionId, mpsc::Receiver<Arc<OutgoingFrame>>, CancellationToken) {
+        let (frames, queue) = mpsc::channel(limits::CONNECTION_FRAMES);
+        let closing = CancellationToken::new();
+        let outbox = Outbox { frames, _open: closing.clone().drop_guard() };
         let (id, deeds) = self.run(|core| {
             let id = ConnectionId(core.next_connection);
             core.next_connection += 1;
-            core.outboxes.insert(id, sender);
+            core.outboxes.insert(id, outbox);
             core.machine.handle_connected(Instant::now(), id, info);
             id
         });
         self.perform(deeds);
-        (id, outbox)
+        (id, queue, closing)
     }
 
     /// Does what a reader's message led to, waiting for downloads that are busy.
@@ -267,7 +280,9 @@ impl SwarmHandle {
                 }
             }
             Deed::Answer(from, dialect, sha1) => self.provider.answer(self, from, dialect, sha1),
-            Deed::Serve(key, dialect, request, room) => self.provider.serve(self, key, dialect, request, room),
+            Deed::Serve(key, dialect, request, room) => {
+                self.provider.serve(self, key, dialect, request, room)
+            }
         }
     }
 
@@ -288,7 +303,7 @@ impl SwarmHandle {
                 Output::Send { connection, frame } => core.send(connection, frame),
                 Output::Close { connection, reason } => {
                     tracing::debug!(purpose = %self.label(), %reason, "closing a connection");
-                    // The writer ends after what is queued, and takes the reader with it.
+                    // The writer still writes what is queued.
                     core.outboxes.remove(&connection);
                 }
                 Output::Event(Event::PeerConnected(node)) => {
@@ -366,7 +381,7 @@ impl SwarmHandle {
 impl Core {
     fn send(&mut self, connection: ConnectionId, frame: Arc<OutgoingFrame>) {
         let Some(outbox) = self.outboxes.get(&connection) else { return };
-        if outbox.try_send(frame).is_err() {
+        if outbox.frames.try_send(frame).is_err() {
             // The machine bounds the bytes; this many small frames mean that the peer does not read.
             self.outboxes.remove(&connection);
         }

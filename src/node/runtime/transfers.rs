@@ -61,7 +61,8 @@ impl Transfers {
             tokio::spawn(async move { evicted.leave().await });
         }
         let swarm = cell.get_or_try_init(|| self.join(protocol, node)).await;
-        lease.swarm = Some(swarm.map_err(|error| format!("its transfer swarm cannot be joined: {error}"))?.clone());
+        lease.swarm =
+            Some(swarm.map_err(|error| format!("its transfer swarm cannot be joined: {error}"))?.clone());
         Ok(lease)
     }
 
@@ -74,6 +75,11 @@ impl Transfers {
     fn enter(&self, key: Key) -> Result<(Arc<OnceCell<Arc<SwarmHandle>>>, Option<Arc<SwarmHandle>>), String> {
         let mut table = self.table();
         let mut evicted = None;
+        // One that ended by itself (its sockets failed) is joined anew.
+        if table.get(&key).and_then(|entry| entry.swarm.get()).is_some_and(|swarm| swarm.ended.is_cancelled())
+        {
+            table.remove(&key);
+        }
         if table.len() >= limits::TRANSFER_SWARMS && !table.contains_key(&key) {
             let idle = table.iter().filter(|(_, entry)| entry.users == 0);
             let oldest = idle.min_by_key(|(_, entry)| entry.idle_since).map(|(key, _)| *key);
@@ -82,8 +88,11 @@ impl Transfers {
             };
             evicted = table.remove(&oldest).and_then(|entry| entry.swarm.get().cloned());
         }
-        let entry =
-            table.entry(key).or_insert_with(|| Entry { swarm: Arc::default(), users: 0, idle_since: Instant::now() });
+        let entry = table.entry(key).or_insert_with(|| Entry {
+            swarm: Arc::default(),
+            users: 0,
+            idle_since: Instant::now(),
+        });
         entry.users += 1;
         Ok((entry.swarm.clone(), evicted))
     }

@@ -40,7 +40,8 @@ const STRETCH: u64 = 2 << 20;
 impl Blame {
     /// Bytes that were on disk.
     pub(crate) fn on_disk(&mut self, start: u64, end: u64) {
-        self.stretches.insert(start, Stretch { end, source: Source::Disk, fingerprint: Fingerprint::default() });
+        self.stretches
+            .insert(start, Stretch { end, source: Source::Disk, fingerprint: Fingerprint::default() });
     }
 
     /// Notes bytes at `start` (not noted before).

@@ -118,10 +118,16 @@ impl Candidates {
 
     /// Why there is no file. None: nobody claimed to have it.
     pub(crate) fn verdict(&self) -> Option<LoadError> {
-        let mut reasons: Vec<_> = self.reasons.iter().map(|(node, why)| (node.to_string(), why.clone())).collect();
+        let mut reasons: Vec<_> =
+            self.reasons.iter().map(|(node, why)| (node.to_string(), why.clone())).collect();
         for Entry { candidate, .. } in &self.list {
             // Also known under another ID: that one's reason counts.
-            let told = self.reasons.iter().map(|(node, _)| node).chain(&self.liars).any(|n| n.key == candidate.node.key);
+            let told = self
+                .reasons
+                .iter()
+                .map(|(node, _)| node)
+                .chain(&self.liars)
+                .any(|n| n.key == candidate.node.key);
             if !told && !candidate.dialect.may_request(candidate.size) {
                 let why = "runs kachery-p2p 0.1.2, which cannot send files of more than 378 bytes";
                 reasons.push((candidate.node.to_string(), why.to_owned()));
@@ -134,7 +140,8 @@ impl Candidates {
         if reasons.is_empty() {
             return Some(LoadError::Verification { liars });
         }
-        reasons.extend(liars.into_iter().map(|liar| (liar, "sent bytes that do not have this sha1".to_owned())));
+        reasons
+            .extend(liars.into_iter().map(|liar| (liar, "sent bytes that do not have this sha1".to_owned())));
         Some(LoadError::Transfer { reasons })
     }
 }

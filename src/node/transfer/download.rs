@@ -25,8 +25,8 @@ use crate::store::{Sha1, Stored};
 
 /// The SHA-1 of no bytes: nobody need be asked for them.
 pub(crate) const EMPTY_FILE: Sha1 = Sha1([
-    0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b, 0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60, 0x18, 0x90, 0xaf, 0xd8, 0x07,
-    0x09,
+    0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b, 0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60, 0x18, 0x90, 0xaf,
+    0xd8, 0x07, 0x09,
 ]);
 /// Time-outs are looked at, and progress is told, this often.
 const TICK: Duration = Duration::from_millis(250);
@@ -116,7 +116,8 @@ impl Download {
         let disk = match Disk::open(self.environment.store.clone(), self.sha1, size).await {
             Ok(disk) => disk,
             Err(why) if self.candidates.sizes() > 1 => {
-                self.candidates.refuse_size(size, &format!("claims {size} bytes, which cannot be kept: {why}"));
+                self.candidates
+                    .refuse_size(size, &format!("claims {size} bytes, which cannot be kept: {why}"));
                 return End::Exhausted;
             }
             Err(why) => return End::Failed(LoadError::Disk(why)),
@@ -209,7 +210,9 @@ impl Attempt {
                     }
                     None => download.searching = false,
                 },
+                () = until(self.plan.poll_timeout()) => self.plan.handle_timeout(Instant::now()),
                 _ = tick.tick() => {
+                    // Also lets whole-file providers in when range providers do not come.
                     self.plan.handle_timeout(Instant::now());
                     self.tell(download);
                 }
@@ -222,7 +225,8 @@ impl Attempt {
         let seconds = download.timeout.as_secs();
         for (key, member) in &self.members {
             if self.plan.is_usable(*key) {
-                let connected = member.lease.as_ref().is_some_and(|l| l.swarm().is_connected(member.candidate.node));
+                let connected =
+                    member.lease.as_ref().is_some_and(|l| l.swarm().is_connected(member.candidate.node));
                 let why = match connected {
                     true => format!("sent nothing for {seconds} s"),
                     false => format!("no connection to it within {seconds} s"),
@@ -252,8 +256,12 @@ impl Attempt {
         let now = Instant::now();
         match arrival {
             Arrival::Data(request, data) => {
-                let pieces: Vec<(u64, Bytes)> =
-                    self.plan.on_data(request, &data, now).into_iter().map(|(at, p)| (at, data.slice_ref(p))).collect();
+                let pieces: Vec<(u64, Bytes)> = self
+                    .plan
+                    .on_data(request, &data, now)
+                    .into_iter()
+                    .map(|(at, p)| (at, data.slice_ref(p)))
+                    .collect();
                 for (offset, piece) in pieces {
                     self.downloaded += piece.len() as u64;
                     self.environment.add_downloaded(piece.len() as u64);
@@ -422,6 +430,13 @@ impl Agent {
             }
         };
         tokio::time::timeout(RELAY_AFTER, connected).await.is_err() || swarm.is_connected(node)
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

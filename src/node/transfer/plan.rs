@@ -47,8 +47,6 @@ pub(crate) enum Failure {
     },
     /// It sent more than was asked for.
     Long,
-    /// A message without usable data.
-    Garbage(&'static str),
     /// Its bytes do not have the hash.
     WrongBytes,
 }
@@ -60,7 +58,6 @@ impl std::fmt::Display for Failure {
             Self::Refused(text) => write!(f, "answered: {}", text.escape_debug()),
             Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
             Self::Long => f.write_str("sent more bytes than asked for"),
-            Self::Garbage(what) => write!(f, "sent {what}"),
             Self::WrongBytes => f.write_str("sent bytes that do not have this sha1"),
         }
     }
@@ -128,6 +125,8 @@ const REQUEST_TIME: Duration = Duration::from_millis(500);
 const SAMPLE: Duration = Duration::from_millis(250);
 /// Silences in a row that a provider is forgiven when it is the only one left.
 const PATIENCE: u32 = 3;
+/// A range provider that is not reachable for this long is no reason to leave whole-file providers alone.
+const CONNECTING: Duration = Duration::from_secs(5);
 /// A request without data for this long is taken to be stalled when an idle provider looks for something to help with.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -135,6 +134,8 @@ const STALLED: Duration = Duration::from_secs(1);
 struct Provider {
     kind: ProviderKind,
     reachable: bool,
+    /// Since when it has been as (un)reachable as it is.
+    since: Instant,
     dropped: bool,
     /// Bytes per second; 0: unknown.
     rate: u64,
@@ -209,6 +210,7 @@ impl Plan {
         let provider = Provider {
             kind,
             reachable: false,
+            since: now,
             dropped: false,
             rate: 0,
             sample_start: now,
@@ -223,6 +225,7 @@ impl Plan {
     pub(crate) fn set_reachable(&mut self, key: ProviderKey, reachable: bool, now: Instant) {
         let Some(provider) = self.providers.get_mut(&key) else { return };
         provider.reachable = reachable;
+        provider.since = now;
         if !reachable {
             self.take_back(key);
         }
@@ -241,7 +244,12 @@ impl Plan {
     }
 
     /// Bytes came for a request. Returns what to write: file ranges and the matching parts of `bytes`.
-    pub(crate) fn on_data<'a>(&mut self, key: RequestKey, bytes: &'a [u8], now: Instant) -> Vec<(u64, &'a [u8])> {
+    pub(crate) fn on_data<'a>(
+        &mut self,
+        key: RequestKey,
+        bytes: &'a [u8],
+        now: Instant,
+    ) -> Vec<(u64, &'a [u8])> {
         let Some(request) = self.requests.get_mut(&key) else { return Vec::new() };
         let provider_key = request.provider;
         let start = request.at();
@@ -415,7 +423,8 @@ impl Plan {
 
     /// Its requests go back into the pool.
     fn take_back(&mut self, provider: ProviderKey) {
-        let keys: Vec<_> = self.requests.iter().filter(|(_, r)| r.provider == provider).map(|(k, _)| *k).collect();
+        let keys: Vec<_> =
+            self.requests.iter().filter(|(_, r)| r.provider == provider).map(|(k, _)| *k).collect();
         keys.into_iter().for_each(|key| self.abandon(key));
     }
 
@@ -433,12 +442,13 @@ impl Plan {
 
     /// Gives work to everyone who can take more.
     fn assign(&mut self, now: Instant) {
-        if self.hunting && self.solo.is_none_or(|key| !self.is_usable(key)) && self.usable().next().is_some() {
+        if self.hunting && self.solo.is_none_or(|key| !self.is_usable(key)) && self.usable().next().is_some()
+        {
             self.choose_solo();
         }
         // Round by round, so that the first one does not take everything of a small file.
         for depth in 1..=PIPELINE {
-            for key in self.ready_providers() {
+            for key in self.ready_providers(now) {
                 let in_flight = self.requests.values().filter(|request| request.provider == key).count();
                 if in_flight < depth {
                     self.assign_one(key, in_flight == 0, now);
@@ -447,9 +457,12 @@ impl Plan {
         }
     }
 
-    fn ready_providers(&self) -> Vec<ProviderKey> {
+    fn ready_providers(&self, now: Instant) -> Vec<ProviderKey> {
         let usable = |provider: &Provider| !provider.dropped && provider.reachable;
-        let ranges_left = self.providers.values().any(|p| p.kind == ProviderKind::Ranges && usable(p));
+        // One that has only just been found is being connected to.
+        let hopeful = |p: &Provider| p.reachable || now.saturating_duration_since(p.since) < CONNECTING;
+        let ranges = |p: &Provider| p.kind == ProviderKind::Ranges && !p.dropped && hopeful(p);
+        let ranges_left = self.providers.values().any(ranges);
         let whole_busy = self.requests.values().any(|request| request.whole);
         let mut whole_taken = whole_busy;
         let mut ready = Vec::new();

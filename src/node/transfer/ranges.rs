@@ -29,11 +29,6 @@ impl RangeSet {
         self.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// Nothing in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// Adds a range, joining what it touches.
     pub(crate) fn insert(&mut self, mut start: u64, mut end: u64) {
         if start >= end {

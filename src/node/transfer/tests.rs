@@ -79,7 +79,8 @@ impl World {
             simulated.insert(key, provider);
         }
         // In order of keys; whole-file providers last, as the executor does.
-        let mut keys: Vec<_> = simulated.iter().map(|(key, p)| (p.kind == ProviderKind::Whole, *key)).collect();
+        let mut keys: Vec<_> =
+            simulated.iter().map(|(key, p)| (p.kind == ProviderKind::Whole, *key)).collect();
         keys.sort_unstable();
         keys.into_iter().for_each(|(_, key)| plan.set_reachable(key, true, now));
         let (dropped, forgotten, received) = (Vec::new(), 0, 0);
@@ -92,7 +93,9 @@ impl World {
                 Action::Request { request, provider, start, end, whole } => {
                     let provider = self.providers.get_mut(&provider).expect("known");
                     assert_eq!(whole, provider.kind == ProviderKind::Whole);
-                    assert!(start < end && end <= self.file.len() as u64 && (whole || end - start <= 20_000_000));
+                    assert!(
+                        start < end && end <= self.file.len() as u64 && (whole || end - start <= 20_000_000)
+                    );
                     provider.queue.push((request, start, end));
                     let step = Duration::from_secs_f64(PIECE as f64 / provider.rate as f64);
                     provider.next_at.get_or_insert(self.now + step);

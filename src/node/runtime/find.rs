@@ -1,0 +1,92 @@
+//! Searches in all channels.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::Inner;
+use super::swarm::{Offer, SwarmHandle};
+use crate::limits;
+use crate::node::legacy::SeekId;
+use crate::node::{Find, Found};
+use crate::store::Sha1;
+
+/// Answers that wait to be looked at; when full, further ones are dropped.
+const OFFERS: usize = 64;
+
+/// A running search; ends when dropped.
+pub(super) struct Search {
+    /// Who has it. Providers may repeat. Ends at the time-out.
+    offers: mpsc::Receiver<Offer>,
+    until: Instant,
+    /// Distinct nodes that were connected when it began.
+    pub(super) asked: usize,
+    seeks: Vec<(Arc<SwarmHandle>, SeekId)>,
+}
+
+impl Search {
+    /// Asks now.
+    pub(super) fn begin(inner: &Inner, sha1: Sha1, timeout: Duration) -> Self {
+        let until = Instant::now() + timeout.min(limits::SEARCH_TIME);
+        let (sender, offers) = mpsc::channel(OFFERS);
+        let asked = inner.connected_peers();
+        let mut seeks = Vec::new();
+        for swarm in inner.channel_swarms() {
+            match swarm.seek(sha1, until, sender.clone()) {
+                Some(id) => seeks.push((swarm, id)),
+                None => tracing::warn!(%sha1, "too many searches are running in {}", swarm.label()),
+            }
+        }
+        Self { offers, until, asked, seeks }
+    }
+
+    /// The next answer; None: the search has ended.
+    pub(super) async fn next(&mut self) -> Option<Offer> {
+        if self.seeks.is_empty() {
+            return None;
+        }
+        tokio::time::timeout_at(self.until.into(), self.offers.recv()).await.ok().flatten()
+    }
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        self.seeks.drain(..).for_each(|(swarm, id)| swarm.cancel_seek(id));
+    }
+}
+
+/// The public form: each provider (by key) once.
+pub(super) fn find(inner: &Arc<Inner>, sha1: Sha1, timeout: Duration) -> Find {
+    let mut search = Search::begin(inner, sha1, timeout);
+    let peers_asked = search.asked;
+    // Full: the search waits for its reader.
+    let (sender, found) = mpsc::channel(OFFERS);
+    let inner = inner.clone();
+    tokio::spawn(async move {
+        let mut known = HashSet::new();
+        loop {
+            let offer = tokio::select! {
+                offer = search.next() => offer,
+                () = sender.closed() => return,
+            };
+            let Some(offer) = offer else { return };
+            inner.remember(sha1, &offer);
+            if known.len() >= limits::CANDIDATES || !known.insert(offer.node.key) {
+                continue;
+            }
+            let answer = Found {
+                sha1,
+                size: offer.size,
+                node_id: offer.node.to_string(),
+                protocol: offer.dialect.protocol().name(),
+                channel: offer.channel.to_string(),
+            };
+            if sender.send(answer).await.is_err() {
+                return;
+            }
+        }
+    });
+    Find { found, peers_asked }
+}

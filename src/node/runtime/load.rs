@@ -1,0 +1,280 @@
+//! Loads: several of one file share a download; a bounded number of downloads is active, the rest wait their turn.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::find::Search;
+use crate::limits;
+use crate::node::legacy::{Dialect, NodeId, Style};
+use crate::node::transfer::candidates::{Candidate, Candidates};
+use crate::node::transfer::download::{Download, EMPTY_FILE};
+use crate::node::{DownloadSummary, Load, LoadError, LoadEvent, LoadOptions, Loaded};
+use crate::store::Sha1;
+
+type Outcome = Result<Loaded, LoadError>;
+
+/// Offers that wait for the download; when full the search waits.
+const OFFERS: usize = 16;
+
+/// All downloads under way or waiting.
+pub(super) struct Downloads {
+    table: Mutex<HashMap<Sha1, Shared>>,
+    turns: Semaphore,
+}
+
+struct Shared {
+    events: watch::Receiver<LoadEvent>,
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// Loads that want it.
+    users: usize,
+    /// Tells a cancelled download from its successor.
+    cancel: CancellationToken,
+}
+
+impl Default for Downloads {
+    fn default() -> Self {
+        Self { table: Mutex::default(), turns: Semaphore::new(limits::ACTIVE_DOWNLOADS) }
+    }
+}
+
+impl Downloads {
+    /// For the status.
+    pub(super) fn summaries(&self) -> Vec<DownloadSummary> {
+        let summary = |(sha1, shared): (&Sha1, &Shared)| {
+            let (bytes, size) = match *shared.events.borrow() {
+                LoadEvent::Downloading { bytes, size, .. } => (bytes, size),
+                LoadEvent::Looking { .. } | LoadEvent::Verifying => (0, 0),
+            };
+            DownloadSummary { sha1: sha1.to_string(), bytes, size }
+        };
+        self.table().iter().map(summary).collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<Sha1, Shared>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A load does not want it any more; the last one cancels.
+    fn release(&self, sha1: Sha1, cancel: &CancellationToken) {
+        let mut table = self.table();
+        let Some(shared) = table.get_mut(&sha1).filter(|shared| shared.cancel == *cancel) else { return };
+        shared.users -= 1;
+        if shared.users == 0 {
+            table.remove(&sha1);
+            cancel.cancel();
+        }
+    }
+}
+
+/// Starts a load, or joins the one under way.
+pub(super) fn load(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions) -> Load {
+    let (done, result) = oneshot::channel();
+    let mut table = inner.downloads.table();
+    if !table.contains_key(&sha1) && table.len() >= limits::WAITING_DOWNLOADS {
+        let why = format!("{} downloads are waiting already", limits::WAITING_DOWNLOADS);
+        let _ = done.send(Err(LoadError::Transfer { reasons: vec![("this daemon".to_owned(), why)] }));
+        let (_, events) = watch::channel(LoadEvent::Looking { peers: 0 });
+        return Load { events, done: result };
+    }
+    let shared = table.entry(sha1).or_insert_with(|| begin(inner, sha1, options));
+    shared.users += 1;
+    let (events, outcome, cancel) = (shared.events.clone(), shared.outcome.clone(), shared.cancel.clone());
+    drop(table);
+    tokio::spawn(follow(inner.clone(), sha1, outcome, cancel, done));
+    Load { events, done: result }
+}
+
+/// Hands the outcome to one load, or notices that it is not wanted any more.
+async fn follow(
+    inner: Arc<Inner>,
+    sha1: Sha1,
+    mut outcome: watch::Receiver<Option<Outcome>>,
+    cancel: CancellationToken,
+    mut done: oneshot::Sender<Outcome>,
+) {
+    tokio::select! {
+        () = done.closed() => {}
+        ended = outcome.wait_for(Option::is_some) => {
+            let outcome = ended.ok().and_then(|outcome| outcome.clone());
+            let _ = done.send(outcome.unwrap_or(Err(LoadError::Cancelled)));
+        }
+    }
+    inner.downloads.release(sha1, &cancel);
+}
+
+fn begin(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions) -> Shared {
+    let (events, events_seen) = watch::channel(LoadEvent::Looking { peers: inner.connected_peers() });
+    let (ended, outcome) = watch::channel(None);
+    let cancel = CancellationToken::new();
+    let (inner, token) = (inner.clone(), cancel.clone());
+    tokio::spawn(async move {
+        let result = tokio::select! {
+            () = token.cancelled() => Err(LoadError::Cancelled),
+            () = inner.ended.cancelled() => Err(LoadError::Cancelled),
+            result = perform(&inner, sha1, options, events) => result,
+        };
+        match &result {
+            Ok(loaded) => tracing::info!(%sha1, size = loaded.size, downloaded = loaded.downloaded, "loaded"),
+            Err(error) => tracing::info!(%sha1, %error, "not loaded"),
+        }
+        // A load that comes now starts anew.
+        let mut table = inner.downloads.table();
+        if table.get(&sha1).is_some_and(|shared| shared.cancel == token) {
+            table.remove(&sha1);
+        }
+        drop(table);
+        ended.send_replace(Some(result));
+    });
+    Shared { events: events_seen, outcome, users: 0, cancel }
+}
+
+async fn perform(
+    inner: &Arc<Inner>,
+    sha1: Sha1,
+    options: LoadOptions,
+    events: watch::Sender<LoadEvent>,
+) -> Outcome {
+    if let Some(loaded) = local(inner, sha1).await? {
+        return Ok(loaded);
+    }
+    // Never closed.
+    let _turn = inner.downloads.turns.acquire().await;
+    let (sender, offers) = mpsc::channel(OFFERS);
+    let mut candidates = Candidates::default();
+    let wanted = wanted_provider(&options)?;
+    let mut searching = sha1 != EMPTY_FILE;
+    if let Some((node, Some(size))) = wanted {
+        for candidate in inner.as_candidates(node, size) {
+            candidates.add(candidate, false);
+        }
+        searching = false;
+    }
+    let asked = inner.connected_peers();
+    let search = searching
+        .then(|| forward(inner, sha1, options.timeout, wanted.map(|(node, _)| node), sender, &events));
+    let download = Download {
+        sha1,
+        timeout: options.timeout,
+        environment: inner.environment.clone(),
+        offers,
+        searching,
+        candidates,
+        events,
+    };
+    let outcome = download.run().await;
+    let asked = search.map_or(asked, |search| search.asked());
+    outcome.unwrap_or_else(|| Err(nobody(inner, asked)))
+}
+
+async fn local(inner: &Arc<Inner>, sha1: Sha1) -> Result<Option<Loaded>, LoadError> {
+    let store = inner.store.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let Some(path) = store.find(sha1)? else { return Ok(None) };
+        let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        Ok::<_, crate::store::StoreError>(Some(Loaded { path, size, downloaded: 0 }))
+    });
+    match found.await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(LoadError::Disk(error.to_string())),
+        Err(error) => Err(LoadError::Disk(error.to_string())),
+    }
+}
+
+fn wanted_provider(options: &LoadOptions) -> Result<Option<(NodeId, Option<u64>)>, LoadError> {
+    let Some((text, size)) = &options.provider else { return Ok(None) };
+    match text.parse() {
+        Ok(node) => Ok(Some((node, *size))),
+        Err(error) => {
+            let shown: String = text.chars().take(100).collect();
+            let reason = (shown.escape_debug().to_string(), format!("{error}"));
+            Err(LoadError::Transfer { reasons: vec![reason] })
+        }
+    }
+}
+
+/// A search whose answers go to a download.
+struct Forward {
+    task: tokio::task::JoinHandle<()>,
+    asked: watch::Receiver<usize>,
+}
+
+impl Forward {
+    fn asked(&self) -> usize {
+        *self.asked.borrow()
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn forward(
+    inner: &Arc<Inner>,
+    sha1: Sha1,
+    timeout: Duration,
+    only: Option<NodeId>,
+    sender: mpsc::Sender<Candidate>,
+    events: &watch::Sender<LoadEvent>,
+) -> Forward {
+    let mut search = Search::begin(inner, sha1, timeout);
+    let (peers, asked) = watch::channel(search.asked);
+    let (inner, events) = (inner.clone(), events.clone());
+    let task = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(limits::STATUS_REFRESH);
+        loop {
+            let offer = tokio::select! {
+                offer = search.next() => offer,
+                _ = tick.tick() => {
+                    let connected = inner.connected_peers().max(*peers.borrow());
+                    peers.send_replace(connected);
+                    events.send_if_modified(|event| match event {
+                        LoadEvent::Looking { peers } if *peers != connected => { *peers = connected; true }
+                        _ => false,
+                    });
+                    continue;
+                }
+            };
+            let Some(offer) = offer else { return };
+            inner.remember(sha1, &offer);
+            if only.is_some_and(|only| only.key != offer.node.key) {
+                continue;
+            }
+            let candidate = Candidate { node: offer.node, dialect: offer.dialect, size: offer.size };
+            if sender.send(candidate).await.is_err() {
+                return;
+            }
+        }
+    });
+    Forward { task, asked }
+}
+
+fn nobody(inner: &Inner, asked: usize) -> LoadError {
+    let names: Vec<String> = inner.channel_names();
+    if names.is_empty() {
+        LoadError::NoChannel
+    } else if asked == 0 {
+        LoadError::NoPeers { channels: names.join(", ") }
+    } else {
+        LoadError::NotFound { asked }
+    }
+}
+
+/// The ways to ask a node of which only the ID is known: the dialects in which it answered lately, else those that
+/// its ID allows.
+pub(super) fn dialects_of(node: NodeId, seen: &[Dialect]) -> Vec<Dialect> {
+    if seen.contains(&Dialect::V021) {
+        return vec![Dialect::V021];
+    }
+    match node.style {
+        Style::Hypersign => vec![Dialect::V012],
+        Style::Spki if seen.contains(&Dialect::V016) => vec![Dialect::V016],
+        Style::Spki => vec![Dialect::V021, Dialect::V016],
+    }
+}

@@ -1,0 +1,305 @@
+//! The running node: everything with tasks, locks and a clock.
+//!
+//! # Map
+//!
+//! ```text
+//! Node -> Inner -+- channels: one SwarmHandle per protocol and channel      (searches, answers to them)
+//!                +- own: SwarmHandles of this node's transfer swarms         (files given)
+//!                +- Transfers: SwarmHandles of other nodes' transfer swarms  (files taken; left when idle)
+//!                +- Downloads: one task per file being loaded, shared by all loads of it
+//! ```
+//!
+//! Tasks of a [`swarm::SwarmHandle`]: `accept` (owns the hyperswarm `Swarm`; takes connections, leaves at the end),
+//! `keep_time` (wakes the machine at its deadlines), and per connection a reader and a writer ([`connection`]). Per
+//! answered seeking and per served request one short task ([`provide`]). Signing runs on tokio's blocking threads.
+//!
+//! Tasks of a load: the download ([`super::transfer::download`]), its disk thread, one agent per provider, the
+//! search that feeds it, and one follower per caller. All end with the download; the disk thread syncs first.
+//!
+//! Locks, all held without waiting and never two at once, but for the first: `changing` (async; one join or leave of
+//! a channel at a time, held over joining) before any other; the channel list; each machine; the tables of transfer
+//! swarms, downloads, seekers, liars, remembered offers.
+//!
+//! Channels between tasks are bounded. Backwards from a slow disk: the disk queue, the download's inbox, the readers
+//! of its connections, TCP, the provider. Backwards from a slow peer: its socket, the writer, the machine's queue
+//! for the connection (`Room::Full`), the task that reads the file.
+//!
+//! What survives a crash: identity and channels (config folder), files (store), downloads up to their last sync
+//! (store). Nothing else is kept: searches, requests and the memory of liars are gone.
+
+mod connection;
+mod find;
+mod load;
+mod provide;
+pub(crate) mod swarm;
+pub(crate) mod transfers;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use self::load::Downloads;
+use self::provide::Provider;
+use self::swarm::{Offer, SwarmHandle};
+use self::transfers::Transfers;
+use super::config::{self, ConfigDir, ConfigError};
+use super::identity::{self, IdentityError};
+use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
+use super::transfer::Environment;
+use super::transfer::candidates::Candidate;
+use super::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeError, NodeStatus, SwarmSummary};
+use crate::hyperswarm::crypto::PublicKey;
+use crate::hyperswarm::net::v2::{Network, NetworkConfig};
+use crate::limits;
+use crate::store::{Sha1, Store};
+
+/// Leaving everything takes at most this long.
+const SHUTDOWN: Duration = Duration::from_millis(2500);
+
+/// What is behind a [`super::Node`].
+pub(super) struct Inner {
+    store: Store,
+    config: Arc<ConfigDir>,
+    network: Network,
+    signer: Signer,
+    provider: Arc<Provider>,
+    environment: Arc<Environment>,
+    downloads: Downloads,
+    own: Vec<Arc<SwarmHandle>>,
+    channels: Mutex<Vec<Channel>>,
+    changing: tokio::sync::Mutex<()>,
+    /// Who answered searches lately, and how: for clients that find first and name the provider afterwards.
+    remembered: Mutex<VecDeque<(PublicKey, Sha1, Dialect, u64)>>,
+    ended: CancellationToken,
+}
+
+struct Channel {
+    name: String,
+    swarms: Vec<Arc<SwarmHandle>>,
+}
+
+impl Inner {
+    pub(super) async fn start(settings: NodeConfig) -> Result<Arc<Self>, NodeError> {
+        let config = Arc::new(ConfigDir::open(&settings.config_dir, settings.api_port)?);
+        let keys = identity::load_or_create(&settings.config_dir)?;
+        let mut names = config.channels()?;
+        for name in settings.channels {
+            config::check_channel_name(&name).map_err(NodeError::ChannelName)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let network = NetworkConfig { bootstrap: settings.bootstrap_v2, mdns: settings.mdns };
+        let network = Network::start(network).await.map_err(NodeError::Network)?;
+        let signer = Signer::new(keys);
+        let provider = Provider::new(settings.store.clone());
+        let transfers = Transfers::new(network.clone(), signer.clone(), provider.clone());
+        let mut inner = Self {
+            environment: Arc::new(Environment::new(settings.store.clone(), transfers)),
+            store: settings.store,
+            config,
+            network,
+            signer,
+            provider,
+            downloads: Downloads::default(),
+            own: Vec::new(),
+            channels: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            remembered: Mutex::default(),
+            ended: CancellationToken::new(),
+        };
+        let own = Dialect::ALL.map(|dialect| {
+            let node = NodeId::new(inner.signer.public(), dialect.style());
+            inner.join(dialect.protocol(), Purpose::Transfer(node))
+        });
+        inner.own = join_all(own).await.into_iter().collect::<Result<_, _>>()?;
+        let joined = join_all(names.iter().map(|name| inner.join_both(name))).await;
+        for channel in joined {
+            inner.channel_list().push(channel?);
+        }
+        inner.save_channels()?;
+        Ok(Arc::new(inner))
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn channels(&self) -> Vec<ChannelStatus> {
+        let status = |channel: &Channel| {
+            let peers: HashSet<PublicKey> =
+                channel.swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
+            ChannelStatus { name: channel.name.clone(), peers: peers.len() }
+        };
+        self.channel_list().iter().map(status).collect()
+    }
+
+    pub(super) async fn join_channel(&self, name: &str) -> Result<(), NodeError> {
+        config::check_channel_name(name).map_err(NodeError::ChannelName)?;
+        let _one_at_a_time = self.changing.lock().await;
+        if self.channel_list().iter().any(|channel| channel.name == name) {
+            return Ok(());
+        }
+        if self.channel_list().len() >= limits::CHANNELS {
+            return Err(NodeError::ChannelName(
+                "this daemon has joined as many channels as it can; leave one first",
+            ));
+        }
+        let channel = self.join_both(name).await?;
+        self.channel_list().push(channel);
+        self.save_channels()
+    }
+
+    pub(super) async fn leave_channel(&self, name: &str) -> Result<(), NodeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let left = {
+            let mut channels = self.channel_list();
+            let index = channels.iter().position(|channel| channel.name == name);
+            index.map(|index| channels.remove(index))
+        };
+        if let Some(channel) = left {
+            self.save_channels()?;
+            join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn find(self: &Arc<Self>, sha1: Sha1, timeout: Duration) -> Find {
+        find::find(self, sha1, timeout)
+    }
+
+    pub(super) fn load(self: &Arc<Self>, sha1: Sha1, options: LoadOptions) -> Load {
+        load::load(self, sha1, options)
+    }
+
+    pub(super) fn status(&self) -> NodeStatus {
+        let id = |style| NodeId::new(self.signer.public(), style).to_string();
+        let summary = |swarm: &Arc<SwarmHandle>| {
+            let status = swarm.status();
+            SwarmSummary {
+                purpose: swarm.label(),
+                protocol: swarm.protocol.name().to_owned(),
+                port: status.port,
+                connections: status.connections,
+                dht_nodes: status.dht_nodes,
+            }
+        };
+        NodeStatus {
+            node_id: id(Style::Hypersign),
+            node_id_spki: id(Style::Spki),
+            channels: self.channels(),
+            swarms: self.swarms().iter().map(summary).collect(),
+            downloads: self.downloads.summaries(),
+            bytes_served: self.provider.bytes_served(),
+            bytes_downloaded: self.environment.downloaded(),
+        }
+    }
+
+    /// Ends downloads, leaves all swarms.
+    pub(super) async fn shutdown(&self) {
+        self.ended.cancel();
+        let _no_more_changes = tokio::time::timeout(SHUTDOWN / 5, self.changing.lock()).await;
+        let swarms = self.swarms();
+        let leaving = join_all(swarms.iter().map(|swarm| swarm.leave()));
+        if tokio::time::timeout(SHUTDOWN * 4 / 5, leaving).await.is_err() {
+            tracing::warn!("some topics could not be unannounced in time; they expire by themselves");
+        }
+    }
+
+    fn swarms(&self) -> Vec<Arc<SwarmHandle>> {
+        let mut swarms = self.channel_swarms();
+        swarms.extend(self.own.iter().cloned());
+        swarms.extend(self.environment.transfers.swarms());
+        swarms
+    }
+
+    fn channel_swarms(&self) -> Vec<Arc<SwarmHandle>> {
+        self.channel_list().iter().flat_map(|channel| channel.swarms.iter().cloned()).collect()
+    }
+
+    fn channel_names(&self) -> Vec<String> {
+        self.channel_list().iter().map(|channel| channel.name.clone()).collect()
+    }
+
+    /// Distinct nodes connected in the channels.
+    fn connected_peers(&self) -> usize {
+        let keys: HashSet<PublicKey> =
+            self.channel_swarms().iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
+        keys.len()
+    }
+
+    fn channel_list(&self) -> MutexGuard<'_, Vec<Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save_channels(&self) -> Result<(), NodeError> {
+        Ok(self.config.set_channels(&self.channel_names())?)
+    }
+
+    async fn join_both(&self, name: &str) -> Result<Channel, NodeError> {
+        let joining = Protocol::ALL.map(|protocol| self.join(protocol, Purpose::Channel(name.to_owned())));
+        let swarms = join_all(joining).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(Channel { name: name.to_owned(), swarms })
+    }
+
+    async fn join(&self, protocol: Protocol, purpose: Purpose) -> Result<Arc<SwarmHandle>, NodeError> {
+        let swarm = self.network.join(purpose.topic(protocol)).await.map_err(NodeError::Network)?;
+        SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
+            .map_err(NodeError::Network)
+    }
+
+    /// Notes who answered a search.
+    fn remember(&self, sha1: Sha1, offer: &Offer) {
+        let entry = (offer.node.key, sha1, offer.dialect, offer.size);
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.contains(&entry) {
+            return;
+        }
+        if remembered.len() >= limits::REMEMBERED_OFFERS {
+            remembered.pop_front();
+        }
+        remembered.push_back(entry);
+    }
+
+    /// How a node named by a client can be asked.
+    fn as_candidates(&self, node: NodeId, size: u64) -> Vec<Candidate> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen: Vec<Dialect> =
+            remembered.iter().filter(|entry| entry.0 == node.key).map(|entry| entry.2).collect();
+        drop(remembered);
+        let candidate =
+            |dialect: Dialect| Candidate { node: NodeId::new(node.key, dialect.style()), dialect, size };
+        load::dialects_of(node, &seen).into_iter().map(candidate).collect()
+    }
+}
+
+impl From<ConfigError> for NodeError {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Io { what, source } => Self::Config { what, source },
+            ConfigError::AlreadyRunning { pid, api_port } => Self::AlreadyRunning { pid, api_port },
+            ConfigError::Corrupt { path, why } => Self::Config {
+                what: path.display().to_string(),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::InvalidData,
+                    format!("{why}; correct it or move it away"),
+                ),
+            },
+        }
+    }
+}
+
+impl From<IdentityError> for NodeError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Io { what, source } => Self::Config { what, source },
+            corrupt @ IdentityError::Corrupt { .. } => Self::Config {
+                what: "identity".to_owned(),
+                source: std::io::Error::new(std::io::ErrorKind::InvalidData, corrupt.to_string()),
+            },
+        }
+    }
+}
