@@ -101,6 +101,10 @@ pub const MAX_PARTIAL_RANGES: usize = 65_536;
 pub const PARTIAL_SYNC_BYTES: u64 = 16 << 20;
 /// Bytes of one `.record.json` or `.hints.json`; a larger one is not read.
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
+/// Bytes of the manifest of a folder: room for about 500,000 files.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
+/// Folders inside folders in a manifest: each is two levels of JSON, of which the parser takes 127.
+pub const MAX_MANIFEST_DEPTH: usize = 60;
 
 // ---- node: frames and messages ----
 

@@ -23,10 +23,14 @@ use disk::{During, Folder};
 
 pub mod chain;
 mod copy;
+mod directory;
 mod disk;
+mod export;
 mod faults;
+mod find;
 mod journal;
 mod layout;
+pub mod manifest;
 mod memory;
 mod partial;
 mod put;
@@ -39,6 +43,8 @@ mod temporary;
 mod tests;
 pub mod uri;
 
+pub use directory::DirectoryOptions;
+pub use find::Named;
 pub use partial::Partial;
 pub use put::{PutOptions, StoredAs};
 pub use serve::ServedFile;
@@ -181,6 +187,22 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A manifest of a folder that cannot be used.
+    #[error("{}: {error}", path.display())]
+    Manifest {
+        /// The folder or the manifest.
+        path: PathBuf,
+        /// Why.
+        error: manifest::ManifestError,
+    },
+    /// A file is not what its name says.
+    #[error("{} is damaged: its content does not have the {} {expected}", path.display(), expected.algorithm().name())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The hash it should have.
+        expected: ContentHash,
+    },
     /// A download came in crumbs all over the file; see [`crate::limits::MAX_PARTIAL_RANGES`].
     #[error("the download is in too many pieces: ask for larger ranges in order")]
     TooManyPieces,
@@ -277,20 +299,5 @@ impl Store {
     /// The root folder, absolute.
     pub fn root(&self) -> &Path {
         self.inner.root.path()
-    }
-
-    /// Where a local copy is: store, alternate root, hints (in this order); for local use. As in Python's kachery
-    /// nothing is hashed.
-    pub fn find(&self, sha1: Sha1) -> Result<Option<PathBuf>, StoreError> {
-        self.find_any(ContentHash::Sha1(sha1))
-    }
-
-    /// As [`Store::find`], for either algorithm.
-    pub fn find_any(&self, hash: ContentHash) -> Result<Option<PathBuf>, StoreError> {
-        let text = hash.to_string();
-        let relative = layout::relative(hash.algorithm().name(), &text, &text);
-        let roots = [Some(self.root()), self.inner.alternate.as_deref()];
-        let there = roots.into_iter().flatten().map(|root| root.join(&relative)).find(|path| path.is_file());
-        Ok(there.or_else(|| memory::find_by_hints(&self.inner.root, hash)))
     }
 }
