@@ -1,1 +1,4 @@
 //! (room of cli)
+
+pub mod progress;
+pub mod store_commands;

@@ -26,7 +26,8 @@ impl Store {
     /// Stores the files of a folder and its manifest; the answer is about the manifest.
     pub fn put_directory(&self, path: &Path, options: &DirectoryOptions<'_>) -> Result<StoredAs, StoreError> {
         let manifest = self.walk(path, options, &mut Vec::new())?;
-        let text = manifest.to_text().map_err(|error| StoreError::Manifest { path: path.to_owned(), error })?;
+        let text =
+            manifest.to_text().map_err(|error| StoreError::Manifest { path: path.to_owned(), error })?;
         let quiet = PutOptions { progress: &|_| {}, ..options.put };
         self.put_reader(&mut text.as_bytes(), &quiet)
     }

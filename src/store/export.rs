@@ -65,13 +65,15 @@ fn folder_of(path: &Path) -> &Path {
 
 fn create_beside(destination: &Path) -> Result<(File, Unfinished), StoreError> {
     let name = destination.file_name().filter(|_| !destination.is_dir());
-    let is_folder = || io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; add / to write a file inside");
+    let is_folder =
+        || io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; add / to write a file inside");
     let name = name.ok_or_else(is_folder).during("write", destination)?;
     let number = SysRng.try_next_u64().map_err(io::Error::other).during("name a file beside", destination)?;
     // Names may be 255 bytes long already: only the beginning is used.
     let start: String = name.to_string_lossy().chars().take(40).collect();
     let path = folder_of(destination).join(format!(".{start}.{number:016x}.unfinished"));
     faults::step("create").during("create", &path)?;
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).during("create", &path)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).open(&path).during("create", &path)?;
     Ok((file, Unfinished { path, moved: false }))
 }

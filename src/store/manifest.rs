@@ -61,7 +61,8 @@ impl Manifest {
         if text.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge);
         }
-        let value: Value = serde_json::from_slice(text).map_err(|e| ManifestError::Malformed(e.to_string()))?;
+        let value: Value =
+            serde_json::from_slice(text).map_err(|e| ManifestError::Malformed(e.to_string()))?;
         from_value(&value, 0)
     }
 
@@ -204,7 +205,9 @@ mod tests {
             "md5": "d41d8cd98f00b204e9800998ecf8427e"}}, "dirs": {"x": {"files": {}, "dirs": {}}}}"#;
         let manifest = Manifest::parse(text.as_bytes()).unwrap();
         assert!(matches!(manifest.look_up("x"), Some(Found::Directory(_))));
-        assert!(matches!(manifest.look_up("y"), Some(Found::File(f)) if f.hash.unwrap().algorithm() == Algorithm::Md5));
+        assert!(
+            matches!(manifest.look_up("y"), Some(Found::File(f)) if f.hash.unwrap().algorithm() == Algorithm::Md5)
+        );
     }
 
     #[test]
@@ -212,7 +215,9 @@ mod tests {
         let long = "n".repeat(256);
         for name in ["..", ".", "", "a/b", "/etc", "a\\u0000b", &long] {
             let file = format!(r#"{{"files": {{"{name}": {{"size": 1}}}}, "dirs": {{}}}}"#);
-            let dir = format!(r#"{{"files": {{}}, "dirs": {{"ok": {{"files": {{}}, "dirs": {{"{name}": {{"files": {{}}, "dirs": {{}}}}}}}}}}}}"#);
+            let dir = format!(
+                r#"{{"files": {{}}, "dirs": {{"ok": {{"files": {{}}, "dirs": {{"{name}": {{"files": {{}}, "dirs": {{}}}}}}}}}}}}"#
+            );
             for text in [file, dir] {
                 let manifest = Manifest::parse(text.as_bytes()).unwrap();
                 assert!(matches!(manifest.check_names(), Err(ManifestError::UnsafeName(_))), "{name:.20}");
@@ -225,7 +230,10 @@ mod tests {
     fn depth_and_size_are_bounded_both_ways() {
         let deepest = Manifest::parse(nested(MAX_MANIFEST_DEPTH).as_bytes()).unwrap();
         assert_eq!(deepest.to_text().unwrap(), nested(MAX_MANIFEST_DEPTH));
-        assert!(matches!(Manifest::parse(nested(MAX_MANIFEST_DEPTH + 1).as_bytes()), Err(ManifestError::TooDeep)));
+        assert!(matches!(
+            Manifest::parse(nested(MAX_MANIFEST_DEPTH + 1).as_bytes()),
+            Err(ManifestError::TooDeep)
+        ));
         assert!(Manifest::parse(nested(100_000).as_bytes()).is_err());
         let deeper = Manifest { dirs: vec![("d".into(), deepest)], ..Manifest::default() };
         assert!(matches!(deeper.to_text(), Err(ManifestError::TooDeep)));
@@ -238,7 +246,15 @@ mod tests {
 
     #[test]
     fn other_json_is_an_error_that_names_the_field() {
-        for text in ["", "3", "[]", "{}", r#"{"files": {}}"#, r#"{"files": [], "dirs": {}}"#, r#"{"files": {}, "dirs": {"a": 1}}"#] {
+        for text in [
+            "",
+            "3",
+            "[]",
+            "{}",
+            r#"{"files": {}}"#,
+            r#"{"files": [], "dirs": {}}"#,
+            r#"{"files": {}, "dirs": {"a": 1}}"#,
+        ] {
             assert!(matches!(Manifest::parse(text.as_bytes()), Err(ManifestError::Malformed(_))), "{text}");
         }
         assert!(Manifest::parse(br#"{"dirs": {}}"#).unwrap_err().to_string().contains("files"));

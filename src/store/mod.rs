@@ -78,6 +78,11 @@ impl FromStr for Sha1 {
     }
 }
 
+/// A path as Python's `json.dumps` writes it, with its quotes: for output that must be like that of the original.
+pub fn python_string(path: &Path) -> String {
+    python_json::string(path)
+}
+
 /// Which hash names a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {

@@ -1,0 +1,5 @@
+//! The `kachery-info` command.
+
+fn main() -> std::process::ExitCode {
+    kachery_p2p::cli::store_commands::kachery_info()
+}

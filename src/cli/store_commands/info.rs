@@ -1,0 +1,48 @@
+//! `kachery-info`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Common, Failure, Target, size_of};
+use crate::store::{Algorithm, Named};
+
+/// Prints path, size and hash of a stored file as JSON.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kachery-info", version)]
+struct Arguments {
+    /// For instance sha1://HASH/name, or a plain path.
+    #[arg(value_name = "URI")]
+    uri: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs `kachery-info` on the arguments of the process.
+pub fn kachery_info() -> ExitCode {
+    super::run::<Arguments>("kachery-info", |a| &a.common, info)
+}
+
+fn info(arguments: &Arguments) -> Result<(), Failure> {
+    let common = &arguments.common;
+    let (path, hash) = match super::target(&arguments.uri, common)?.0 {
+        Target::Uri(_, Named::File { hash, path: Some(path), .. }) => (path, hash),
+        Target::Path(path) if path.is_file() => {
+            let progress = common.progress(format!("hashing {}", path.display()), size_of(&path)?);
+            let store = common.open_store()?;
+            let hash = store.hash_of_file(&path, Algorithm::Sha1, &|bytes| progress.set(bytes))?;
+            (path, hash)
+        }
+        _ => return Err(Failure::not_here("Error loading file.", &arguments.uri.to_string_lossy())),
+    };
+    let (size, name) = (size_of(&path)?, hash.algorithm().name());
+    let path = path.into_os_string();
+    let quoted = crate::store::python_string(path.as_ref());
+    let text =
+        format!("{{\n    \"path\": {quoted},\n    \"size\": {size},\n    \"{name}\": \"{hash}\"\n}}\n");
+    common.result(
+        text.as_bytes(),
+        json!({"path": path.to_string_lossy(), "size": size, name: hash.to_string()}),
+    )
+}

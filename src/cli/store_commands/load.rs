@@ -1,0 +1,97 @@
+//! `kachery-load`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Common, Failure, Target, cat, size_of};
+use crate::store::uri::Uri;
+use crate::store::{Algorithm, ContentHash, Named, Store};
+
+/// Prints where a stored file is, or copies it.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kachery-load", version)]
+struct Arguments {
+    /// For instance sha1://HASH/name, or a plain path.
+    #[arg(value_name = "URI")]
+    uri: PathBuf,
+    /// Copy the content to this file, replacing it; `DIR/` writes inside DIR, `-` to standard output.
+    #[arg(long, value_name = "FILE", env = "KACHERY_P2P_DEST")]
+    dest: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs `kachery-load` on the arguments of the process.
+pub fn kachery_load() -> ExitCode {
+    super::run::<Arguments>("kachery-load", |a| &a.common, load)
+}
+
+fn load(arguments: &Arguments) -> Result<(), Failure> {
+    let common = &arguments.common;
+    let not_here = || Failure::not_here("Unable to load file", &arguments.uri.to_string_lossy());
+    let (target, store) = super::target(&arguments.uri, common)?;
+    let (path, hash, label) = match target {
+        Target::Path(path) if path.is_file() => (path.clone(), None, path),
+        Target::Path(_) => return Err(not_here()),
+        Target::Uri(uri, Named::File { hash, path: Some(path), .. }) => (path, Some(hash), label(&uri)),
+        Target::Uri(..) => return Err(not_here()),
+    };
+    let Some(dest) = &arguments.dest else { return done(common, &path) };
+    if dest == Path::new("-") {
+        return cat::write_out(&path, 0, size_of(&path)?);
+    }
+    let dest = match dest.as_os_str().as_bytes().ends_with(b"/") {
+        true => dest.join(label.file_name().unwrap_or_default()),
+        false => dest.clone(),
+    };
+    let store = store.map_or_else(|| common.open_store(), Ok)?;
+    copy(common, &store, &path, hash, &dest)?;
+    done(common, &dest)
+}
+
+fn done(common: &Common, path: &Path) -> Result<(), Failure> {
+    let line = [path.as_os_str().as_bytes(), b"\n"].concat();
+    common.result(&line, json!({"path": path.to_string_lossy()}))
+}
+
+/// The name for `--dest DIR/`: the last element after the hash, else the hash.
+fn label(uri: &Uri) -> PathBuf {
+    let last = uri.rest.rsplit('/').find(|name| !matches!(*name, "" | "." | ".."));
+    OsString::from_vec(last.unwrap_or(&uri.hash).as_bytes().to_vec()).into()
+}
+
+fn copy(
+    common: &Common,
+    store: &Store,
+    path: &Path,
+    hash: Option<ContentHash>,
+    dest: &Path,
+) -> Result<(), Failure> {
+    let progress = common.progress(format!("copying to {}", dest.display()), size_of(path)?);
+    let hash = match hash {
+        Some(hash) => hash,
+        None => store.hash_of_file(path, Algorithm::Sha1, &|bytes| progress.set(bytes))?,
+    };
+    store.copy_out(path, hash, dest, &|bytes| progress.set(bytes))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_never_leads_elsewhere() {
+        let name = |text: &str| label(&text.parse().unwrap()).into_os_string();
+        let hash = "f572d396fae9206628714fb2ce00f72e94f2258f";
+        assert_eq!(name(&format!("sha1://{hash}/a/b.txt")), "b.txt");
+        assert_eq!(name(&format!("sha1://{hash}/a/../..")), "a");
+        for rest in ["", "/", "/..", "/./", "//"] {
+            assert_eq!(name(&format!("sha1://{hash}{rest}")), hash);
+        }
+    }
+}

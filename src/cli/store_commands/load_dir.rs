@@ -1,0 +1,127 @@
+//! `kachery-load-dir`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Common, Failure, NOT_HERE, OTHER, Target, ls, size_of};
+use crate::limits::MAX_MANIFEST_DEPTH;
+use crate::store::manifest::Manifest;
+use crate::store::{Algorithm, ContentHash, Named, Store};
+
+/// Copies a stored folder to a new folder.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kachery-load-dir", version)]
+struct Arguments {
+    /// For instance sha1dir://HASH.name/sub, or the path of a folder.
+    #[arg(value_name = "URI")]
+    uri: PathBuf,
+    /// The new folder; it must not exist yet.
+    #[arg(long, value_name = "DIR", env = "KACHERY_P2P_DEST")]
+    dest: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs `kachery-load-dir` on the arguments of the process.
+pub fn kachery_load_dir() -> ExitCode {
+    super::run::<Arguments>("kachery-load-dir", |a| &a.common, load_dir)
+}
+
+struct Loading<'a> {
+    store: Store,
+    common: &'a Common,
+    loaded: u64,
+    /// Names of files that are not here.
+    missing: Vec<String>,
+}
+
+fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
+    let (common, dest) = (&arguments.common, &arguments.dest);
+    let shown = arguments.uri.to_string_lossy();
+    let (target, store) = super::target(&arguments.uri, common)?;
+    if dest.symlink_metadata().is_ok() {
+        return Err(Failure::new(OTHER, format!("Destination directory already exists: {}", dest.display())));
+    }
+    let store = store.map_or_else(|| common.open_store(), Ok)?;
+    let mut loading = Loading { store, common, loaded: 0, missing: Vec::new() };
+    match target {
+        Target::Path(path) if path.is_dir() => loading.plain(&path, dest, 0)?,
+        Target::Uri(_, Named::Directory(manifest)) => {
+            // Before anything is written.
+            manifest.check_names().map_err(|e| Failure::new(OTHER, format!("{shown}: {e}")))?;
+            loading.manifest(&manifest, &shown, dest)?;
+        }
+        _ => {
+            let reason = "its manifest is not in the store of this machine, or has no such folder";
+            return Err(Failure::new(NOT_HERE, format!("Error loading directory. {shown}: {reason}")));
+        }
+    }
+    match loading.missing.first() {
+        None => common.result(b"Done.\n", json!({"path": dest.to_string_lossy(), "files": loading.loaded})),
+        Some(first) => {
+            let (count, loaded) = (loading.missing.len(), loading.loaded);
+            let what = format!("{count} files are not in the store of this machine ({loaded} were loaded)");
+            let next = format!("ask the network for each, for instance: kachery-p2p load {first}");
+            Err(Failure::new(NOT_HERE, format!("Unable to load the whole folder: {what}; {next}")))
+        }
+    }
+}
+
+impl Loading<'_> {
+    fn create(&self, from: &str, dest: &Path) -> Result<(), Failure> {
+        self.common.note(format_args!("Loading directory {from} -> {}", dest.display()));
+        let what = || format!("create {}", dest.display());
+        std::fs::create_dir(dest)
+            .map_err(|source| Failure::from(crate::store::StoreError::Io { what: what(), source }))
+    }
+
+    fn copy(&mut self, path: &Path, hash: ContentHash, dest: &Path) -> Result<(), Failure> {
+        let progress = self.common.progress(format!("copying to {}", dest.display()), size_of(path)?);
+        self.store.copy_out(path, hash, dest, &|bytes| progress.set(bytes))?;
+        self.loaded += 1;
+        Ok(())
+    }
+
+    fn manifest(&mut self, manifest: &Manifest, from: &str, dest: &Path) -> Result<(), Failure> {
+        self.create(from, dest)?;
+        for (name, file) in &manifest.files {
+            let shown = || format!("{from}/{}", name.to_string_lossy());
+            let Some(hash) = file.hash else {
+                self.missing.push(shown());
+                continue;
+            };
+            match self.store.find_any(hash)? {
+                Some(path) => self.copy(&path, hash, &dest.join(name))?,
+                None => {
+                    let uri = format!("{}://{hash}/{}", hash.algorithm().name(), name.to_string_lossy());
+                    self.common.note(format_args!("not here: {} ({uri})", shown()));
+                    self.missing.push(uri);
+                }
+            }
+        }
+        for (name, dir) in &manifest.dirs {
+            let from = format!("{}/{}", from.trim_end_matches('/'), name.to_string_lossy());
+            self.manifest(dir, &from, &dest.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn plain(&mut self, path: &Path, dest: &Path, depth: usize) -> Result<(), Failure> {
+        if depth > MAX_MANIFEST_DEPTH {
+            return Err(Failure::new(OTHER, format!("{}: folders are nested too deep", path.display())));
+        }
+        let (dirs, files) = ls::plain(path)?;
+        self.create(&path.to_string_lossy(), dest)?;
+        for name in files {
+            let source = path.join(&name);
+            let hash = self.store.hash_of_file(&source, Algorithm::Sha1, &|_| {})?;
+            self.copy(&source, hash, &dest.join(&name))?;
+        }
+        for name in dirs {
+            self.plain(&path.join(&name), &dest.join(&name), depth + 1)?;
+        }
+        Ok(())
+    }
+}

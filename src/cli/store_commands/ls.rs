@@ -1,0 +1,76 @@
+//! `kachery-ls`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Common, Failure, NOT_HERE, OTHER, Target};
+use crate::store::Named;
+
+/// Lists a stored folder: its folders, then its files.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kachery-ls", version)]
+struct Arguments {
+    /// For instance sha1dir://HASH.name/sub, or a plain path.
+    #[arg(value_name = "URI")]
+    uri: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Runs `kachery-ls` on the arguments of the process.
+pub fn kachery_ls() -> ExitCode {
+    super::run::<Arguments>("kachery-ls", |a| &a.common, list)
+}
+
+fn list(arguments: &Arguments) -> Result<(), Failure> {
+    let shown = arguments.uri.to_string_lossy();
+    let (mut dirs, mut files) = match super::target(&arguments.uri, &arguments.common)?.0 {
+        Target::Path(path) if path.is_dir() => plain(&path)?,
+        Target::Uri(_, Named::Directory(manifest)) => (
+            manifest.dirs.into_iter().map(|(name, _)| name).collect(),
+            manifest.files.into_iter().map(|(name, _)| name).collect(),
+        ),
+        Target::Path(path) if path.is_file() => {
+            return Err(Failure::new(OTHER, format!("Not a directory: {shown}")));
+        }
+        Target::Uri(uri, Named::File { .. }) if !uri.is_directory() => {
+            return Err(Failure::new(OTHER, format!("Not a directory: {shown}")));
+        }
+        _ => {
+            let reason = "its manifest is not in the store of this machine, or has no such folder";
+            return Err(Failure::new(NOT_HERE, format!("Error loading directory. {shown}: {reason}")));
+        }
+    };
+    dirs.sort();
+    files.sort();
+    let mut text = Vec::new();
+    for (names, end) in [(&dirs, &b"/\n"[..]), (&files, b"\n")] {
+        for name in names {
+            text.extend_from_slice(name.as_bytes());
+            text.extend_from_slice(end);
+        }
+    }
+    let strings =
+        |names: &[OsString]| names.iter().map(|n| n.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    arguments.common.result(&text, json!({"dirs": strings(&dirs), "files": strings(&files)}))
+}
+
+/// Folders and files of a folder on disk.
+pub(super) fn plain(path: &Path) -> Result<(Vec<OsString>, Vec<OsString>), Failure> {
+    let cannot = |e| Failure::new(OTHER, format!("cannot list {}: {e}", path.display()));
+    let (mut dirs, mut files) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(path).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        let path = entry.path();
+        if path.is_dir() {
+            dirs.push(entry.file_name());
+        } else if path.is_file() {
+            files.push(entry.file_name());
+        }
+    }
+    Ok((dirs, files))
+}
