@@ -123,8 +123,6 @@ pub const WIRE_ID_MAX: usize = 32;
 pub const PEER_ERROR_MAX: usize = 300;
 /// Nodes in an `excludeNodeIds` that we read or send; more are ignored (then copies cross, which is harmless).
 pub const EXCLUDED_NODES_MAX: usize = 256;
-/// Bytes of a text signed the hypersign way (a limit of npm `@hyperswarm/hypersign`).
-pub const HYPERSIGN_MAX_TEXT: usize = 1000;
 /// Bytes of the largest file an original 0.1.2 can serve; a request for more kills it.
 pub const V012_MAX_FILE: u64 = 378;
 /// Bytes of the largest range an original 0.2.1 serves in one request.

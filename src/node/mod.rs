@@ -1,6 +1,7 @@
 //! What kachery means: identity, channels, seeking and providing, transfers.
 
 pub mod config;
+mod files;
 pub mod identity;
 pub mod legacy;
 mod runtime;

@@ -1,6 +1,7 @@
 //! Signatures over canonical texts, in both styles. Pure functions: they run on any thread.
 
 use super::{NodeId, Style};
+use crate::hyperswarm::crypto::hypersign::{self, SignableError};
 use crate::hyperswarm::crypto::{KeyPair, PublicKey, Signature};
 
 /// Our key pair, for the threads that sign. Cheap to clone.
@@ -8,11 +9,6 @@ use crate::hyperswarm::crypto::{KeyPair, PublicKey, Signature};
 pub struct Signer {
     keys: std::sync::Arc<KeyPair>,
 }
-
-/// The text is longer than hypersign can sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("text of {0} bytes is too long for a 0.1.2 signature")]
-pub(crate) struct TextTooLong(usize);
 
 impl Signer {
     /// Signs with these keys.
@@ -26,9 +22,9 @@ impl Signer {
     }
 
     /// Signs a canonical text (0.1.2 `hypersign.sign`, 0.1.6 and 0.2.1 Node's `crypto.sign(null, ..)`).
-    pub(crate) fn sign(&self, style: Style, text: &[u8]) -> Result<Signature, TextTooLong> {
+    pub(crate) fn sign(&self, style: Style, text: &[u8]) -> Result<Signature, SignableError> {
         match style {
-            Style::Hypersign => Ok(self.keys.sign(&signable(text)?)),
+            Style::Hypersign => hypersign::sign(&self.keys, text, 0, None),
             Style::Spki => Ok(self.keys.sign(text)),
         }
     }
@@ -37,7 +33,7 @@ impl Signer {
 /// Whether the node signed this canonical text.
 pub(crate) fn verify(id: NodeId, text: &[u8], signature: &Signature) -> bool {
     match id.style {
-        Style::Hypersign => signable(text).is_ok_and(|message| id.key.verify(&message, signature)),
+        Style::Hypersign => hypersign::verify(&id.key, signature, text, 0, None),
         Style::Spki => id.key.verify(text, signature),
     }
 }
@@ -54,14 +50,4 @@ pub(crate) fn write_signature(signature: &Signature, out: &mut Vec<u8>) {
     let mut hex = [0u8; 128];
     data_encoding::HEXLOWER.encode_mut(&signature.0, &mut hex);
     out.extend_from_slice(&hex);
-}
-
-/// What hypersign signs for a value without salt and with sequence number 0.
-fn signable(text: &[u8]) -> Result<Vec<u8>, TextTooLong> {
-    if text.len() > crate::limits::HYPERSIGN_MAX_TEXT {
-        return Err(TextTooLong(text.len()));
-    }
-    let mut out = format!("3:seqi0e1:v{}:", text.len()).into_bytes();
-    out.extend_from_slice(text);
-    Ok(out)
 }

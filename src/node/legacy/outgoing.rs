@@ -4,10 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::envelope::{Signer, TextTooLong, write_signature};
+use super::envelope::{Signer, write_signature};
 use super::message::{Message, NodeMessage};
 use super::reader::{Broadcast, Direction};
 use super::{NodeId, Protocol, Style, WireId, frame, json};
+use crate::hyperswarm::crypto::Signature;
+use crate::hyperswarm::crypto::hypersign::SignableError;
 
 /// A frame that waits to be signed and sent. Shared by all connections to which it goes; [`Self::prepare`] does the
 /// work once, and the others get the same bytes.
@@ -78,7 +80,7 @@ impl OutgoingFrame {
 }
 
 impl Content {
-    fn build(&self, signer: &Signer) -> Result<Option<Bytes>, TextTooLong> {
+    fn build(&self, signer: &Signer) -> Result<Option<Bytes>, SignableError> {
         match self {
             Self::Initial { protocol, id, direction } => Ok(Some(initial(*protocol, *id, *direction))),
             Self::Ready(style) => signed(signer, *style, 64, |out| {
@@ -142,11 +144,7 @@ fn broadcast_start(from: NodeId, out: &mut Vec<u8>) -> usize {
     out.len()
 }
 
-fn broadcast_end(
-    signature: &crate::hyperswarm::crypto::Signature,
-    exclude: Option<&[NodeId]>,
-    out: &mut Vec<u8>,
-) {
+fn broadcast_end(signature: &Signature, exclude: Option<&[NodeId]>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"signature\":\"");
     write_signature(signature, out);
     out.push(b'"');
@@ -170,8 +168,8 @@ fn signed(
     signer: &Signer,
     style: Style,
     size: usize,
-    body: impl FnOnce(&mut Vec<u8>) -> Result<(), TextTooLong>,
-) -> Result<Bytes, TextTooLong> {
+    body: impl FnOnce(&mut Vec<u8>) -> Result<(), SignableError>,
+) -> Result<Bytes, SignableError> {
     let mut out = Vec::with_capacity(PREFIX_ROOM + 200 + size);
     out.resize(PREFIX_ROOM, b' ');
     out.extend_from_slice(b"{\"body\":");

@@ -335,7 +335,7 @@ fn piece_size(key: RequestKey) -> usize {
     match key.from.style {
         Style::Spki => limits::DATA_PIECE,
         Style::Hypersign => {
-            (limits::HYPERSIGN_MAX_TEXT - HYPERSIGN_OVERHEAD - key.id.as_bytes().len()) / 4 * 3
+            (limits::MAX_STORED_VALUE_BYTES - HYPERSIGN_OVERHEAD - key.id.as_bytes().len()) / 4 * 3
         }
     }
 }
