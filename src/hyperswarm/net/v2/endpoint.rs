@@ -28,12 +28,12 @@ impl Endpoint {
     }
 
     /// Gives the waiting datagrams to the machines, a bounded number, so that a flood cannot keep the task from its
-    /// other work.
-    pub(super) fn receive(&mut self, now: Instant) {
-        for _ in 0..UDP_BATCH {
+    /// other work. Returns how many there were.
+    pub(super) fn receive(&mut self, now: Instant) -> usize {
+        for handled in 0..UDP_BATCH {
             let (length, from) = match self.socket.try_recv_from(&mut self.buffer) {
                 Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return handled,
                 // Some systems report here what happened to datagrams sent earlier.
                 Err(_) => continue,
             };
@@ -51,6 +51,7 @@ impl Endpoint {
                 Some(Protocol::Utp) | None => {}
             }
         }
+        UDP_BATCH
     }
 
     /// Sends what the node has to send. A datagram that cannot be sent is lost, as any other may be.

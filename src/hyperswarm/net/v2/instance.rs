@@ -127,17 +127,19 @@ impl Instance {
             let accepting = self.accept_after <= now;
             let Self { listener, endpoint, dials, channels, .. } = &mut self;
             tokio::select! {
-                _ = &mut left => break,
-                accepted = listener.accept(), if accepting => self.accepted(accepted),
-                () = endpoint.readable() => self.endpoint.receive(Instant::now()),
-                Some(peer) = next_local(&mut channels.local) => self.found_local(peer),
-                Some(dialled) = dials.next() => self.dialled(dialled),
-                Some(closed) = channels.closed.recv() => {
-                    self.peers.closed(Instant::now(), closed.slot, closed.banned);
-                }
-                Ok(()) = channels.bootstrap.changed() => self.bootstrap_changed(),
-                () = sleep_until(deadline) => {}
+                            _ = &mut left => break,
+                            accepted = listener.accept(), if accepting => self.accepted(accepted),
+                            () = endpoint.readable() => {
+             self.endpoint.receive(Instant::now());
             }
+                            Some(peer) = next_local(&mut channels.local) => self.found_local(peer),
+                            Some(dialled) = dials.next() => self.dialled(dialled),
+                            Some(closed) = channels.closed.recv() => {
+                                self.peers.closed(Instant::now(), closed.slot, closed.banned);
+                            }
+                            Ok(()) = channels.bootstrap.changed() => self.bootstrap_changed(),
+                            () = sleep_until(deadline) => {}
+                        }
         }
         self.leave().await;
     }
@@ -269,9 +271,11 @@ impl Instance {
                 }
                 let deadline = endpoint.node.poll_timeout();
                 tokio::select! {
-                    () = endpoint.readable() => endpoint.receive(Instant::now()),
-                    () = sleep_until(deadline) => {}
+                                    () = endpoint.readable() => {
+                 endpoint.receive(Instant::now());
                 }
+                                    () = sleep_until(deadline) => {}
+                                }
             }
         };
         if timeout(UNANNOUNCE, unannounced).await.is_err() {

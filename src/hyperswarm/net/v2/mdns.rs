@@ -42,32 +42,28 @@ impl Handle {
     }
 }
 
-/// Opens the socket and starts the task. None, with a warning, if this machine has no multicast to offer.
+/// Opens the socket and starts the task. None, with a warning, if the port cannot be had. Interfaces that cannot do
+/// multicast, or are not there yet, are tried again with every question.
 pub(super) fn start(scope: Scope) -> io::Result<Option<Handle>> {
-    let opened = open().and_then(|socket| {
-        let mut task = Task {
-            socket,
-            scope,
-            interfaces: Vec::new(),
-            scanned: None,
-            local: LocalDiscovery::new(random::seed()?),
-            peers: BTreeMap::new(),
-            warned: false,
-        };
-        task.rescan(Instant::now())?;
-        Ok(task)
-    });
-    match opened {
-        Ok(task) => {
-            let (joins, receiver) = mpsc::channel(MDNS_JOINS);
-            tokio::spawn(task.run(receiver));
-            Ok(Some(Handle { joins }))
-        }
+    let socket = match open() {
+        Ok(socket) => socket,
         Err(error) => {
             tracing::warn!(%error, "no multicast DNS: peers of the local network are found by the DHT only");
-            Ok(None)
+            return Ok(None);
         }
-    }
+    };
+    let task = Task {
+        socket,
+        scope,
+        interfaces: Vec::new(),
+        scanned: None,
+        local: LocalDiscovery::new(random::seed()?),
+        peers: BTreeMap::new(),
+        warned: false,
+    };
+    let (joins, receiver) = mpsc::channel(MDNS_JOINS);
+    tokio::spawn(task.run(receiver));
+    Ok(Some(Handle { joins }))
 }
 
 fn open() -> io::Result<UdpSocket> {
@@ -91,19 +87,20 @@ struct Task {
     scanned: Option<Instant>,
     local: LocalDiscovery,
     peers: BTreeMap<Registration, mpsc::Sender<LocalPeer>>,
-    /// A failure to send was reported since the last success.
+    /// A failure was reported since the last success.
     warned: bool,
 }
 
 impl Task {
     async fn run(mut self, mut joins: mpsc::Receiver<Join>) {
         let mut buffer = vec![0; MDNS_PACKET + 1];
+        self.rescan(Instant::now());
         loop {
             let now = Instant::now();
             self.forget_left();
             if self.local.poll_timeout().is_some_and(|deadline| deadline <= now) {
                 // Right before we speak: new interfaces are joined in time to hear the answers.
-                let _ = self.rescan(now);
+                self.rescan(now);
                 self.local.handle_timeout(now);
             }
             self.send().await;
@@ -162,12 +159,16 @@ impl Task {
             };
             match result {
                 Ok(_) => self.warned = false,
-                Err(error) if !self.warned => {
-                    tracing::warn!(%error, "could not send by multicast DNS");
-                    self.warned = true;
-                }
-                Err(_) => {}
+                Err(error) => self.warn(&error),
             }
+        }
+    }
+
+    /// Once, until something works again: the cause is in the machine's network and lasts.
+    fn warn(&mut self, error: &io::Error) {
+        if !self.warned {
+            tracing::warn!(%error, "multicast DNS does not work at the moment");
+            self.warned = true;
         }
     }
 
@@ -183,37 +184,86 @@ impl Task {
     }
 
     /// Joins the group on every interface that has come, and chooses where to send.
-    fn rescan(&mut self, now: Instant) -> io::Result<()> {
+    fn rescan(&mut self, now: Instant) {
         if self.scanned.is_some_and(|last| now.saturating_duration_since(last) < RESCAN) {
-            return Ok(());
+            return;
         }
         self.scanned = Some(now);
+        if let Err(error) = self.join_all() {
+            self.warn(&error);
+        }
+    }
+
+    /// An interface that fails does not keep the others from being used; the last failure is returned.
+    fn join_all(&mut self) -> io::Result<()> {
         let present = interfaces::list(self.scope)?;
         if present == self.interfaces {
             return Ok(());
         }
-        let mut joined = Vec::new();
-        let mut failure = None;
+        let mut result = Ok(());
+        self.interfaces.clear();
         for interface in present {
             match self.socket.join_multicast_v4(GROUP.0, interface.ip) {
-                Ok(()) => joined.push(interface),
+                Ok(()) => self.interfaces.push(interface),
                 // Joined before, under this or an earlier address.
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => joined.push(interface),
-                Err(error) => failure = Some(error),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.interfaces.push(interface),
+                Err(error) => result = Err(error),
             }
         }
-        let outward = joined.iter().any(|i| !i.ip.is_loopback());
+        let outward = self.interfaces.iter().any(|i| !i.ip.is_loopback());
         let outgoing = if outward { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        SockRef::from(&self.socket).set_multicast_if_v4(&outgoing)?;
-        let none = joined.is_empty();
-        self.interfaces = joined;
-        match failure {
-            Some(error) if none => Err(error),
-            _ => Ok(()),
-        }
+        SockRef::from(&self.socket).set_multicast_if_v4(&outgoing).and(result)
     }
 }
 
 fn no_route(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::hyperswarm::codec::mdns::{Message, Query, Response, Service};
+
+    #[test]
+    fn joining_waits_when_more_topics_than_the_limit_are_waiting() {
+        let (joins, _receiver) = mpsc::channel(MDNS_JOINS);
+        let handle = Handle { joins };
+        let joined =
+            (0..=MDNS_JOINS).filter(|_| handle.join(Topic([0; 32]), 1).now_or_never().is_some()).count();
+        assert_eq!(joined, MDNS_JOINS);
+    }
+
+    #[tokio::test]
+    async fn a_packet_of_the_largest_size_is_read_and_a_larger_one_is_not() {
+        let socket = open().unwrap();
+        if socket.join_multicast_v4(GROUP.0, Ipv4Addr::LOCALHOST).is_err() {
+            eprintln!("skipped: this machine has no multicast on loopback");
+            return;
+        }
+        SockRef::from(&socket).set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
+        let topic = Topic(random::seed().unwrap());
+        let handle = start(Scope::Loopback).unwrap().unwrap();
+        let mut peers = handle.join(topic, 1).await;
+        // The task has joined the group when it asks.
+        let question = Message::Query(Query { questions: vec![topic.into()], known: vec![] });
+        let mut buffer = [0; 100];
+        loop {
+            let length = socket.recv(&mut buffer).await.unwrap();
+            if Message::decode(&buffer[..length]).ok().as_ref() == Some(&question) {
+                break;
+            }
+        }
+        for (port, length) in [(1001, MDNS_PACKET + 1), (1002, MDNS_PACKET)] {
+            let service = Service { name: topic.into(), port, target: Ipv4Addr::UNSPECIFIED, id: None };
+            let mut packet = Message::Response(Response { services: vec![service], asker: None }).encode();
+            packet.resize(length, 0);
+            socket.send_to(&packet, SocketAddrV4::new(GROUP.0, GROUP.1)).await.unwrap();
+        }
+        let peer = timeout(Duration::from_secs(30), peers.recv()).await.unwrap().unwrap();
+        assert_eq!(peer.addr.port(), 1002);
+    }
 }

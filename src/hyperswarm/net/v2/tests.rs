@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::*;
-use crate::limits::{SWARM_PEERS, UDP_DATAGRAM};
+use crate::hyperswarm::dht::v2::{Config, Ephemeral, Node};
+use crate::limits::{SWARM_PEERS, UDP_BATCH, UDP_DATAGRAM};
 
 /// Far more than anything here needs, also on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -28,6 +29,28 @@ async fn private_network() -> (AbortOnDropHandle<()>, Network) {
     let bootstrap = vec![bound.await.unwrap().to_string()];
     let network = Network::start(NetworkConfig { bootstrap, mdns: false }).await.unwrap();
     (AbortOnDropHandle::new(node), network)
+}
+
+/// A network of its own mDNS socket and nothing else, as if it were another process. None if this machine has no
+/// multicast on loopback.
+fn local_network() -> Option<Network> {
+    let group = crate::hyperswarm::codec::mdns::GROUP.0;
+    let socket = std::net::UdpSocket::bind(loopback(0)).unwrap();
+    if let Err(error) = socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST) {
+        eprintln!("skipped: no multicast on loopback: {error}");
+        return None;
+    }
+    let mdns = mdns::start(interfaces::Scope::Loopback).unwrap();
+    Some(Network::with(bootstrap::Resolver::start(&[]).unwrap(), Some(mdns?)))
+}
+
+/// A socket with a DHT node, driven by hand.
+async fn endpoint() -> (endpoint::Endpoint, std::net::SocketAddr) {
+    let config = Config { bootstrap: vec![], ephemeral: Ephemeral::Never };
+    let node = Node::new(std::time::Instant::now(), config, [1; 32]);
+    let socket = UdpSocket::bind(loopback(0)).await.unwrap();
+    let addr = socket.local_addr().unwrap();
+    (endpoint::Endpoint::new(socket, node), addr)
 }
 
 /// Waits for a state of the swarm.
@@ -72,34 +95,21 @@ async fn two_swarms_find_each_other_by_the_dht_and_exchange_bytes() {
 
 #[tokio::test]
 async fn two_processes_find_each_other_by_multicast_dns() {
-    let mut networks = Vec::new();
-    for _ in 0..2 {
-        let Some(mdns) = mdns::start(interfaces::Scope::Loopback).unwrap() else {
-            eprintln!("skipped: this machine has no multicast on loopback");
-            return;
-        };
-        networks.push(Network::with(bootstrap::Resolver::start(&[]).unwrap(), Some(mdns)));
-    }
+    let (Some(one), Some(other)) = (local_network(), local_network()) else { return };
     let topic = topic();
-    let mut first = networks[0].join(topic).await.unwrap();
-    let mut second = networks[1].join(topic).await.unwrap();
+    let mut first = one.join(topic).await.unwrap();
+    let mut second = other.join(topic).await.unwrap();
     let (a, b) = (next(&mut first).await, next(&mut second).await);
     assert!(a.remote.ip().is_loopback() && b.remote.ip().is_loopback());
 }
 
 #[tokio::test]
 async fn swarms_of_one_process_do_not_take_each_other_for_peers_by_multicast_dns() {
-    let Some(mdns) = mdns::start(interfaces::Scope::Loopback).unwrap() else {
-        eprintln!("skipped: this machine has no multicast on loopback");
-        return;
-    };
-    let network = Network::with(bootstrap::Resolver::start(&[]).unwrap(), Some(mdns));
+    let (Some(network), Some(other)) = (local_network(), local_network()) else { return };
     let topic = topic();
     let mut first = network.join(topic).await.unwrap();
     let mut second = network.join(topic).await.unwrap();
     // Another process asks, and finds both: by then both have heard all there was to hear.
-    let Some(mdns) = mdns::start(interfaces::Scope::Loopback).unwrap() else { return };
-    let other = Network::with(bootstrap::Resolver::start(&[]).unwrap(), Some(mdns));
     let mut third = other.join(topic).await.unwrap();
     let third_port = third.status().port;
     let mut dialled = Vec::new();
@@ -244,12 +254,7 @@ async fn a_flood_of_junk_leaves_a_swarm_small_and_answering() {
 
 #[tokio::test]
 async fn a_datagram_of_the_largest_size_reaches_the_node_and_a_larger_one_does_not() {
-    use crate::hyperswarm::dht::v2::{Config, Ephemeral, Node};
-    let config = Config { bootstrap: vec![], ephemeral: Ephemeral::Never };
-    let node = Node::new(std::time::Instant::now(), config, [1; 32]);
-    let socket = UdpSocket::bind(loopback(0)).await.unwrap();
-    let addr = socket.local_addr().unwrap();
-    let mut endpoint = endpoint::Endpoint::new(socket, node);
+    let (mut endpoint, addr) = endpoint().await;
     let client = UdpSocket::bind(loopback(0)).await.unwrap();
     // A ping, padded with an unknown field (number 15, bytes) up to the length wanted.
     let ping = |length: usize| {
@@ -267,4 +272,17 @@ async fn a_datagram_of_the_largest_size_reaches_the_node_and_a_larger_one_does_n
         let sent = sent.filter(|t| std::net::SocketAddr::V4(t.to) == client.local_addr().unwrap());
         assert_eq!(sent.count(), answers, "{length} bytes");
     }
+}
+
+#[tokio::test]
+async fn a_flood_is_handled_in_batches() {
+    let (mut endpoint, addr) = endpoint().await;
+    let client = UdpSocket::bind(loopback(0)).await.unwrap();
+    for _ in 0..=UDP_BATCH {
+        client.send_to(b"junk", addr).await.unwrap();
+    }
+    timeout(SOON, endpoint.readable()).await.unwrap();
+    assert_eq!(endpoint.receive(std::time::Instant::now()), UDP_BATCH);
+    timeout(SOON, endpoint.readable()).await.unwrap();
+    assert_eq!(endpoint.receive(std::time::Instant::now()), 1);
 }
