@@ -1,0 +1,118 @@
+//! RELIABILITY 2: no decoder allocates more than 64 times its input and 4 KiB.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use kachery_p2p::hyperswarm::codec::v2;
+
+thread_local! {
+    /// Bytes in use by this thread, and the most there were since the last reset.
+    static IN_USE: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+struct Counting;
+
+fn count(bytes: isize) {
+    // During the end of a thread the counter may be gone; nothing is measured then.
+    let _ = IN_USE.try_with(|in_use| {
+        let (now, peak) = in_use.get();
+        in_use.set((now + bytes, peak.max(now + bytes)));
+    });
+}
+
+#[allow(unsafe_code)]
+// SAFETY: every call is passed on unchanged to the system allocator; counting neither allocates nor panics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the pointer came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most bytes allocated at once while `decode` runs.
+fn peak(decode: impl FnOnce()) -> usize {
+    let before = IN_USE.with(|in_use| {
+        let (now, _) = in_use.get();
+        in_use.set((now, now));
+        now
+    });
+    decode();
+    IN_USE.with(|in_use| in_use.get().1 - before) as usize
+}
+
+/// A message of the given fields, in the wire format of protobuf.
+fn fields(fields: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut out = vec![0x08, 1, 0x10, 7];
+    for (number, bytes) in fields {
+        out.push(number << 3 | 2);
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(bytes);
+    }
+    out
+}
+
+/// Inputs meant to cost much: long lists, lengths that promise more than there is, many repetitions, deep nesting.
+fn inputs() -> Vec<Vec<u8>> {
+    let long = vec![1; 60_000];
+    let mut all = vec![Vec::new(), long.clone(), vec![0; 60_000], vec![0xff; 60_000]];
+    all.push(fields(&[(9, &long)]));
+    all.push(fields(&[(5, &long), (7, &long), (8, &long), (9, &long)]));
+    all.push(fields(&vec![(9, b"0123456789".as_slice()); 4000]));
+    all.push(fields(&vec![(9, b"".as_slice()); 20_000]));
+    // Field 9 promises 2^62 bytes; field 15 opens 20,000 groups.
+    all.push([b"\x08\x01\x10\x07\x4a".as_slice(), &[0x80; 8], &[0x40, 1, 2, 3]].concat());
+    all.push([b"\x08\x01\x10\x07".as_slice(), &[0x7b; 20_000]].concat());
+    for length in [1, 5, 6, 14, 38, 100, 1000, 4096] {
+        all.push(vec![7; length]);
+        all.push(fields(&[(1, &vec![7; length]), (2, &vec![7; length])]));
+    }
+    all
+}
+
+#[test]
+fn decoders_allocate_in_proportion_to_their_input() {
+    let decoders: [(&str, fn(&[u8])); 9] = [
+        ("Message", |b| drop(v2::Message::decode(b))),
+        ("Holepunch", |b| drop(v2::Holepunch::decode(b))),
+        ("PeersInput", |b| drop(v2::PeersInput::decode(b))),
+        ("PeersOutput", |b| drop(v2::PeersOutput::decode(b))),
+        ("Mutable", |b| drop(v2::Mutable::decode(b))),
+        ("closerNodes", |b| drop(v2::decode_nodes(b))),
+        ("peers", |b| drop(v2::decode_peers(b))),
+        ("peersWithLength", |b| drop(v2::decode_peers_with_length(b))),
+        ("localPeers", |b| drop(v2::decode_local_peers([10, 0], b))),
+    ];
+    let mut worst = (0.0, "");
+    for input in inputs() {
+        for (name, decode) in decoders {
+            let bytes = peak(|| decode(&input));
+            let bar = 64 * input.len() + 4096;
+            assert!(bytes <= bar, "{name}: {bytes} bytes for an input of {}", input.len());
+            let share = bytes as f64 / bar as f64;
+            if share > worst.0 {
+                worst = (share, name);
+            }
+        }
+    }
+    println!("check 2: measured {:.3} of the bound ({}), bar 1, seed none", worst.0, worst.1);
+}
+
+#[test]
+fn the_allocator_counts() {
+    assert!(peak(|| drop(Vec::<u8>::with_capacity(10_000))) >= 10_000);
+}
