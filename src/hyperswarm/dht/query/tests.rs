@@ -1,1 +1,181 @@
+use super::*;
+use std::net::Ipv4Addr;
 
+const TARGET: [u8; 32] = [0; 32];
+const OWN: NodeId = NodeId([0xff; 32]);
+
+/// Distance to the target grows with `n`.
+fn id(n: u32) -> NodeId {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    NodeId(id)
+}
+
+fn addr(n: u32) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from(0x0a00_0000 + n), 1000)
+}
+
+fn reply(n: u32) -> Reply {
+    Reply { from: addr(n), id: Some(id(n)), token: Some([n as u8; 32]), refused: false }
+}
+
+fn asked(asks: &[Ask]) -> Vec<NodeId> {
+    asks.iter().map(|ask| ask.candidate.id).collect()
+}
+
+/// Runs a query among nodes 1 to `count`, which all name each other's neighbours; returns all requests.
+fn run(query: &mut Query, count: u32) -> Vec<Ask> {
+    let mut all = Vec::new();
+    let mut flying = Vec::new();
+    loop {
+        let asks = query.next(16 - flying.len());
+        all.extend_from_slice(&asks);
+        flying.extend(asks);
+        if flying.is_empty() {
+            assert!(query.is_finished());
+            return all;
+        }
+        let ask = flying.remove(0);
+        let n = u32::from(*ask.candidate.addr.ip()) - 0x0a00_0000;
+        if query.answered(reply(n), ask.update) {
+            for near in n.saturating_sub(12).max(1)..=(n + 8).min(count) {
+                query.add_candidate(id(near), addr(near), Some(addr(n)));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_walk_reaches_the_closest_nodes_and_updates_exactly_20_with_their_tokens() {
+    let mut query = Query::new(OWN, TARGET, true);
+    query.add_candidate(id(300), addr(300), None);
+    let all = run(&mut query, 300);
+    let updates: Vec<&Ask> = all.iter().filter(|ask| ask.update).collect();
+    assert_eq!(
+        updates.iter().map(|a| a.candidate.id).collect::<Vec<_>>(),
+        (1..=20).map(id).collect::<Vec<_>>()
+    );
+    for (n, ask) in updates.iter().enumerate() {
+        assert_eq!(ask.candidate.token, Some([n as u8 + 1; 32]));
+        assert_eq!(ask.candidate.referrer.is_some(), true);
+    }
+    assert_eq!(query.counts().updated, 20);
+    assert!(!query.has_failed());
+}
+
+#[test]
+fn nobody_is_asked_twice_in_one_phase() {
+    let mut query = Query::new(OWN, TARGET, false);
+    query.add_candidate(id(300), addr(300), None);
+    let all = run(&mut query, 300);
+    let unique: BTreeSet<SocketAddrV4> = all.iter().map(|a| a.candidate.addr).collect();
+    assert_eq!(unique.len(), all.len());
+}
+
+#[test]
+fn the_nearest_are_asked_first_and_as_many_as_are_free() {
+    let mut query = Query::new(OWN, TARGET, false);
+    for n in [5, 3, 9, 1, 7] {
+        query.add_candidate(id(n), addr(n), None);
+    }
+    assert_eq!(asked(&query.next(3)), [id(1), id(3), id(5)]);
+    assert!(query.next(0).is_empty(), "three are in flight");
+    query.failed();
+    assert_eq!(asked(&query.next(1)), [id(7)]);
+}
+
+#[test]
+fn one_is_asked_even_if_nothing_is_free() {
+    let mut query = Query::new(OWN, TARGET, false);
+    query.add_candidate(id(1), addr(1), None);
+    query.add_candidate(id(2), addr(2), None);
+    assert_eq!(asked(&query.next(0)), [id(1)]);
+}
+
+#[test]
+fn only_the_20_nearest_candidates_are_kept() {
+    let mut query = Query::new(OWN, TARGET, false);
+    for n in (1..=100).rev() {
+        query.add_candidate(id(n), addr(n), None);
+    }
+    assert_eq!(query.unverified.len(), MAX_BUCKET_NODES);
+    assert_eq!(asked(&query.next(100)), (1..=20).map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_ephemeral_node_counts_as_an_answer_and_is_not_updated() {
+    let mut query = Query::new(OWN, TARGET, true);
+    query.forced();
+    assert!(query.next(16).is_empty());
+    query.answered(Reply { id: None, ..reply(1) }, false);
+    assert!(query.next(16).is_empty());
+    assert!(query.is_finished());
+    assert_eq!(query.counts().answered, 1);
+    assert!(query.has_failed(), "no update was answered");
+}
+
+#[test]
+fn a_query_nobody_answers_fails() {
+    let mut query = Query::new(OWN, TARGET, false);
+    query.add_candidate(id(1), addr(1), None);
+    query.next(16);
+    query.failed();
+    assert!(query.next(16).is_empty() && query.is_finished() && query.has_failed());
+}
+
+#[test]
+fn a_refused_update_is_answered_and_not_counted_as_updated() {
+    let mut query = Query::new(OWN, TARGET, true);
+    query.add_candidate(id(1), addr(1), None);
+    query.next(16);
+    query.answered(reply(1), false);
+    assert!(query.next(16)[0].update);
+    query.answered(Reply { refused: true, ..reply(1) }, true);
+    query.next(16);
+    assert!(query.is_finished() && !query.has_failed());
+    assert_eq!(query.counts(), Counts { answered: 2, update_answers: 1, updated: 0 });
+}
+
+#[test]
+fn our_own_id_is_neither_asked_nor_updated() {
+    let mut query = Query::new(id(1), TARGET, true);
+    query.add_candidate(id(1), addr(1), None);
+    query.forced();
+    query.answered(reply(1), false);
+    assert!(query.next(16).is_empty() && query.is_finished());
+}
+
+#[test]
+fn many_ids_at_one_address_are_asked_once() {
+    let mut query = Query::new(OWN, TARGET, false);
+    for n in 1..=20 {
+        query.add_candidate(id(n), addr(77), None);
+    }
+    assert_eq!(query.next(16).len(), 1);
+}
+
+#[test]
+fn a_liar_who_always_knows_nearer_nodes_is_not_followed_for_ever() {
+    let mut query = Query::new(OWN, TARGET, true);
+    let mut next = u32::MAX;
+    query.add_candidate(id(next), addr(1), None);
+    let mut requests = 0;
+    loop {
+        let asks = query.next(1);
+        let Some(ask) = asks.first() else { break };
+        requests += 1;
+        let reply = Reply {
+            from: ask.candidate.addr,
+            id: Some(ask.candidate.id),
+            token: Some([0; 32]),
+            refused: false,
+        };
+        if query.answered(reply, ask.update) {
+            next -= 1;
+            query.add_candidate(id(next), addr(requests + 1), None);
+        }
+    }
+    assert!(query.is_finished());
+    assert_eq!(requests as usize, MAX_QUERY_REQUESTS);
+    assert_eq!(query.counts().updated, MAX_BUCKET_NODES, "the update keeps its share");
+}
