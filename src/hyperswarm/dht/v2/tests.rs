@@ -1,6 +1,8 @@
 //! Nodes on the simulated network.
 
 mod network;
+mod server;
+mod session;
 
 use std::net::Ipv4Addr;
 
