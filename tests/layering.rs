@@ -1,5 +1,8 @@
 //! The rooms of ARCHITECTURE stay apart: who may `use` whom, and which words protocol code must not contain.
 
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::expect_used, clippy::indexing_slicing)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 
-use super::id::{NodeId, by_distance};
+use super::id::NodeId;
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKETS};
 
 /// How many of the longest-unheard nodes of a full bucket may have to make room (k-bucket's `numberOfNodesToPing`).
@@ -149,7 +149,7 @@ impl Table {
             }
             out.extend(bucket);
         }
-        out.sort_by(|a, b| by_distance(target, &a.id, &b.id));
+        out.sort_by_cached_key(|contact| contact.id.distance(target));
         out.truncate(count);
         out
     }
@@ -192,6 +192,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hyperswarm::dht::id::by_distance;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
     use std::net::Ipv4Addr;

@@ -57,7 +57,7 @@ fn the_walk_reaches_the_closest_nodes_and_updates_exactly_20_with_their_tokens()
     );
     for (n, ask) in updates.iter().enumerate() {
         assert_eq!(ask.candidate.token, Some([n as u8 + 1; 32]));
-        assert_eq!(ask.candidate.referrer.is_some(), true);
+        assert!(ask.candidate.referrer.is_some());
     }
     assert_eq!(query.counts().updated, 20);
     assert!(!query.has_failed());

@@ -103,14 +103,13 @@ fn only_the_asked_address_with_the_right_id_can_answer() {
     });
     let mut rng = StdRng::seed_from_u64(12);
     let mut accepted = 0;
-    for _ in 0..100_000 {
+    for _ in 0..10_000 {
         let from = SocketAddrV4::new(Ipv4Addr::from(rng.random::<u32>()), rng.random());
         let rid = if rng.random_bool(0.5) { rid } else { rng.random() };
         if from != addr(1) {
             accepted += u32::from(requests.answer(start, rid, from).is_some());
         }
     }
-    println!("check 12: measured {accepted} of 100000 forged replies accepted, bar 0, seed 12");
     assert_eq!(accepted, 0);
     assert_eq!(requests.answer(start, rid.wrapping_add(1), addr(1)), None);
     let other_port = SocketAddrV4::new(*addr(1).ip(), 1001);
@@ -189,8 +188,8 @@ fn each_finished_request_releases_waiting_ones_in_order() {
         });
     }
     while requests.poll_action().is_some() {}
-    for n in 0..34 {
-        requests.answer(start, rids[n], addr(n as u32)).expect("in flight");
+    for (n, rid) in rids.iter().enumerate().take(34) {
+        requests.answer(start, *rid, addr(n as u32)).expect("in flight");
         assert_eq!(requests.poll_action(), None, "still saturated with {} in flight", requests.in_flight());
     }
     requests.answer(start, rids[34], addr(34)).expect("in flight");

@@ -34,10 +34,15 @@ pub(super) enum Answer {
 pub(super) struct Storage {
     /// By topic, then address; the value is the announced length.
     peers: Records<[u8; 32], [u8; 6], u64>,
-    /// By topic and first half of the host, then second half and port.
-    local_peers: Records<([u8; 32], [u8; 2]), [u8; 4], ()>,
+    /// Hosts whose first two octets are the same see each other.
+    local_peers: Records<LocalName, LocalKey, ()>,
     values: Recent<Key, Bytes>,
 }
+
+/// Topic and the first two octets of the host.
+type LocalName = ([u8; 32], [u8; 2]);
+/// The last two octets of the host, and the port.
+type LocalKey = [u8; 4];
 
 /// Under what a value is stored. Mutable values are kept encoded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,7 +165,7 @@ impl Storage {
         now: Instant,
         topic: [u8; 32],
         own: ([u8; 6], u64),
-        local: Option<(([u8; 32], [u8; 2]), [u8; 4])>,
+        local: Option<(LocalName, LocalKey)>,
         with_lengths: bool,
         rng: &mut StdRng,
     ) -> Bytes {
@@ -191,8 +196,8 @@ impl Storage {
     }
 }
 
-/// Name and key of a record in a local network: hosts that share the first two octets see each other.
-fn local_record(topic: [u8; 32], addr: SocketAddrV4) -> (([u8; 32], [u8; 2]), [u8; 4]) {
+/// Name and key of a record in a local network.
+fn local_record(topic: [u8; 32], addr: SocketAddrV4) -> (LocalName, LocalKey) {
     let [a, b, c, d] = Ipv4Addr::octets(addr.ip());
     let [high, low] = addr.port().to_be_bytes();
     ((topic, [a, b]), [c, d, high, low])

@@ -1,8 +1,10 @@
 //! Nodes on the simulated network.
 
+mod client;
 mod network;
 mod server;
 mod session;
+mod upkeep;
 
 use std::net::Ipv4Addr;
 

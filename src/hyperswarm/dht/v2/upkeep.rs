@@ -33,15 +33,15 @@ const DISSENT: usize = 3;
 pub(super) struct Upkeep {
     start: Instant,
     next_round: u64,
-    ready: bool,
+    pub(super) ready: bool,
     adaptive: bool,
-    adaptive_at: Option<Instant>,
-    bucket_pings: BTreeMap<u64, BucketPing>,
+    pub(super) adaptive_at: Option<Instant>,
+    pub(super) bucket_pings: BTreeMap<u64, BucketPing>,
     next_bucket_ping: u64,
 }
 
 /// Nodes of a full bucket being pinged for the sake of a newcomer.
-struct BucketPing {
+pub(super) struct BucketPing {
     newcomer: Newcomer,
     remaining: VecDeque<Contact>,
     /// The first of them: the bucket has one ping at a time.

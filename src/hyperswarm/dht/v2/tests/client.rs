@@ -1,0 +1,221 @@
+//! What a node asks, and what it believes of the answers.
+
+use super::*;
+use crate::hyperswarm::codec::v2::{NodeRecord, PeersOutput, encode_address, encode_nodes};
+use crate::limits::{MAX_PEERS_PER_ANSWER, MAX_QUERIES};
+use rand::RngExt;
+
+const TOPIC: Topic = Topic([7; 32]);
+
+/// A node whose bootstrap is `addr(0)` and has answered that it knows nobody.
+fn client() -> (Node, Instant) {
+    let now = Instant::now();
+    let mut node = Node::new(now, config(&[addr(0)], Ephemeral::Always), seed(1));
+    let request = sent(&mut node).remove(0).1;
+    node.handle_datagram(now, addr(0), &answer(&request).encode());
+    assert!(node.poll_event().is_some_and(|e| matches!(e, Event::Ready)));
+    (node, now)
+}
+
+fn sent(node: &mut Node) -> Vec<(SocketAddrV4, Message)> {
+    std::iter::from_fn(|| node.poll_transmit())
+        .map(|t| (t.to, Message::decode(&t.payload).expect("our own message")))
+        .collect()
+}
+
+/// An answer of an ephemeral node that knows nothing.
+fn answer(request: &Message) -> Message {
+    Message { token: Some([8; 32]), to: Some(addr(77)), ..Message::new(Kind::Response, request.rid) }
+}
+
+fn peers_of(node: &mut Node) -> Vec<Peer> {
+    std::iter::from_fn(|| node.poll_event())
+        .filter_map(|e| if let Event::Peer(_, peer) = e { Some(peer) } else { None })
+        .collect()
+}
+
+fn found_in(list: &[SocketAddrV4]) -> Vec<SocketAddrV4> {
+    let (mut node, now) = client();
+    node.lookup(now, TOPIC);
+    let request = sent(&mut node).remove(0).1;
+    let bytes: Vec<u8> = list.iter().flat_map(|a| encode_address(*a)).collect();
+    let output = PeersOutput { peers: Some(bytes.into()), ..PeersOutput::default() };
+    let message = Message { value: Some(output.encode()), ..answer(&request) };
+    node.handle_datagram(now, addr(0), &message.encode());
+    peers_of(&mut node).iter().map(|p| p.addr).collect()
+}
+
+#[test]
+fn forged_answers_are_never_accepted() {
+    let (mut node, now) = client();
+    let query = node.lookup(now, TOPIC);
+    let request = sent(&mut node).remove(0).1;
+    let output =
+        PeersOutput { peers: Some(Bytes::from_static(b"\x0a\0\0\x63\0\x05")), ..PeersOutput::default() };
+    let (mut rng, mut accepted) = (StdRng::seed_from_u64(12), 0);
+    for _ in 0..100_000 {
+        // The forger knows the request id and the host, but not the port; or guesses all.
+        let from = match rng.random_range(0..3) {
+            0 => SocketAddrV4::new(*addr(0).ip(), rng.random()),
+            1 => SocketAddrV4::new(rng.random::<u32>().into(), addr(0).port()),
+            _ => SocketAddrV4::new(rng.random::<u32>().into(), rng.random()),
+        };
+        if from == addr(0) {
+            continue;
+        }
+        let forged = Message { id: Some(rng.random()), value: Some(output.encode()), ..answer(&request) };
+        node.handle_datagram(now, from, &forged.encode());
+        accepted += std::iter::from_fn(|| node.poll_event()).count() + node.table_len();
+    }
+    println!("check 12: measured {accepted} of 100000 forged replies accepted, bar 0, seed 12");
+    assert_eq!(accepted, 0);
+    node.handle_datagram(now, addr(0), &answer(&request).encode());
+    let done = |e: Event| matches!(e, Event::Done(id, Outcome { answered: 1, .. }) if id == query);
+    assert!(node.poll_event().is_some_and(done), "the real answer still counts");
+}
+
+#[test]
+fn a_duplicated_answer_counts_once() {
+    let (mut node, now) = client();
+    node.lookup(now, TOPIC);
+    let request = sent(&mut node).remove(0).1;
+    for _ in 0..3 {
+        node.handle_datagram(now, addr(0), &answer(&request).encode());
+    }
+    assert_eq!(std::iter::from_fn(|| node.poll_event()).count(), 1);
+}
+
+#[test]
+fn our_own_address_is_not_a_peer() {
+    assert_eq!(found_in(&[addr(5), addr(77), addr(6)]), [addr(5), addr(6)]);
+}
+
+#[test]
+fn impossible_peers_are_left_out() {
+    let parse = |text: &str| text.parse().expect("an address");
+    let list =
+        [addr(5), parse("127.0.0.1:22"), parse("224.0.0.251:5353"), parse("255.255.255.255:9"), addr(6)];
+    assert_eq!(found_in(&list), [addr(5), addr(6)]);
+}
+
+#[test]
+fn at_most_82_peers_of_one_answer_are_taken() {
+    let list = |n: usize| (1000..1000 + n).map(addr).collect::<Vec<_>>();
+    assert_eq!(found_in(&list(MAX_PEERS_PER_ANSWER)).len(), MAX_PEERS_PER_ANSWER);
+    assert_eq!(found_in(&list(MAX_PEERS_PER_ANSWER + 1)).len(), MAX_PEERS_PER_ANSWER);
+}
+
+#[test]
+fn peers_with_lengths_are_peers_too() {
+    let (mut node, now) = client();
+    node.lookup(now, TOPIC);
+    let request = sent(&mut node).remove(0).1;
+    let list = [encode_address(addr(5)).as_slice(), &[0; 8]].concat();
+    let output = PeersOutput { peers_with_length: Some(list.into()), ..PeersOutput::default() };
+    let message = Message { value: Some(output.encode()), ..answer(&request) };
+    node.handle_datagram(now, addr(0), &message.encode());
+    assert_eq!(peers_of(&mut node)[0].addr, addr(5));
+}
+
+#[test]
+fn only_20_sane_nodes_of_one_answer_are_asked() {
+    let (mut node, now) = client();
+    node.lookup(now, TOPIC);
+    let request = sent(&mut node).remove(0).1;
+    let mut records: Vec<NodeRecord> =
+        (1..=30).map(|n| NodeRecord { id: [n; 32], addr: addr(n.into()) }).collect();
+    records[0].addr = "127.0.0.1:22".parse().expect("an address");
+    records[1].addr = "224.0.0.1:22".parse().expect("an address");
+    let message = Message { closer_nodes: Some(encode_nodes(&records)), ..answer(&request) };
+    node.handle_datagram(now, addr(0), &message.encode());
+    let mut asked = Vec::new();
+    loop {
+        let requests = sent(&mut node);
+        if requests.is_empty() {
+            break;
+        }
+        for (to, request) in requests {
+            asked.push(to);
+            node.handle_datagram(now, to, &answer(&request).encode());
+        }
+    }
+    asked.sort();
+    assert_eq!(asked, (3..=20).map(addr).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_node_that_now_has_another_id_is_forgotten() {
+    let (mut node, now) = client();
+    node.table.heard(NodeId([5; 32]), addr(5), None, 0, true);
+    node.lookup(now, TOPIC);
+    for (to, request) in sent(&mut node) {
+        let id = (to == addr(5)).then_some([6; 32]);
+        node.handle_datagram(now, to, &Message { id, ..answer(&request) }.encode());
+    }
+    assert!(node.table.find(&NodeId([5; 32])).is_none());
+    assert!(node.table.find(&NodeId([6; 32])).is_some_and(|c| c.addr == addr(5)));
+}
+
+#[test]
+fn what_others_say_about_an_id_does_not_remove_it() {
+    let (mut node, now) = client();
+    node.table.heard(NodeId([5; 32]), addr(5), None, 0, true);
+    node.lookup(now, Topic([5; 32]));
+    // The bootstrap says that id 5 is at addr(9), where somebody else answers.
+    for (to, request) in sent(&mut node) {
+        let closer_nodes =
+            (to == addr(0)).then(|| encode_nodes(&[NodeRecord { id: [5; 32], addr: addr(9) }]));
+        let id = (to == addr(5)).then_some([5; 32]);
+        node.handle_datagram(now, to, &Message { closer_nodes, id, ..answer(&request) }.encode());
+    }
+    for (to, request) in sent(&mut node) {
+        node.handle_datagram(now, to, &Message { id: Some([9; 32]), ..answer(&request) }.encode());
+    }
+    assert!(node.table.find(&NodeId([5; 32])).is_some());
+}
+
+#[test]
+fn a_node_that_times_out_in_a_query_is_forgotten() {
+    let (mut node, now) = client();
+    node.table.heard(NodeId([5; 32]), addr(5), None, 0, true);
+    node.lookup(now, TOPIC);
+    for n in 0..=10 {
+        node.handle_timeout(now + n * Duration::from_millis(750));
+    }
+    assert_eq!(node.table_len(), 0);
+    let failed = |e: Event| matches!(e, Event::Done(_, Outcome { answered: 0, updated: 0, failed: true }));
+    assert!(node.poll_event().is_some_and(failed));
+}
+
+#[test]
+fn queries_beyond_256_fail_at_once() {
+    let (mut node, now) = client();
+    for _ in 0..MAX_QUERIES {
+        node.lookup(now, TOPIC);
+    }
+    assert!(node.poll_event().is_none());
+    let query = node.lookup(now, TOPIC);
+    assert!(node.poll_event().is_some_and(|e| matches!(e, Event::Done(id, o) if id == query && o.failed)));
+    assert_eq!(node.operations.len(), MAX_QUERIES);
+}
+
+#[test]
+fn peers_nobody_takes_are_dropped_beyond_4096_events_and_ends_are_not() {
+    let (mut node, _) = client();
+    let peer = Peer { addr: addr(1), local: false, referrer: None, to: None };
+    for _ in 0..MAX_DHT_EVENTS + 1 {
+        node.emit(Event::Peer(QueryId(1), peer));
+    }
+    assert_eq!(node.events.len(), MAX_DHT_EVENTS);
+    node.emit(Event::Done(QueryId(1), Outcome { answered: 0, updated: 0, failed: true }));
+    assert_eq!(node.events.len(), MAX_DHT_EVENTS + 1);
+}
+
+#[test]
+fn a_lookup_with_no_bootstrap_and_nobody_known_fails() {
+    let now = Instant::now();
+    let mut node = Node::new(now, config(&[], Ephemeral::Always), seed(1));
+    let query = node.lookup(now, TOPIC);
+    let failed = |e: &Event| matches!(e, Event::Done(id, o) if *id == query && o.failed);
+    assert!(std::iter::from_fn(|| node.poll_event()).any(|e| failed(&e)));
+}
