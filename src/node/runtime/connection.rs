@@ -118,10 +118,8 @@ async fn write(
                 None => open = false,
             },
             Some((weight, bytes)) = prepared.next() => {
-                if let Some(bytes) = bytes {
-                    if half.write_all(&bytes).await.is_err() {
-                        return;
-                    }
+                if let Some(bytes) = bytes && half.write_all(&bytes).await.is_err() {
+                    return;
                 }
                 swarm.written(id, weight);
             }

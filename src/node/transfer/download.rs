@@ -316,11 +316,12 @@ impl Attempt {
         let Some(member) = self.members.remove(&key) else { return };
         let node = member.candidate.node;
         tracing::info!(sha1 = %self.sha1, %node, %why, "a provider is not used any more");
-        if *why == Failure::WrongBytes {
+        if why.is_lie() {
             self.environment.add_liar(node.key);
-            download.candidates.note_liar(node);
-        } else {
-            download.candidates.note(node, why.to_string());
+        }
+        match why {
+            Failure::WrongBytes => download.candidates.note_liar(node),
+            why => download.candidates.note(node, why.to_string()),
         }
     }
 

@@ -51,6 +51,16 @@ pub(crate) enum Failure {
     WrongBytes,
 }
 
+impl Failure {
+    /// Whether the provider is not to be trusted with other files either.
+    pub(crate) fn is_lie(&self) -> bool {
+        match self {
+            Self::Short { .. } | Self::Long | Self::WrongBytes => true,
+            Self::Silent(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -497,10 +507,8 @@ impl Plan {
             let end = gap_end.min((start + want).next_multiple_of(SMALLEST_REQUEST));
             let end = self.blame.stretch_end(start, end);
             self.request(key, start, end, false, now);
-        } else if idle {
-            if let Some((start, end)) = self.half_of_the_slowest(key, want, now) {
-                self.request(key, start, end, false, now);
-            }
+        } else if idle && let Some((start, end)) = self.half_of_the_slowest(key, want, now) {
+            self.request(key, start, end, false, now);
         }
     }
 

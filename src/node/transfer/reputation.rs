@@ -18,10 +18,10 @@ pub(crate) struct Reputation {
 impl Reputation {
     /// It sent wrong bytes. When the table is full the oldest entry gives way.
     pub(crate) fn add_liar(&mut self, key: PublicKey, now: Instant) {
-        if self.liars.len() >= limits::REMEMBERED_LIARS && !self.liars.contains_key(&key) {
-            if let Some(oldest) = self.liars.iter().min_by_key(|(_, since)| **since).map(|(key, _)| *key) {
-                self.liars.remove(&oldest);
-            }
+        let full = self.liars.len() >= limits::REMEMBERED_LIARS && !self.liars.contains_key(&key);
+        let oldest = self.liars.iter().min_by_key(|(_, since)| **since).map(|(key, _)| *key);
+        if let Some(oldest) = oldest.filter(|_| full) {
+            self.liars.remove(&oldest);
         }
         self.liars.insert(key, now);
     }

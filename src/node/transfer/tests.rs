@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::reputation::Reputation;
+use crate::hyperswarm::crypto::PublicKey;
+use crate::store::{Partial, Sha1, Store, StoreError};
+
 use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
 
 const PIECE: u64 = 65536;
@@ -49,6 +53,8 @@ struct World {
     began: Instant,
     file: Vec<u8>,
     disk: Vec<u8>,
+    /// If there is one, it is written too, and its commit decides.
+    partial: Option<Partial>,
     plan: Plan,
     providers: BTreeMap<ProviderKey, Simulated>,
     dropped: Vec<(ProviderKey, Failure)>,
@@ -84,7 +90,18 @@ impl World {
         keys.sort_unstable();
         keys.into_iter().for_each(|(_, key)| plan.set_reachable(key, true, now));
         let (dropped, forgotten, received) = (Vec::new(), 0, 0);
-        Self { now, began: now, file, disk, plan, providers: simulated, dropped, forgotten, received }
+        Self {
+            now,
+            began: now,
+            file,
+            disk,
+            partial: None,
+            plan,
+            providers: simulated,
+            dropped,
+            forgotten,
+            received,
+        }
     }
 
     fn perform(&mut self) {
@@ -106,6 +123,9 @@ impl World {
                 Action::Forget { start, end } => {
                     self.forgotten += end - start;
                     self.disk[start as usize..end as usize].fill(0);
+                    if let Some(partial) = &mut self.partial {
+                        partial.forget(start, end).expect("forget");
+                    }
                 }
             }
         }
@@ -153,7 +173,8 @@ impl World {
         for _ in 0..200_000 {
             self.perform();
             match self.plan.outlook() {
-                Outlook::Complete if self.disk == self.file => {
+                Outlook::Complete if self.verify() => {
+                    assert_eq!(self.disk, self.file);
                     self.plan.on_right_hash();
                     self.perform();
                     return true;
@@ -170,6 +191,18 @@ impl World {
         panic!("the download does not end");
     }
 
+    fn verify(&mut self) -> bool {
+        let Some(partial) = self.partial.take() else { return self.disk == self.file };
+        match partial.commit() {
+            Ok(_) => true,
+            Err((StoreError::WrongHash { .. }, Some(back))) => {
+                self.partial = Some(back);
+                false
+            }
+            Err((error, _)) => panic!("{error}"),
+        }
+    }
+
     fn step(&mut self) {
         let provider = self.providers.iter().filter_map(|(key, p)| Some((p.next_at?, *key))).min();
         let timeout = self.plan.poll_timeout();
@@ -181,6 +214,9 @@ impl World {
                         self.received += bytes.len() as u64;
                         for (offset, piece) in self.plan.on_data(request, &bytes, self.now) {
                             self.disk[offset as usize..offset as usize + piece.len()].copy_from_slice(piece);
+                            if let Some(partial) = &mut self.partial {
+                                partial.write_at(offset, piece).expect("write");
+                            }
                         }
                     }
                     Some(Answer::Finished(request)) => self.plan.on_finished(request, self.now),
@@ -384,4 +420,43 @@ fn a_hundred_mixed_companies_all_end_right() {
     }
     println!("planner: {completed} of 100 complete, {wrong} honest providers dropped, seeds 0..100");
     assert_eq!(wrong, 0);
+}
+
+/// RELIABILITY 15: planner and store together.
+#[test]
+fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
+    use sha1::Digest;
+    const BASE: u64 = 1_500_000;
+    let (mut completed, mut wrong, mut trusted) = (0, 0, 0);
+    for seed in BASE..BASE + 100 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let size = random.random_range(1..400_000usize);
+        let offset = random.random_range(0..size as u64);
+        let manner = match seed % 4 {
+            0 => Manner::LiesAt(offset),
+            1 => Manner::ShortAfter(offset),
+            2 => Manner::Long,
+            _ => Manner::OtherFile,
+        };
+        // The liar is first and fast, so that it is always asked.
+        let providers = vec![ranges(manner.clone(), 10_000_000), ranges(Manner::Honest, 3_000_000)];
+        let mut world = World::new(size, seed, &[], providers);
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path()).expect("store");
+        let name = Sha1(sha1::Sha1::digest(&world.file).into());
+        world.partial = Some(store.partial(name, size as u64).expect("partial"));
+        assert!(world.run(), "seed {seed}: {manner:?}");
+        let stored = std::fs::read(store.find(name).expect("find").expect("stored")).expect("read");
+        completed += usize::from(stored == world.file);
+        wrong += usize::from(stored != world.file);
+        let mut reputation = Reputation::default();
+        let liars = world.dropped.iter().filter(|(_, why)| why.is_lie());
+        liars.for_each(|(key, _)| reputation.add_liar(PublicKey([key.0 as u8; 32]), world.now));
+        assert!(!reputation.is_liar(&PublicKey([1; 32]), world.now), "seed {seed}: {:?}", world.dropped);
+        trusted += usize::from(!reputation.is_liar(&PublicKey([0; 32]), world.now));
+    }
+    println!(
+        "check 15: measured {completed} of 100 completed, {wrong} wrong files stored, {trusted} liars still trusted, bar 100, 0, 0, seed {BASE}"
+    );
+    assert_eq!((completed, wrong, trusted), (100, 0, 0));
 }
