@@ -1,0 +1,68 @@
+//! Nodes of ours share files over loopback and a private DHT.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod node_common;
+
+use std::time::{Duration, Instant};
+
+use kachery_p2p::node::LoadError;
+use kachery_p2p::store::Sha1;
+use node_common::{PrivateDht, TestNode, bytes, finish, options};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_one_node_is_found_loaded_and_then_provided_by_the_other() {
+    let dht = PrivateDht::start().await;
+    let a = TestNode::start(&dht, &["one"]).await;
+    let b = TestNode::start(&dht, &["one"]).await;
+    let sha1 = a.put(3_000_001, 1);
+    b.connected("one", 1).await;
+    let began = Instant::now();
+    let mut find = b.node.find(sha1, Duration::from_secs(5));
+    assert_eq!(find.peers_asked, 1);
+    let found = find.found.recv().await.expect("found");
+    println!("found after {:?}", began.elapsed());
+    assert_eq!((found.size, found.channel.as_str()), (3_000_001, "one"));
+    let loaded = b.load(sha1).await.expect("loaded");
+    assert_eq!(loaded.downloaded, 3_000_001);
+    assert!(std::fs::read(&loaded.path).unwrap() == bytes(3_000_001, 1));
+    println!("loaded after {:?}", began.elapsed());
+    // A third one gets it although the first is gone.
+    a.node.shutdown().await;
+    let c = TestNode::start(&dht, &["one"]).await;
+    c.connected("one", 1).await;
+    let loaded = c.load(sha1).await.expect("loaded from the second");
+    assert!(std::fs::read(&loaded.path).unwrap() == bytes(3_000_001, 1));
+    let again = c.load(sha1).await.expect("there");
+    assert_eq!(again.downloaded, 0);
+    b.node.shutdown().await;
+    c.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_reason_for_nothing_is_told_apart() {
+    let dht = PrivateDht::start().await;
+    let alone = TestNode::start(&dht, &[]).await;
+    let unknown = Sha1([7; 20]);
+    let short = || kachery_p2p::node::LoadOptions { timeout: Duration::from_millis(500), provider: None };
+    let outcome = finish(alone.node.load(unknown, short())).await;
+    assert!(matches!(outcome, Err(LoadError::NoChannel)), "{outcome:?}");
+    alone.node.join_channel("two").await.expect("joined");
+    let outcome = finish(alone.node.load(unknown, short())).await;
+    assert!(matches!(&outcome, Err(LoadError::NoPeers { channels }) if channels == "two"), "{outcome:?}");
+    let other = TestNode::start(&dht, &["two"]).await;
+    alone.connected("two", 1).await;
+    let outcome = finish(alone.node.load(unknown, short())).await;
+    assert!(matches!(outcome, Err(LoadError::NotFound { asked: 1 })), "{outcome:?}");
+    alone.node.shutdown().await;
+    other.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutting_down_takes_less_than_three_seconds() {
+    let dht = PrivateDht::start().await;
+    let node = TestNode::start(&dht, &["x", "y"]).await;
+    let began = Instant::now();
+    node.node.shutdown().await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let _ = options();
+}
