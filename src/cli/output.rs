@@ -1,0 +1,80 @@
+//! What goes where: results to stdout, everything else to stderr; with `--json` all of it as lines on stdout.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use super::failure::{Exit, Failure};
+
+/// How this command talks.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// `--json`.
+    pub json: bool,
+    /// `--quiet`: nothing but results and errors.
+    pub quiet: bool,
+}
+
+impl Output {
+    /// A result: the text, or with `--json` the value with `"type": "result"` as its first field.
+    pub fn result(&self, text: &str, value: Value) -> Result<(), Failure> {
+        if !self.json {
+            return write_stdout(text.as_bytes());
+        }
+        let mut line = serde_json::Map::from_iter([("type".to_owned(), Value::from("result"))]);
+        if let Value::Object(fields) = value {
+            line.extend(fields);
+        }
+        self.line(&line.into())
+    }
+
+    /// One line of `--json`.
+    pub fn line(&self, value: &Value) -> Result<(), Failure> {
+        write_stdout(format!("{value}\n").as_bytes())
+    }
+
+    /// Something worth knowing that is no result.
+    pub fn note(&self, text: &str) {
+        if !self.quiet && !self.json {
+            write_stderr(text);
+        }
+    }
+
+    /// How the command failed.
+    pub fn failure(&self, failure: &Failure) {
+        if failure.what.is_empty() {
+            return;
+        }
+        if self.json {
+            // Without a reader there is nobody to tell.
+            let _ = self.line(&failure.json());
+        } else {
+            write_stderr(&failure.to_string());
+        }
+    }
+
+    /// Whether a progress bar can be drawn.
+    pub fn stderr_is_terminal() -> bool {
+        io::stderr().is_terminal()
+    }
+}
+
+/// Writes a result. A reader that left (`| head`) has what it wanted, so that fails without a message.
+pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| stdout_failure(&error))
+}
+
+/// As [`write_stdout`], for whoever writes to stdout otherwise.
+pub fn stdout_failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::new(Exit::Other, "")
+    } else {
+        Failure::io("write to standard output", error)
+    }
+}
+
+fn write_stderr(text: &str) {
+    // If stderr is gone there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
