@@ -1,2 +1,5 @@
 //! The `kachery-p2p` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    kachery_p2p::cli::run()
+}

@@ -1,5 +1,6 @@
 //! The command line as clap sees it; completions and man pages come from the same definitions.
 
+use std::ffi::OsString;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +13,13 @@ use crate::api;
 /// Share content-addressed files peer to peer: load a file by its name, sha1://HASH/label, from whoever has it.
 #[derive(Debug, Parser)]
 #[command(name = "kachery-p2p", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// What every command accepts.
     #[command(flatten)]
-    pub global: Global,
+    pub(super) global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok; 1 other; 2 usage; 3 nobody has it; 4 found but the transfer failed; \
@@ -26,16 +27,17 @@ const EXIT_CODES: &str = "Exit codes: 0 ok; 1 other; 2 usage; 3 nobody has it; 4
 
 /// What every command accepts.
 #[derive(Args, Clone, Debug)]
-pub struct Global {
+pub(super) struct Global {
     /// Folder of the keys and config.json [default: ~/.kachery-p2p]
     #[arg(long, global = true, env = "KACHERY_P2P_CONFIG_DIR", value_name = "DIR")]
-    pub config_dir: Option<PathBuf>,
+    // Not a PathBuf: clap refuses an empty one, which as a variable means that it is not set.
+    pub(super) config_dir: Option<OsString>,
     /// Folder of the stored files
     #[arg(long, global = true, env = "KACHERY_STORAGE_DIR", value_name = "DIR")]
-    pub storage_dir: Option<PathBuf>,
+    pub(super) storage_dir: Option<OsString>,
     /// Port of the daemon's HTTP API on this machine
     #[arg(long, global = true, env = "KACHERY_P2P_API_PORT", value_name = "PORT", default_value_t = api::DEFAULT_PORT)]
-    pub api_port: u16,
+    pub(super) api_port: u16,
     /// Bootstrap node of the v2 network; repeatable; replaces the defaults
     #[arg(
         long,
@@ -44,33 +46,33 @@ pub struct Global {
         value_name = "HOST:PORT",
         value_delimiter = ','
     )]
-    pub bootstrap_v2: Vec<String>,
+    pub(super) bootstrap_v2: Vec<String>,
     /// Do not look for peers on the local network by multicast DNS
     #[arg(long, global = true, env = "KACHERY_P2P_NO_MDNS", value_parser = FalseyValueParser::new())]
-    pub no_mdns: bool,
+    pub(super) no_mdns: bool,
     /// Print newline-delimited JSON instead of text
     #[arg(long, global = true, env = "KACHERY_P2P_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
+    pub(super) json: bool,
     /// Print only results and errors
     #[arg(long, global = true, env = "KACHERY_P2P_QUIET", value_parser = FalseyValueParser::new())]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// No progress display
     #[arg(long, global = true, env = "KACHERY_P2P_NO_PROGRESS", value_parser = FalseyValueParser::new())]
-    pub no_progress: bool,
+    pub(super) no_progress: bool,
     /// Give up after this long without progress [default: 60; find: search this long, default 4]
     #[arg(long, global = true, env = "KACHERY_P2P_TIMEOUT", value_name = "SECONDS", value_parser = seconds)]
-    pub timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     /// How much to log: 0 little, 1 more, 2 everything
     #[arg(long, global = true, env = "KACHERY_P2P_VERBOSE", value_name = "N", default_value_t = 0)]
-    pub verbose: u8,
+    pub(super) verbose: u8,
     /// One more for --verbose; repeatable
     #[arg(short = 'v', global = true, action = ArgAction::Count)]
-    pub more_verbose: u8,
+    pub(super) more_verbose: u8,
 }
 
 /// The commands, in every spelling that was ever documented.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Start the daemon in the foreground
     #[command(visible_alias = "start-daemon")]
     DaemonStart {
@@ -108,10 +110,6 @@ pub enum Command {
         /// Copy it to FILE (replaced as a whole), into DIR/ (by its label), or to standard output (-)
         #[arg(long, env = "KACHERY_P2P_DEST", value_name = "FILE")]
         dest: Option<PathBuf>,
-        /// Let --dest share the stored file by a hard link where the file system cannot share its blocks; then a change
-        /// of one is a change of both
-        #[arg(long, env = "KACHERY_P2P_HARD_LINK", value_parser = FalseyValueParser::new())]
-        hard_link: bool,
     },
     /// Load a file and write it to standard output
     #[command(visible_alias = "cat-file")]
@@ -147,7 +145,7 @@ pub enum Command {
 
 /// A generation of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Network {
+pub(super) enum Network {
     /// That of the daemons of 2020.
     V2,
 }
@@ -202,7 +200,11 @@ mod tests {
 
     #[test]
     fn every_spelling_that_was_documented_is_understood() {
-        for words in ["daemon-start --channel a --channel b", "start-daemon --channel a b", "daemon-start --channel a,b"] {
+        for words in [
+            "daemon-start --channel a --channel b",
+            "start-daemon --channel a b",
+            "daemon-start --channel a,b",
+        ] {
             let Command::DaemonStart { channels } = parse(words).command else { panic!("{words}") };
             assert_eq!(channels, ["a", "b"], "{words}");
         }
@@ -222,7 +224,10 @@ mod tests {
         assert!(matches!(parse("get-channels").command, Command::GetChannels));
         assert!(matches!(parse("join-channel c").command, Command::JoinChannel { .. }));
         assert!(matches!(parse("leave-channel c").command, Command::LeaveChannel { .. }));
-        assert!(matches!(parse("dht-node --network v2 --listen 127.0.0.1:0").command, Command::DhtNode { .. }));
+        assert!(matches!(
+            parse("dht-node --network v2 --listen 127.0.0.1:0").command,
+            Command::DhtNode { .. }
+        ));
     }
 
     #[test]
@@ -255,7 +260,11 @@ mod tests {
                 }
                 let variable = argument.get_env().unwrap_or_else(|| panic!("--{name} has no variable"));
                 let shown = format!("[env: {}=", variable.to_str().unwrap());
-                assert!(help.contains(&shown), "{}: --{name}: {shown} is not in its help", command.get_name());
+                assert!(
+                    help.contains(&shown),
+                    "{}: --{name}: {shown} is not in its help",
+                    command.get_name()
+                );
                 seen += 1;
             }
         }
@@ -264,7 +273,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        let cases = [("0", 0), ("17", 17), ("256MiB", 256 << 20), ("1G", 1 << 30), ("1.5k", 1536), ("2 MB", 2_000_000)];
+        let cases = [
+            ("0", 0),
+            ("17", 17),
+            ("256MiB", 256 << 20),
+            ("1G", 1 << 30),
+            ("1.5k", 1536),
+            ("2 MB", 2_000_000),
+        ];
         for (text, bytes) in cases {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }

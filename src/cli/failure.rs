@@ -110,7 +110,9 @@ impl Failure {
         let failure = match code {
             "no_channel" => Self::new(Exit::NotFound, message).next("kachery-p2p join-channel NAME"),
             "no_peers" => Self::new(Exit::NotFound, message)
-                .likely("no other daemon is in these channels now, their names differ, or a firewall is between")
+                .likely(
+                    "no other daemon is in these channels now, their names differ, or a firewall is between",
+                )
                 .next("kachery-p2p get-channels   (here and on the machine that has the file)"),
             "not_found" => Self::new(Exit::NotFound, message)
                 .likely("the file was never stored there, or its owner's daemon is in another channel")
@@ -120,11 +122,14 @@ impl Failure {
             "verification" => Self::new(Exit::Verification, message)
                 .likely("the file was changed or damaged where it is stored; nothing of it was kept")
                 .next(format!("kachery-p2p find {uri}   (to see who else has it)")),
-            "timeout" => Self::new(Exit::Timeout, message)
-                .likely("the connection to the providers stalled")
-                .next(format!("kachery-p2p load {uri} --timeout 300   (it resumes; what has arrived is kept)")),
-            "disk" => Self::new(Exit::Disk, message)
-                .next("df -h, free some space (or restart the daemon with another --storage-dir), then again"),
+            "timeout" => {
+                Self::new(Exit::Timeout, message).likely("the connection to the providers stalled").next(
+                    format!("kachery-p2p load {uri} --timeout 300   (it resumes; what has arrived is kept)"),
+                )
+            }
+            "disk" => Self::new(Exit::Disk, message).next(
+                "df -h, free some space (or restart the daemon with another --storage-dir), then again",
+            ),
             "cancelled" => Self::new(Exit::Interrupted, "cancelled"),
             "usage" => Self::usage(message),
             _ => Self::new(Exit::Other, message),
@@ -162,9 +167,12 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let what = error.to_string();
         match error {
-            ClientError::Unreachable { .. } => Self::new(Exit::NoDaemon, format!("the daemon is not running: {what}"))
-                .likely("it was not started, or it listens on another port (KACHERY_P2P_API_PORT, --api-port)")
-                .next("kachery-p2p daemon-start --channel NAME"),
+            ClientError::Unreachable { .. } => Self::new(
+                Exit::NoDaemon,
+                format!("the daemon is not running: {what}"),
+            )
+            .likely("it was not started, or it listens on another port (KACHERY_P2P_API_PORT, --api-port)")
+            .next("kachery-p2p daemon-start --channel NAME"),
             ClientError::Broken(_) | ClientError::Timeout(_) => Self::new(Exit::NoDaemon, what)
                 .likely("the daemon stopped or hangs")
                 .next("kachery-p2p status"),
@@ -180,9 +188,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::NoStorageDir => Exit::Usage,
-            StoreError::WrongHash { .. } => Exit::Verification,
-            StoreError::Io { .. } => Exit::Disk,
-            #[allow(unreachable_patterns, reason = "the store may learn new ways to fail")]
+            StoreError::WrongHash { .. } | StoreError::Damaged { .. } => Exit::Verification,
+            error if error.is_disk_full_or_readonly() => Exit::Disk,
             _ => Exit::Other,
         };
         Self::new(exit, error.to_string())
@@ -195,7 +202,8 @@ mod tests {
 
     #[test]
     fn the_five_outcomes_of_a_load_are_told_apart() {
-        let unreachable = ClientError::Unreachable { port: 1, source: io::ErrorKind::ConnectionRefused.into() };
+        let unreachable =
+            ClientError::Unreachable { port: 1, source: io::ErrorKind::ConnectionRefused.into() };
         let mut failures = vec![Failure::from(unreachable)];
         for code in ["no_peers", "not_found", "transfer", "verification"] {
             failures.push(Failure::from_api(code, code, "sha1://x"));
@@ -204,7 +212,9 @@ mod tests {
         assert_eq!(exits, [6, 3, 3, 4, 5]);
         for (i, failure) in failures.iter().enumerate() {
             assert!(failure.next.is_some(), "says nothing about what to type next: {failure}");
-            assert!(failures[..i].iter().all(|other| other.code != failure.code && other.next != failure.next));
+            assert!(
+                failures[..i].iter().all(|other| other.code != failure.code && other.next != failure.next)
+            );
         }
     }
 

@@ -1,4 +1,152 @@
-//! (room of cli)
+//! Commands, output, exit codes, configuration.
+//!
+//! Every client command is one future that talks to the daemon's HTTP API; Ctrl-C drops it, which hangs up, which
+//! makes the daemon stop what it did for it. The commands that serve (`daemon-start`, `dht-node`, `demo`) watch the
+//! signals themselves.
 
+mod arguments;
+mod channels;
+mod daemon;
+mod demo;
+mod destination;
+mod dht_node;
+mod failure;
+mod find;
+mod load;
+mod output;
 pub mod progress;
+mod settings;
+mod signals;
+mod status;
 pub mod store_commands;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tokio::runtime::{Builder, Runtime};
+
+use arguments::{Arguments, Command};
+use output::Output;
+use settings::Settings;
+
+pub use failure::{Exit, Failure};
+
+/// The `kachery-p2p` command.
+pub fn run() -> ExitCode {
+    run_words(std::env::args_os().collect())
+}
+
+/// A command of its own for one of its subcommands, as `kachery-p2p-load` for `load-file`.
+pub fn run_wrapper(command: &str) -> ExitCode {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    words.insert(1.min(words.len()), command.into());
+    run_words(words)
+}
+
+fn run_words(words: Vec<OsString>) -> ExitCode {
+    let json = words.iter().any(|word| word == "--json");
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error, json),
+    };
+    let settings = Settings::new(arguments.global);
+    let result =
+        start_log(&settings, &arguments.command).and_then(|()| execute(&settings, arguments.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            settings.output.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Help and version are answers, not errors; clap words both.
+fn misunderstood(error: &clap::Error, json: bool) -> ExitCode {
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if json && !asked_for {
+        let text = error.render().to_string();
+        Output { json, quiet: false }.failure(&Failure::usage(text.trim_end().trim_start_matches("error: ")));
+    } else {
+        // Without a reader there is nobody to tell.
+        let _ = error.print();
+    }
+    if asked_for { ExitCode::SUCCESS } else { Exit::Usage.into() }
+}
+
+fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
+    // The daemon's work is mostly waiting: two workers keep both cores busy when it is not, and few blocking threads
+    // keep an idle daemon small.
+    let workers = matches!(command, Command::DaemonStart { .. } | Command::Demo { .. }).then_some(2);
+    let runtime = match workers {
+        Some(workers) => {
+            Builder::new_multi_thread().worker_threads(workers).max_blocking_threads(16).enable_all().build()
+        }
+        None => Builder::new_current_thread().max_blocking_threads(4).enable_all().build(),
+    };
+    let runtime: Runtime =
+        runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(dispatch(settings, command));
+    // A thread still in a system call for something interrupted must not delay the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn dispatch(settings: &Settings, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::DaemonStart { channels } => daemon::start(settings, channels).await,
+        Command::Demo { size, file } => demo::run(settings, size, file).await,
+        Command::DhtNode { network, listen } => dht_node::run(settings, network, listen).await,
+        command => ask(settings, command).await,
+    }
+}
+
+/// The commands that talk to the daemon.
+async fn ask(settings: &Settings, command: Command) -> Result<(), Failure> {
+    let interrupted = signals::interrupted()?;
+    let work = async {
+        match command {
+            Command::DaemonStart { .. } | Command::Demo { .. } | Command::DhtNode { .. } => Ok(()),
+            Command::DaemonStop => daemon::stop(settings).await,
+            Command::GetChannels => channels::list(settings).await,
+            Command::JoinChannel { name } => channels::change(settings, "join", &name).await,
+            Command::LeaveChannel { name } => channels::change(settings, "leave", &name).await,
+            Command::Find { uri } => find::find(settings, &uri).await,
+            Command::Load { uri, dest } => load::load(settings, &uri, dest.as_deref()).await,
+            Command::Cat { uri } => load::cat(settings, &uri).await,
+            Command::NodeInfo => status::node_info(settings).await,
+            Command::Status => status::status(settings).await,
+            Command::Version => status::version(settings),
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        () = interrupted => Err(Failure::interrupted()),
+    }
+}
+
+/// Logs go to stderr: the daemon's life at level info, a client's troubles only.
+fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
+    use tracing::level_filters::LevelFilter;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::prelude::*;
+    let serves = matches!(command, Command::DaemonStart { .. } | Command::DhtNode { .. });
+    let level = match settings.verbosity {
+        0 if serves && !settings.output.quiet => LevelFilter::INFO,
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(Output::stderr_is_terminal())
+        .with_target(settings.verbosity > 0);
+    tracing_subscriber::registry()
+        .with(format)
+        .with(Targets::new().with_target("kachery_p2p", level))
+        .try_init()
+        .map_err(|error| Failure::new(Exit::Other, format!("cannot start the log: {error}")))
+}

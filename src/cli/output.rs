@@ -8,16 +8,16 @@ use super::failure::{Exit, Failure};
 
 /// How this command talks.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(super) struct Output {
     /// `--json`.
-    pub json: bool,
+    pub(super) json: bool,
     /// `--quiet`: nothing but results and errors.
-    pub quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Output {
     /// A result: the text, or with `--json` the value with `"type": "result"` as its first field.
-    pub fn result(&self, text: &str, value: Value) -> Result<(), Failure> {
+    pub(super) fn result(&self, text: &str, value: Value) -> Result<(), Failure> {
         if !self.json {
             return write_stdout(text.as_bytes());
         }
@@ -29,19 +29,19 @@ impl Output {
     }
 
     /// One line of `--json`.
-    pub fn line(&self, value: &Value) -> Result<(), Failure> {
+    pub(super) fn line(&self, value: &Value) -> Result<(), Failure> {
         write_stdout(format!("{value}\n").as_bytes())
     }
 
     /// Something worth knowing that is no result.
-    pub fn note(&self, text: &str) {
+    pub(super) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
             write_stderr(text);
         }
     }
 
     /// How the command failed.
-    pub fn failure(&self, failure: &Failure) {
+    pub(super) fn failure(&self, failure: &Failure) {
         if failure.what.is_empty() {
             return;
         }
@@ -54,19 +54,19 @@ impl Output {
     }
 
     /// Whether a progress bar can be drawn.
-    pub fn stderr_is_terminal() -> bool {
+    pub(super) fn stderr_is_terminal() -> bool {
         io::stderr().is_terminal()
     }
 }
 
 /// Writes a result. A reader that left (`| head`) has what it wanted, so that fails without a message.
-pub fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| stdout_failure(&error))
 }
 
 /// As [`write_stdout`], for whoever writes to stdout otherwise.
-pub fn stdout_failure(error: &io::Error) -> Failure {
+pub(super) fn stdout_failure(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         Failure::new(Exit::Other, "")
     } else {

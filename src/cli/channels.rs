@@ -1,0 +1,45 @@
+//! `get-channels`, `join-channel`, `leave-channel`.
+
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::settings::Settings;
+
+/// One line per channel, as the original prints them.
+pub(super) async fn list(settings: &Settings) -> Result<(), Failure> {
+    let answer = settings.daemon().get("/api/v1/channels").await?;
+    settings.output.result(&lines(&answer), answer)
+}
+
+/// `how` is `join` or `leave`. Prints nothing.
+pub(super) async fn change(settings: &Settings, how: &str, name: &str) -> Result<(), Failure> {
+    let answer =
+        settings.daemon().post(&format!("/api/v1/channels/{how}"), &json!({"channel": name})).await?;
+    settings.output.result("", answer)
+}
+
+/// `NAME: N peers` for each of `channels`.
+pub(super) fn lines(answer: &Value) -> String {
+    let channels = answer.get("channels").and_then(Value::as_array);
+    channels
+        .into_iter()
+        .flatten()
+        .map(|channel| {
+            let name = channel.get("name").and_then(Value::as_str).unwrap_or_default();
+            let peers = channel.get("peers").and_then(Value::as_u64).unwrap_or_default();
+            format!("{name}: {peers} {}\n", if peers == 1 { "peer" } else { "peers" })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_listed_as_the_original_does() {
+        let answer = json!({"channels": [{"name": "a b", "peers": 0}, {"name": "c", "peers": 1}, {"name": "d", "peers": 2}]});
+        assert_eq!(lines(&answer), "a b: 0 peers\nc: 1 peer\nd: 2 peers\n");
+        assert_eq!(lines(&json!({"channels": []})), "");
+    }
+}
