@@ -1,5 +1,6 @@
 //! `kachery-load-dir`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,7 +48,7 @@ fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
     let store = store.map_or_else(|| common.open_store(), Ok)?;
     let mut loading = Loading { store, common, loaded: 0, missing: Vec::new() };
     match target {
-        Target::Path(path) if path.is_dir() => loading.plain(&path, dest, 0)?,
+        Target::Path(path) if path.is_dir() => loading.plain(&path, dest, &mut Vec::new())?,
         Target::Uri(_, Named::Directory(manifest)) => {
             // Before anything is written.
             manifest.check_names().map_err(|e| Failure::new(OTHER, format!("{shown}: {e}")))?;
@@ -108,10 +109,19 @@ impl Loading<'_> {
         Ok(())
     }
 
-    fn plain(&mut self, path: &Path, dest: &Path, depth: usize) -> Result<(), Failure> {
-        if depth > MAX_MANIFEST_DEPTH {
+    /// `above`: device and inode of the folders we are in, to notice links that lead back up.
+    fn plain(&mut self, path: &Path, dest: &Path, above: &mut Vec<(u64, u64)>) -> Result<(), Failure> {
+        let cannot = |e| Failure::new(OTHER, format!("cannot read {}: {e}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
+        let own = (metadata.dev(), metadata.ino());
+        if above.contains(&own) {
+            self.common.note(format_args!("skipped: {} leads back to a folder that contains it", path.display()));
+            return Ok(());
+        }
+        if above.len() > MAX_MANIFEST_DEPTH {
             return Err(Failure::new(OTHER, format!("{}: folders are nested too deep", path.display())));
         }
+        above.push(own);
         let (dirs, files) = ls::plain(path)?;
         self.create(&path.to_string_lossy(), dest)?;
         for name in files {
@@ -120,8 +130,9 @@ impl Loading<'_> {
             self.copy(&source, hash, &dest.join(&name))?;
         }
         for name in dirs {
-            self.plain(&path.join(&name), &dest.join(&name), depth + 1)?;
+            self.plain(&path.join(&name), &dest.join(&name), above)?;
         }
+        above.pop();
         Ok(())
     }
 }
