@@ -31,7 +31,8 @@ impl Shared {
     }
 
     fn python(&self, command: &str, rest: &[&str]) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop-tests/python/kachery_store_check.py");
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("interop-tests/python/kachery_store_check.py");
         text(Command::new("python3").arg(script).arg(command).arg(&self.root).args(rest).output().unwrap())
     }
 
@@ -84,7 +85,8 @@ fn we_find_and_remember_what_python_stored() {
         // With the stored copy gone, Python's hint leads us to the source.
         std::fs::remove_file(&found).unwrap();
         let hinted = Command::new(LOAD).arg(&uri).env("KACHERY_STORAGE_DIR", &shared.root).output().unwrap();
-        let expected = if size >= 100_000 { (Some(0), format!("{path}\n")) } else { (Some(3), String::new()) };
+        let expected =
+            if size >= 100_000 { (Some(0), format!("{path}\n")) } else { (Some(3), String::new()) };
         assert_eq!((hinted.status.code(), String::from_utf8(hinted.stdout).unwrap()), expected);
     }
 }
@@ -145,7 +147,11 @@ fn both_write_the_same_hints_at_once_and_none_is_ever_unreadable() {
         for round in 0..40 {
             // Each touch is another state of the file, so a new record and a new hint.
             let uri = shared.rust(STORE, &[path]);
-            assert_eq!(shared.rust(LOAD, &[&uri]), shared.python("find", &["sha1", hash(&uri)]), "round {round}");
+            assert_eq!(
+                shared.rust(LOAD, &[&uri]),
+                shared.python("find", &["sha1", hash(&uri)]),
+                "round {round}"
+            );
         }
         for thread in python {
             assert_eq!(thread.join().unwrap().len(), 40);

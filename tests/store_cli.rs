@@ -89,7 +89,8 @@ fn storing_prints_names_as_the_original() {
 #[test]
 fn standard_input_is_stored() {
     let case = Case::new();
-    let mut child = case.command("store", &["-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        case.command("store", &["-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
     let out = child.wait_with_output().unwrap().stdout;
     assert_eq!(String::from_utf8(out).unwrap(), format!("sha1://{HELLO}/stdin\n"));
@@ -153,11 +154,16 @@ fn info_is_the_json_of_the_original() {
     case.file("\u{fc}.txt", b"hello\n");
     case.ok("store", &["\u{fc}.txt"]);
     let path = case.stored(HELLO);
-    let expected =
-        format!("{{\n    \"path\": \"{}\",\n    \"size\": 6,\n    \"sha1\": \"{HELLO}\"\n}}\n", path.display());
+    let expected = format!(
+        "{{\n    \"path\": \"{}\",\n    \"size\": 6,\n    \"sha1\": \"{HELLO}\"\n}}\n",
+        path.display()
+    );
     assert_eq!(case.ok("info", &[&format!("sha1://{HELLO}/x")]), expected);
     let plain = case.ok("info", &["\u{fc}.txt"]);
-    assert_eq!(plain, format!("{{\n    \"path\": \"\\u00fc.txt\",\n    \"size\": 6,\n    \"sha1\": \"{HELLO}\"\n}}\n"));
+    assert_eq!(
+        plain,
+        format!("{{\n    \"path\": \"\\u00fc.txt\",\n    \"size\": 6,\n    \"sha1\": \"{HELLO}\"\n}}\n")
+    );
     for missing in ["sha1://", "sha1:////x/y", "sha1://abc?x=1", "nothing"] {
         let (code, out, err) = case.run("info", &[missing]);
         assert_eq!((code, out.as_str()), (3, ""), "{missing}");
@@ -231,11 +237,16 @@ fn a_hostile_manifest_writes_nothing() {
     case.ok("store", &["payload"]);
     let entry = format!(r#"{{"size": 6, "sha1": "{HELLO}"}}"#);
     for name in ["../escaped", "..", "/tmp/escaped", "a/../../escaped", "nul\\u0000", "", "."] {
-        let in_dir = format!(r#"{{"files": {{}}, "dirs": {{"ok": {{"files": {{"{name}": {entry}}}, "dirs": {{}}}}}}}}"#);
-        let as_dir = format!(r#"{{"files": {{}}, "dirs": {{"{name}": {{"files": {{"x": {entry}}}, "dirs": {{}}}}}}}}"#);
+        let in_dir = format!(
+            r#"{{"files": {{}}, "dirs": {{"ok": {{"files": {{"{name}": {entry}}}, "dirs": {{}}}}}}}}"#
+        );
+        let as_dir = format!(
+            r#"{{"files": {{}}, "dirs": {{"{name}": {{"files": {{"x": {entry}}}, "dirs": {{}}}}}}}}"#
+        );
         for manifest in [in_dir, as_dir] {
             case.file("manifest", manifest.as_bytes());
-            let uri = case.ok("store", &["manifest"]).replace("sha1://", "sha1dir://").replace("/manifest", "");
+            let uri =
+                case.ok("store", &["manifest"]).replace("sha1://", "sha1dir://").replace("/manifest", "");
             let before = std::fs::read_dir(case.folder.path()).unwrap().count();
             let (code, out, err) = case.run("load-dir", &[uri.trim_end(), "--dest", "out"]);
             assert_eq!((code, out.as_str()), (1, ""), "{name}");
@@ -254,7 +265,8 @@ fn git_annex_links_are_named_without_being_read() {
     std::os::unix::fs::symlink(target, case.path("d/a.txt")).unwrap();
     let uri = case.ok("store", &["d", "--git-annex-mode"]);
     let manifest = case.ok("cat", &[&uri.trim_end().replace("sha1dir", "sha1")]);
-    let expected = r#"{"files": {"a.txt": {"size": 6, "md5": "b1946ac92492d2347c6235b4d2611184"}}, "dirs": {}}"#;
+    let expected =
+        r#"{"files": {"a.txt": {"size": 6, "md5": "b1946ac92492d2347c6235b4d2611184"}}, "dirs": {}}"#;
     assert_eq!(manifest, expected);
 }
 

@@ -115,7 +115,8 @@ impl Loading<'_> {
         let metadata = std::fs::metadata(path).map_err(cannot)?;
         let own = (metadata.dev(), metadata.ino());
         if above.contains(&own) {
-            self.common.note(format_args!("skipped: {} leads back to a folder that contains it", path.display()));
+            self.common
+                .note(format_args!("skipped: {} leads back to a folder that contains it", path.display()));
             return Ok(());
         }
         if above.len() > MAX_MANIFEST_DEPTH {

@@ -1,5 +1,7 @@
 //! Tests of the store that are longer than a unit.
 
+mod crash;
+mod faults;
 mod partial;
 mod put;
 mod serve;
