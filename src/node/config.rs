@@ -1,6 +1,6 @@
 //! The config folder: `config.json` as the originals write it, and the lock that keeps a second daemon away.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -231,6 +231,7 @@ impl Drop for ConfigDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn open(folder: &tempfile::TempDir) -> ConfigDir {
         ConfigDir::open(folder.path(), 20431).expect("free folder")

@@ -23,6 +23,9 @@ pub mod reader;
 pub mod swarm;
 pub mod topic;
 
+#[cfg(test)]
+mod tests;
+
 pub use envelope::Signer;
 pub use message::{FileRequest, WireId};
 pub use node_id::{NodeId, Style};

@@ -194,7 +194,7 @@ fn signed(
 fn initial(protocol: Protocol, id: NodeId, direction: Direction) -> Bytes {
     let text = format!(
         "{{\"type\":\"initial\",\"from\":\"{}\",\"nodeId\":\"{id}\",\"protocolVersion\":\"{}\"}}",
-        direction.from_sent(),
+        direction.role_sent(),
         protocol.name()
     );
     frame::encode(text.as_bytes())

@@ -24,14 +24,14 @@ pub enum Direction {
 
 impl Direction {
     /// The `from` of our `initial`: it names the *other* side's role.
-    pub(crate) fn from_sent(self) -> &'static str {
+    pub(crate) fn role_sent(self) -> &'static str {
         match self {
             Self::Dialled => "server",
             Self::Accepted => "client",
         }
     }
 
-    fn from_expected(self) -> &'static str {
+    fn role_expected(self) -> &'static str {
         match self {
             Self::Dialled => "client",
             Self::Accepted => "server",
@@ -154,7 +154,7 @@ impl ConnectionReader {
         };
         is("type", "initial")?;
         is("protocolVersion", self.protocol.name())?;
-        is("from", self.direction.from_expected())?;
+        is("from", self.direction.role_expected())?;
         let node = frame.string("nodeId").and_then(|id| NodeId::from_bytes(id).ok());
         node.filter(|node| self.protocol.dialect(node.style).is_some()).ok_or(WrongField("nodeId"))
     }

@@ -1,5 +1,4 @@
 //! Against `JSON.stringify(JSON.parse(..))` of Node.js, and hostile texts.
-#[cfg(test)]
 use super::*;
 use crate::limits;
 use serde_json::Value;

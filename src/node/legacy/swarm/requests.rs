@@ -346,4 +346,12 @@ impl LegacySwarm {
     pub(super) fn forge_served(&mut self, key: RequestKey) {
         self.requests.served.insert(key, Served { blocked: false });
     }
+
+    /// A request under an ID that a recorded conversation gave it.
+    pub(crate) fn request_as(&mut self, now: Instant, to: NodeId, request: FileRequest, id: WireId) {
+        let drawn = self.start_request(now, to, request);
+        if let Some(asked) = self.requests.asked.remove(&drawn) {
+            self.requests.asked.insert(id, asked);
+        }
+    }
 }

@@ -1,4 +1,3 @@
-#[cfg(test)]
 use super::*;
 use crate::node::legacy::{Direction, ReadError};
 use serde_json::json;

@@ -1,5 +1,4 @@
 //! Several machines connected in memory, in virtual time.
-#[cfg(test)]
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use rand::rngs::StdRng;
 
 use super::super::*;
 use crate::hyperswarm::crypto::KeyPair;
-use crate::node::legacy::{ConnectionReader, Direction, Protocol, Purpose, ReadError, Signer};
+use crate::node::legacy::{ConnectionReader, Direction, OutgoingFrame, ReadError, Signer};
 
 /// One machine with what the runtime would hold.
 pub(super) struct Machine {
@@ -145,26 +144,20 @@ impl Simulation {
 
     fn receive(&mut self, machine: usize, connection: ConnectionId, bytes: &[u8]) {
         let now = self.now;
-        let host = &mut self.machines[machine];
-        let Some(reader) = host.readers.get_mut(&connection) else { return };
-        reader.buffer().extend_from_slice(bytes);
-        loop {
-            match host.readers.get_mut(&connection).map(ConnectionReader::next_message) {
-                None | Some(Ok(None)) => break,
-                Some(Ok(Some(incoming))) => host.swarm.handle_incoming(now, connection, incoming),
-                Some(Err(error)) => {
-                    host.read_errors.push(error);
-                    host.swarm.handle_closed(now, connection);
+        if let Some(reader) = self.machines[machine].readers.get_mut(&connection) {
+            reader.buffer().extend_from_slice(bytes);
+        }
+        // The reader goes away when the machine closes the connection.
+        while let Some(reader) = self.machines[machine].readers.get_mut(&connection) {
+            match reader.next_message() {
+                Ok(None) => break,
+                Ok(Some(incoming)) => self.machines[machine].swarm.handle_incoming(now, connection, incoming),
+                Err(error) => {
+                    self.machines[machine].read_errors.push(error);
                     self.cut(machine, connection);
-                    break;
                 }
             }
             self.drain(machine);
-            if !self.machines[machine].readers.contains_key(&connection) {
-                break;
-            }
-            let _: &mut Machine = &mut self.machines[machine];
-            return self.receive(machine, connection, &[]);
         }
     }
 
@@ -181,7 +174,7 @@ impl Simulation {
         }
     }
 
-    fn send(&mut self, machine: usize, connection: ConnectionId, frame: &super::super::super::OutgoingFrame) {
+    fn send(&mut self, machine: usize, connection: ConnectionId, frame: &OutgoingFrame) {
         let host = &mut self.machines[machine];
         let weight = frame.weight();
         if host.stuck {
