@@ -278,7 +278,8 @@ fn peers_available() -> Result<(), String> {
     Ok(())
 }
 
-fn js(script: &str) -> Command {
+/// One of the JavaScript peers.
+pub(crate) fn js(script: &str) -> Command {
     let mut command = Command::new("node");
     command.arg(node_folder().join(script));
     command

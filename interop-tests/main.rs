@@ -8,6 +8,7 @@
 //! * [`providing`]: ours provides, JavaScript loads.
 //! * [`misbehaving`]: providers that die, lie, stall or send garbage.
 //! * [`bootstrap`]: whose DHT node the others start from.
+//! * [`connections`]: our swarm and a bare hyperswarm 2.14, below kachery.
 //!
 //! Without Node.js or its packages the tests say so loudly and pass; where `CI` is set that is a failure.
 //! Every wait has a bound, and a failure shows what the processes printed.
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod bootstrap;
+mod connections;
 mod lab;
 mod loading;
 mod misbehaving;
