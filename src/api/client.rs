@@ -98,6 +98,7 @@ impl Client {
         let socket = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
             .await
             .map_err(|source| ClientError::Unreachable { port: self.port, source })?;
+        tracing::debug!("asking the daemon on port {}: {method} {path}", self.port);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(ClientError::Broken)?;
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {

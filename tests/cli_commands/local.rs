@@ -1,0 +1,81 @@
+//! `load` and `cat` of files that are in the local store: they need no daemon.
+
+use std::fs;
+
+use data_encoding::HEXLOWER;
+use sha1::{Digest, Sha1};
+
+use crate::run::Home;
+
+const CONTENT: &[u8] = b"some bytes\n\0\xff that are no text";
+
+/// A home whose store has the file; its path in the store and its URI.
+fn with_file() -> (Home, String, String) {
+    let home = Home::new();
+    let hash = HEXLOWER.encode(&Sha1::digest(CONTENT));
+    let folder = home.path("storage").join("sha1").join(&hash[..2]).join(&hash[2..4]).join(&hash[4..6]);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(&hash), CONTENT).unwrap();
+    (home, folder.join(&hash).display().to_string(), format!("sha1://{hash}/data.bin"))
+}
+
+#[test]
+fn load_prints_exactly_the_path_of_the_store() {
+    let (home, path, uri) = with_file();
+    let done = home.run(&["load", &uri]);
+    assert_eq!((done.code, done.stdout), (0, format!("{path}\n")));
+    assert_eq!(done.stderr, "already in the local store\n");
+    assert_eq!(home.run_binary("kachery-p2p-load", &[&uri, "--quiet"]).stderr, "");
+}
+
+#[test]
+fn load_with_a_destination_prints_it_as_given() {
+    let (home, _, uri) = with_file();
+    fs::write(home.path("out.bin"), "older").unwrap();
+    let done = home.run(&["load", &uri, "--dest", "out.bin"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "out.bin\n"), "{}", done.stderr);
+    assert_eq!(fs::read(home.path("out.bin")).unwrap(), CONTENT);
+    fs::create_dir(home.path("folder")).unwrap();
+    let done = home.run(&["load", &uri, "--dest", "folder/"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "folder/data.bin\n"), "{}", done.stderr);
+    assert_eq!(fs::read(home.path("folder/data.bin")).unwrap(), CONTENT);
+    assert_eq!(fs::read_dir(home.path("folder")).unwrap().count(), 1, "a temporary file is left");
+}
+
+#[test]
+fn a_damaged_file_reaches_no_destination() {
+    let (home, path, uri) = with_file();
+    fs::write(&path, "damaged").unwrap();
+    fs::write(home.path("out.bin"), "older").unwrap();
+    let done = home.run(&["load", &uri, "--dest", "out.bin"]);
+    assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{}", done.stderr);
+    assert_eq!(fs::read(home.path("out.bin")).unwrap(), b"older");
+}
+
+#[test]
+fn cat_and_dash_write_the_bytes_to_stdout() {
+    let (home, _, uri) = with_file();
+    for words in [["cat", &uri].as_slice(), &["cat-file", &uri], &["load", &uri, "--dest", "-"]] {
+        let output = home.command("kachery-p2p", words).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stdout, CONTENT, "{words:?}");
+    }
+}
+
+#[test]
+fn with_json_the_result_tells_more() {
+    let (home, path, uri) = with_file();
+    let done = home.run(&["load", &uri, "--json"]);
+    let result: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(result["type"], "result");
+    assert_eq!(result["path"], path);
+    assert_eq!((&result["size"], &result["downloaded"]), (&CONTENT.len().into(), &0.into()));
+}
+
+#[test]
+fn a_destination_that_cannot_be_written_is_an_error_without_a_result() {
+    let (home, _, uri) = with_file();
+    let done = home.run(&["load", &uri, "--dest", "no/such/folder/out.bin"]);
+    assert!(done.code != 0 && done.stdout.is_empty(), "{} {}", done.code, done.stdout);
+    assert!(done.stderr.contains("no/such/folder"), "{}", done.stderr);
+}

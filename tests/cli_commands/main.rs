@@ -1,0 +1,10 @@
+//! The command line as its users see it: the real binaries, their output, their exit codes.
+// Helpers of tests may panic; clippy recognises only the test functions themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod daemon;
+mod demo;
+mod local;
+mod outcomes;
+mod run;
+mod without_daemon;
