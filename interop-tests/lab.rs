@@ -187,14 +187,14 @@ impl Daemon {
         }
     }
 
-    /// `kachery-p2p load` through this daemon.
-    pub(crate) fn load(&self, sha1: &str) -> Loading {
+    /// `kachery-p2p load` through this daemon, giving up after so many seconds without progress.
+    pub(crate) fn load(&self, sha1: &str, timeout: u32) -> Loading {
         let destination = self.home.join("loaded");
         let started = Instant::now();
         let mut process = Process::start(
             "kachery-p2p load",
             ours("kachery-p2p", &self.home)
-                .args(["load", &format!("sha1://{sha1}/file"), "--timeout", "30"])
+                .args(["load", &format!("sha1://{sha1}/file"), "--timeout", &timeout.to_string()])
                 .args(["--api-port", &self.api_port.to_string(), "--dest"])
                 .arg(&destination),
         );
@@ -209,7 +209,7 @@ impl Daemon {
 
     /// Loads `content` and checks every byte at the destination and in the store.
     pub(crate) fn loads(&self, content: &Content) -> Duration {
-        let loading = self.load(&content.sha1);
+        let loading = self.load(&content.sha1, 30);
         assert_eq!(loading.code, Some(0), "{}", loading.shown);
         assert_eq!(
             loading.stdout,
@@ -228,7 +228,7 @@ impl Daemon {
 
     /// Loads `content`, which must fail as a transfer does, and leave nothing that looks like the file.
     pub(crate) fn fails_to_load(&self, content: &Content) -> Loading {
-        let loading = self.load(&content.sha1);
+        let loading = self.load(&content.sha1, 12);
         assert!(matches!(loading.code, Some(4 | 5)), "exit code {:?}\n{}", loading.code, loading.shown);
         assert_eq!(loading.stdout, "", "standard output");
         assert!(!self.home.join("loaded").exists(), "a destination was written");

@@ -100,7 +100,7 @@ fn what_nobody_has_is_exit_code_3() {
     let peer = lab.peer("0.2.1", &[], &[]);
     let daemon = lab.daemon("ours");
     daemon.connected(1);
-    let loading = daemon.load(&content.sha1);
+    let loading = daemon.load(&content.sha1, 10);
     assert_eq!((loading.code, loading.stdout.as_str()), (Some(3), ""), "{}", loading.shown);
     peer.event("peer", SOON, |_| true);
 }

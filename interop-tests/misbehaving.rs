@@ -9,8 +9,8 @@ fn a_good_provider_is_enough(dialect: &str, misbehaviour: &str) {
     let Some(lab) = Lab::new() else { return };
     let content = lab.file("wanted", SIZE);
     let bad = lab.peer(dialect, &[&content], &["--misbehave", misbehaviour]);
-    // The bad one answers first, so that it is asked.
-    let good = lab.peer("0.2.1", &[&content], &["--answer-delay", "300"]);
+    // The bad one answers first, so that it is asked; of the same dialect, so that neither is preferred.
+    let good = lab.peer(dialect, &[&content], &["--answer-delay", "300"]);
     let mut daemon = lab.daemon("ours");
     daemon.connected(2);
     let took = daemon.loads(&content);

@@ -82,14 +82,18 @@ const misbehaviours = {
     };
   },
 
-  /** A block more than asked. */
-  long: (honest) => ({
-    data: honest.data,
-    end: () => {
-      honest.data(Buffer.alloc(1000, 0x2a));
-      honest.end();
-    },
-  }),
+  /** The first block twice: more than asked, and not at its place. */
+  long: (honest) => {
+    let sent = false;
+    return {
+      data: (block) => {
+        if (!sent) honest.data(block);
+        sent = true;
+        honest.data(block);
+      },
+      end: honest.end,
+    };
+  },
 };
 
 module.exports = { misbehaviours };

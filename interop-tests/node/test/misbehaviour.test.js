@@ -13,7 +13,7 @@ const EXPECTED = {
   stall: /no response for 10 s/,
   garbage: /response without data_b64/,
   short: /unexpected number of bytes: 299999 <> 300000/,
-  long: /unexpected number of bytes: 301000 <> 300000/,
+  long: /unexpected number of bytes: 365536 <> 300000/,
 };
 
 for (const kind of Object.keys(misbehaviours)) {
