@@ -116,7 +116,8 @@ impl Client {
             .map_err(|error| ClientError::Unexpected(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(ClientError::Broken)?;
         let status = response.status();
-        let answer = Answer { body: response.into_body(), buffer: Vec::new(), _connection: connection };
+        let answer =
+            Answer { body: response.into_body(), buffer: Vec::new(), searched: 0, _connection: connection };
         if status.is_success() { Ok(answer) } else { Err(answer.refusal(status).await) }
     }
 }
@@ -124,8 +125,10 @@ impl Client {
 /// An answer that is coming in; dropping it hangs up, which makes the daemon stop what it did for it.
 pub struct Answer {
     body: Incoming,
-    /// Bytes after the last line taken, at most one line.
+    /// Bytes after the last line taken.
     buffer: Vec<u8>,
+    /// How many of them are known to hold no end of line.
+    searched: usize,
     _connection: AbortOnDropHandle<()>,
 }
 
@@ -133,10 +136,13 @@ impl Answer {
     /// The next line of newline-delimited JSON. None: the answer has ended.
     pub async fn next_line(&mut self) -> Result<Option<Value>, ClientError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+            let end = self.buffer.iter().skip(self.searched).position(|byte| *byte == b'\n');
+            if let Some(end) = end.map(|end| end + self.searched) {
+                self.searched = 0;
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return parse(&line).map(Some);
             }
+            self.searched = self.buffer.len();
             if self.buffer.len() > limits::MAX_API_ANSWER_BYTES {
                 return Err(ClientError::Unexpected("a line is too long".into()));
             }
@@ -227,5 +233,63 @@ impl fmt::Display for Holder {
             Self::Original => f.write_str("a daemon of the original kachery-p2p (it answers /probe)"),
             Self::Unknown => f.write_str("another program, which does not answer as a kachery-p2p daemon"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// Whatever listens on the port instead of a daemon: answers one request with this body.
+    fn impostor(body: Vec<u8>) -> Client {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = [0; 1000];
+            let _ = socket.read(&mut request).unwrap();
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+            // The client may hang up before the end.
+            let _ = socket.write_all(&body);
+        });
+        Client::new(port)
+    }
+
+    /// A JSON string of this many bytes, quotes included.
+    fn json_of(length: usize) -> Vec<u8> {
+        let mut text = vec![b'x'; length];
+        text[0] = b'"';
+        text[length - 1] = b'"';
+        text
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_taken_up_to_its_limit() {
+        let fits = impostor(json_of(limits::MAX_API_ANSWER_BYTES));
+        assert!(fits.get("/").await.is_ok());
+        let one_more = impostor(json_of(limits::MAX_API_ANSWER_BYTES + 1));
+        assert!(matches!(one_more.get("/").await, Err(ClientError::Unexpected(_))));
+    }
+
+    #[tokio::test]
+    async fn a_line_is_taken_up_to_its_limit() {
+        let mut fits = json_of(limits::MAX_API_ANSWER_BYTES);
+        fits.push(b'\n');
+        let mut answer = impostor(fits).open("/", &Value::Null).await.unwrap();
+        assert!(matches!(answer.next_line().await, Ok(Some(Value::String(_)))));
+        assert!(matches!(answer.next_line().await, Ok(None)));
+        let endless = impostor(vec![b' '; 2 * limits::MAX_API_ANSWER_BYTES]);
+        let mut answer = endless.open("/", &Value::Null).await.unwrap();
+        let Err(error) = answer.next_line().await else { panic!("took a line without end") };
+        assert_eq!(error.to_string(), "not an answer of this program's daemon: a line is too long");
+        assert!(answer.buffer.len() < limits::MAX_API_ANSWER_BYTES * 3 / 2, "{}", answer.buffer.len());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_an_error() {
+        let mut answer = impostor(b"{\"a\":1}\n{\"b\"".to_vec()).open("/", &Value::Null).await.unwrap();
+        assert!(matches!(answer.next_line().await, Ok(Some(_))));
+        assert!(matches!(answer.next_line().await, Err(ClientError::Unexpected(_))));
     }
 }

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::stream::{self, Stream, StreamExt};
 use serde_json::{Map, Value, json};
@@ -52,58 +52,46 @@ async fn halt(State(shared): State<Arc<Shared>>) -> Response {
     success()
 }
 
-async fn state(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    if let Err(malformed) = object(&body) {
-        return malformed;
-    }
+async fn state(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
+    object(&body)?;
     let channels: Vec<Value> = shared
         .backend
         .channels()
         .into_iter()
         .map(|channel| json!({"name": channel.name, "numPeers": channel.peers}))
         .collect();
-    pretty_json(&json!({"success": true, "state": {"channels": channels}}))
+    Ok(pretty_json(&json!({"success": true, "state": {"channels": channels}})))
 }
 
-async fn join_channel(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    match channel_name(&body) {
-        Ok(name) => outcome(shared.backend.join_channel(&name).await),
-        Err(refused) => refused,
-    }
+async fn join_channel(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
+    let name = channel_name(&body)?;
+    Ok(outcome(shared.backend.join_channel(&name).await))
 }
 
-async fn leave_channel(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    match channel_name(&body) {
-        Ok(name) => outcome(shared.backend.leave_channel(&name).await),
-        Err(refused) => refused,
-    }
+async fn leave_channel(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
+    let name = channel_name(&body)?;
+    Ok(outcome(shared.backend.leave_channel(&name).await))
 }
 
-async fn find_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let request = match object(&body) {
-        Ok(request) => request,
-        Err(malformed) => return malformed,
-    };
-    let Some(sha1) = file_key(&request) else { return raw_stream(stream::empty()) };
+async fn find_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
+    let request = object(&body)?;
+    let Some(sha1) = file_key(&request) else { return Ok(raw_stream(stream::empty())) };
     let timeout = request
         .get("timeoutMsec")
         .and_then(Value::as_f64)
         .map_or(FIND_TIMEOUT, |wanted| Duration::from_millis(wanted.max(0.0) as u64))
         .min(limits::MAX_API_FIND_TIMEOUT);
-    raw_stream(frames(shared.backend.find(sha1, timeout)))
+    Ok(raw_stream(frames(shared.backend.find(sha1, timeout))))
 }
 
-async fn download_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let request = match object(&body) {
-        Ok(request) => request,
-        Err(malformed) => return malformed,
-    };
-    let Some(sha1) = file_key(&request) else { return raw_stream(stream::empty()) };
+async fn download_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
+    let request = object(&body)?;
+    let Some(sha1) = file_key(&request) else { return Ok(raw_stream(stream::empty())) };
     // 0.1.x sends no size; the node remembers the one it was told when it found the file.
     let size = request.get("fileSize").and_then(Value::as_u64).filter(|size| *size > 0);
     let provider = request.get("primaryNodeId").and_then(Value::as_str).map(|node| (node.to_owned(), size));
     let load = shared.backend.load(sha1, LoadOptions { timeout: DOWNLOAD_TIMEOUT, provider });
-    raw_stream(stream::once(content(load)).flatten())
+    Ok(raw_stream(stream::once(content(load)).flatten()))
 }
 
 /// One json-socket frame per provider: the length of the JSON in bytes, `#`, the JSON.
@@ -152,33 +140,46 @@ async fn open(path: &Path) -> io::Result<impl Stream<Item = io::Result<Bytes>> +
     }))
 }
 
+/// A request that is answered with an error.
+enum Refused {
+    /// 400, as body-parser's.
+    Malformed(String),
+    /// 200 with `success` false, which the Python client raises.
+    Failure(&'static str),
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Malformed(why) => html_error(StatusCode::BAD_REQUEST, &format!("SyntaxError: {why}")),
+            Self::Failure(error) => failure(error),
+        }
+    }
+}
+
 /// The body as body-parser's strict mode reads it: an object (an array has no fields); nothing means `{}`.
-fn object(body: &[u8]) -> Result<Map<String, Value>, Response> {
+fn object(body: &[u8]) -> Result<Map<String, Value>, Refused> {
     if body.is_empty() {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(Value::Array(_)) => Ok(Map::new()),
-        Ok(_) => Err(malformed("the body is not a JSON object")),
-        Err(error) => Err(malformed(&error.to_string())),
+        Ok(_) => Err(Refused::Malformed("the body is not a JSON object".into())),
+        Err(error) => Err(Refused::Malformed(error.to_string())),
     }
-}
-
-fn malformed(why: &str) -> Response {
-    html_error(StatusCode::BAD_REQUEST, &format!("SyntaxError: {why}"))
 }
 
 fn file_key(request: &Map<String, Value>) -> Option<Sha1> {
     request.get("fileKey")?.get("sha1")?.as_str()?.parse().ok()
 }
 
-fn channel_name(body: &[u8]) -> Result<String, Response> {
+fn channel_name(body: &[u8]) -> Result<String, Refused> {
     match object(body)?.get("channelName") {
         Some(Value::String(name)) => Ok(name.clone()),
-        Some(_) => Err(failure("channelName: expected a string")),
+        Some(_) => Err(Refused::Failure("channelName: expected a string")),
         // The original would join the channel "undefined".
-        None => Err(failure("channelName: missing")),
+        None => Err(Refused::Failure("channelName: missing")),
     }
 }
 

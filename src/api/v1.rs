@@ -70,56 +70,42 @@ async fn channels(State(shared): State<Arc<Shared>>) -> Response {
     channel_list(&shared)
 }
 
-async fn join(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    match channel(&body) {
-        Ok(name) => changed(&shared, shared.backend.join_channel(&name).await),
-        Err(refused) => refused,
-    }
+async fn join(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Usage> {
+    let name = channel(&body)?;
+    changed(&shared, shared.backend.join_channel(&name).await)
 }
 
-async fn leave(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    match channel(&body) {
-        Ok(name) => changed(&shared, shared.backend.leave_channel(&name).await),
-        Err(refused) => refused,
-    }
+async fn leave(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Usage> {
+    let name = channel(&body)?;
+    changed(&shared, shared.backend.leave_channel(&name).await)
 }
 
-async fn find(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let (sha1, timeout) = match search(&body, FIND_TIMEOUT) {
-        Ok(search) => search,
-        Err(refused) => return refused,
-    };
+async fn find(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Usage> {
+    let (sha1, timeout) = search(&body, FIND_TIMEOUT)?;
     let joined = shared.backend.channels().len();
     let find = shared.backend.find(sha1, timeout.min(limits::MAX_API_FIND_TIMEOUT));
     let (lines, answer) = mpsc::channel(LINES_AHEAD);
     tokio::spawn(report_find(find, joined, lines));
-    json_lines(answer)
+    Ok(json_lines(answer))
 }
 
-async fn load(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let (sha1, timeout) = match search(&body, LOAD_TIMEOUT) {
-        Ok(search) => search,
-        Err(refused) => return refused,
-    };
+async fn load(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Usage> {
+    let (sha1, timeout) = search(&body, LOAD_TIMEOUT)?;
     let Some(ticket) = Loads::register(&shared) else {
         let message = format!("{} loads are running: wait for one to end", limits::MAX_API_LOADS);
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "busy", &message);
+        return Ok(refused(StatusCode::SERVICE_UNAVAILABLE, "busy", &message));
     };
     let load = shared.backend.load(sha1, LoadOptions { timeout, provider: None });
     let (lines, answer) = mpsc::channel(LINES_AHEAD);
     tokio::spawn(report_load(load, ticket, lines));
-    json_lines(answer)
+    Ok(json_lines(answer))
 }
 
-async fn cancel(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let request = match object(&body) {
-        Ok(request) => request,
-        Err(refused) => return refused,
-    };
-    match request.get("load").and_then(Value::as_u64) {
-        Some(id) => Json(json!({"cancelled": shared.loads.cancel(id)})).into_response(),
-        None => usage("load: expected the number that the load's first line told"),
-    }
+async fn cancel(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Usage> {
+    let number = object(&body)?.get("load").and_then(Value::as_u64);
+    let id =
+        number.ok_or_else(|| Usage("load: expected the number that the load's first line told".into()))?;
+    Ok(Json(json!({"cancelled": shared.loads.cancel(id)})).into_response())
 }
 
 /// Writes the lines of a search until it ends or the client hangs up, which drops the search.
@@ -255,11 +241,11 @@ fn channel_list(shared: &Shared) -> Response {
     Json(json!({"channels": shared.backend.channels()})).into_response()
 }
 
-fn changed(shared: &Shared, result: Result<(), NodeError>) -> Response {
+fn changed(shared: &Shared, result: Result<(), NodeError>) -> Result<Response, Usage> {
     match result {
-        Ok(()) => channel_list(shared),
-        Err(error @ NodeError::ChannelName(_)) => usage(&error.to_string()),
-        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, "other", &error.to_string()),
+        Ok(()) => Ok(channel_list(shared)),
+        Err(error @ NodeError::ChannelName(_)) => Err(Usage(error.to_string())),
+        Err(error) => Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "other", &error.to_string())),
     }
 }
 
@@ -271,33 +257,37 @@ fn fields(value: &impl serde::Serialize) -> Map<String, Value> {
     }
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, Response> {
-    serde_json::from_slice(body).map_err(|error| usage(&format!("the body is not a JSON object: {error}")))
-}
+/// A request that names something wrongly: 400.
+struct Usage(String);
 
-fn channel(body: &[u8]) -> Result<String, Response> {
-    match object(body)?.get("channel") {
-        Some(Value::String(name)) => Ok(name.clone()),
-        _ => Err(usage("channel: expected a string")),
+impl IntoResponse for Usage {
+    fn into_response(self) -> Response {
+        refused(StatusCode::BAD_REQUEST, "usage", &self.0)
     }
 }
 
-fn search(body: &[u8], default_timeout: Duration) -> Result<(Sha1, Duration), Response> {
-    let request = object(body)?;
-    let Some(text) = request.get("sha1").and_then(Value::as_str) else {
-        return Err(usage("sha1: expected a string"));
-    };
-    let sha1 = text.parse().map_err(|error| usage(&format!("sha1: {error}")))?;
-    let timeout = match request.get("timeout_ms") {
-        None => default_timeout,
-        Some(value) => match value.as_u64() {
-            Some(wanted) => Duration::from_millis(wanted),
-            None => return Err(usage("timeout_ms: expected a whole number of milliseconds")),
-        },
-    };
-    Ok((sha1, timeout))
+fn object(body: &[u8]) -> Result<Map<String, Value>, Usage> {
+    serde_json::from_slice(body).map_err(|error| Usage(format!("the body is not a JSON object: {error}")))
 }
 
-fn usage(message: &str) -> Response {
-    refused(StatusCode::BAD_REQUEST, "usage", message)
+fn channel(body: &[u8]) -> Result<String, Usage> {
+    match object(body)?.get("channel") {
+        Some(Value::String(name)) => Ok(name.clone()),
+        _ => Err(Usage("channel: expected a string".into())),
+    }
+}
+
+fn search(body: &[u8], default_timeout: Duration) -> Result<(Sha1, Duration), Usage> {
+    let request = object(body)?;
+    let text = request.get("sha1").and_then(Value::as_str);
+    let sha1 = text
+        .ok_or_else(|| Usage("sha1: expected a string".into()))?
+        .parse()
+        .map_err(|error| Usage(format!("sha1: {error}")))?;
+    let timeout = match request.get("timeout_ms").map(Value::as_u64) {
+        None => default_timeout,
+        Some(Some(wanted)) => Duration::from_millis(wanted),
+        Some(None) => return Err(Usage("timeout_ms: expected a whole number of milliseconds".into())),
+    };
+    Ok((sha1, timeout))
 }
