@@ -1,6 +1,8 @@
 //! The storage folder is shared with Python's kachery 0.6.3: what one side stores and remembers, the other reads. The
 //! Python side is a second implementation, `interop-tests/python/kachery_store_check.py`, standard library only.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot prepare itself fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! The commands that need no daemon, as scripts see them: standard output, exit codes, files.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot prepare itself fails")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
