@@ -6,15 +6,17 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use super::failure::{Exit, Failure};
+use super::output::{Output, write_stdout};
 use super::progress::{Progress, ProgressMode};
 use crate::store::uri::{self, Uri};
-use crate::store::{Named, Store, StoreError};
+use crate::store::{Named, Store};
 
 mod cat;
 mod info;
@@ -32,13 +34,6 @@ pub use store::kachery_store;
 
 /// Files below this many bytes are done before a bar could be seen.
 const PROGRESS_FROM: u64 = 64 << 20;
-
-/// Exit codes of USERS that can occur here.
-const OTHER: u8 = 1;
-const USAGE: u8 = 2;
-const NOT_HERE: u8 = 3;
-const WRONG_CONTENT: u8 = 5;
-const DISK: u8 = 7;
 
 /// Flags that every one of these commands has.
 #[derive(Debug, clap::Args)]
@@ -71,97 +66,68 @@ impl Common {
         Progress::new(mode, label, Some(size))
     }
 
+    fn output(&self) -> Output {
+        Output { json: self.json, quiet: self.quiet }
+    }
+
     /// One line about what happened, for people.
     fn note(&self, text: impl Display) {
-        if !self.quiet && !self.json {
-            // Nothing can be done if standard error is gone.
-            writeln!(io::stderr(), "{text}").ok();
-        }
+        self.output().note(&text.to_string());
     }
 
-    /// The result: `text` for people and scripts, or `value` as JSON.
+    /// The result: `text` for people and scripts (names need not be UTF-8), or `value` as JSON.
     fn result(&self, text: &[u8], value: serde_json::Value) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        if self.json {
-            let mut object = serde_json::json!({"type": "result"});
-            if let (Some(object), serde_json::Value::Object(fields)) = (object.as_object_mut(), value) {
-                object.extend(fields);
-            }
-            writeln!(out, "{object}")?;
-        } else {
-            out.write_all(text)?;
-        }
-        Ok(out.flush()?)
+        if self.json { self.output().result("", value) } else { write_stdout(text) }
     }
 }
 
-/// Why a command failed.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    message: String,
+/// A file that is nowhere here; `start` is what the original said then.
+fn not_here(start: &str, target: &Path) -> Failure {
+    let shown = target.to_string_lossy();
+    let failure =
+        Failure::new(Exit::NotFound, format!("{start} {shown} is not in the store of this machine"));
+    if shown.starts_with("sha1://") { failure.next(format!("kachery-p2p load {shown}")) } else { failure }
 }
 
-impl Failure {
-    fn new(code: u8, message: impl Into<String>) -> Self {
-        Failure { code, message: message.into() }
-    }
-
-    fn not_here(start: &str, what: &str) -> Self {
-        let next = "ask the network for it with: kachery-p2p load";
-        Failure::new(NOT_HERE, format!("{start}: {what} is not in the store of this machine; {next} {what}"))
-    }
+/// A folder that is not here.
+fn no_directory(target: &Path) -> Failure {
+    Failure::new(Exit::NotFound, format!("Error loading directory. {}", target.display()))
+        .likely("its manifest is not in the store of this machine, or has no such folder")
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        let disk = error.is_disk_full_or_readonly();
-        match &error {
-            StoreError::NoStorageDir => Failure::new(USAGE, error.to_string()),
-            StoreError::WrongHash { .. } => Failure::new(WRONG_CONTENT, error.to_string()),
-            StoreError::Damaged { .. } => {
-                Failure::new(WRONG_CONTENT, format!("{error}; remove it, then store or load it again"))
-            }
-            _ if disk => Failure::new(
-                DISK,
-                format!(
-                    "{error}; make room or check the permissions, or choose another folder with --storage-dir"
-                ),
-            ),
-            _ => Failure::new(OTHER, error.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        // The reader of our output has enough, as `head` does: no failure, but the end.
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::new(0, ""),
-            _ => Failure::new(OTHER, format!("cannot write the result: {error}")),
-        }
-    }
+/// Reading what the user named failed.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Other, format!("cannot read {}: {error}", path.display()))
 }
 
 /// Parses the command line, runs the command, reports its failure.
-fn run<A: Parser>(name: &str, common: fn(&A) -> &Common, command: fn(&A) -> Result<(), Failure>) -> ExitCode {
+fn run<A: Parser>(common: fn(&A) -> &Common, command: fn(&A) -> Result<(), Failure>) -> ExitCode {
     let arguments = A::parse();
     let common = common(&arguments);
     let level = if common.quiet { "error" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time();
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr).without_time();
     // Only fails if another logger is there, and then that one does it.
     log.with_target(false).try_init().ok();
-    let Err(Failure { code, message }) = command(&arguments) else { return ExitCode::SUCCESS };
-    if code != 0 {
-        if common.json {
-            let error = serde_json::json!({"type": "error", "code": code, "message": message});
-            writeln!(io::stdout(), "{error}").ok();
+    match command(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let exit = failure.exit;
+            common.output().failure(&with_advice(failure));
+            exit.into()
         }
-        writeln!(io::stderr(), "{name}: {message}").ok();
     }
-    ExitCode::from(code)
+}
+
+/// What to type next, if the failure does not say so itself.
+fn with_advice(failure: Failure) -> Failure {
+    match failure.exit {
+        _ if failure.next.is_some() => failure,
+        Exit::Disk => {
+            failure.next("df -h, make room, check the permissions, or choose another --storage-dir")
+        }
+        Exit::Verification => failure.next("remove the damaged file, then store or load it again"),
+        _ => failure,
+    }
 }
 
 /// What the user named.
@@ -176,7 +142,7 @@ fn target(text: &Path, common: &Common) -> Result<(Target, Option<Store>), Failu
     match text.to_str().filter(|t| uri::is_hash_uri(t)) {
         None => Ok((Target::Path(text.to_owned()), None)),
         Some(text) => {
-            let uri: Uri = text.parse().map_err(|e| Failure::new(OTHER, format!("{text}: {e}")))?;
+            let uri: Uri = text.parse().map_err(|e| Failure::new(Exit::Other, format!("{text}: {e}")))?;
             let store = common.open_store()?;
             let named = store.look_up(&uri)?;
             Ok((Target::Uri(uri, named), Some(store)))
@@ -186,6 +152,5 @@ fn target(text: &Path, common: &Common) -> Result<(Target, Option<Store>), Failu
 
 /// The size of a file.
 fn size_of(path: &Path) -> Result<u64, Failure> {
-    let cannot = |e| Failure::new(OTHER, format!("cannot read {}: {e}", path.display()));
-    Ok(std::fs::metadata(path).map_err(cannot)?.len())
+    Ok(std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len())
 }

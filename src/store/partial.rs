@@ -223,7 +223,10 @@ impl Partial {
     /// Verifies the whole and makes it visible in the store. On `WrongHash`, or if it is incomplete or the disk
     /// refuses, nothing is visible and the partial is given back as it was, so that the caller can find out who
     /// lied or try again. Without a partial in the error the file may be visible, whole, but not yet durable.
-    #[allow(clippy::result_large_err, reason = "the partial is given back, and this happens once per download")]
+    #[allow(
+        clippy::result_large_err,
+        reason = "the partial is given back, and this happens once per download"
+    )]
     pub fn commit(mut self) -> Result<Stored, (StoreError, Option<Partial>)> {
         let folder = match self.check_and_make_durable() {
             Ok(folder) => folder,

@@ -5,7 +5,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{Common, Failure, OTHER, Target, size_of};
+use super::{Common, Exit, Failure, Target, size_of, unreadable};
+use crate::cli::output::stdout_failure;
 use crate::store::Named;
 
 /// Writes a stored file, or a range of its bytes, to standard output.
@@ -27,11 +28,11 @@ struct Arguments {
 
 /// Runs `kachery-cat` on the arguments of the process.
 pub fn kachery_cat() -> ExitCode {
-    super::run::<Arguments>("kachery-cat", |a| &a.common, cat)
+    super::run::<Arguments>(|a| &a.common, cat)
 }
 
 fn cat(arguments: &Arguments) -> Result<(), Failure> {
-    let not_here = || Failure::not_here("Error loading file.", &arguments.uri.to_string_lossy());
+    let not_here = || super::not_here("Error loading file.", &arguments.uri);
     let path = match super::target(&arguments.uri, &arguments.common)?.0 {
         Target::Path(path) if path.is_file() => path,
         Target::Uri(_, Named::File { path: Some(path), .. }) => path,
@@ -50,22 +51,24 @@ fn range(size: u64, start: Option<i64>, end: Option<i64>) -> Result<(u64, u64), 
         _ => {
             let (from, to) = (start.unwrap_or(0), end.map_or(size.to_string(), |e| e.to_string()));
             let message = format!("Invalid start/end range for file of size {size}: {from} - {to}");
-            Err(Failure::new(OTHER, message))
+            Err(Failure::new(Exit::Other, message))
         }
     }
 }
 
 /// Writes bytes `start` to `end` of a file to standard output.
 pub(super) fn write_out(path: &Path, start: u64, end: u64) -> Result<(), Failure> {
-    let cannot = |e| Failure::new(OTHER, format!("cannot read {}: {e}", path.display()));
+    let cannot = |e| unreadable(path, &e);
     let mut file = File::open(path).map_err(cannot)?;
     file.seek(SeekFrom::Start(start)).map_err(cannot)?;
     let mut out = std::io::stdout().lock();
-    let copied = std::io::copy(&mut file.take(end - start), &mut out)?;
-    out.flush()?;
+    let copied = std::io::copy(&mut file.take(end - start), &mut out);
+    let copied = copied.and_then(|count| out.flush().map(|()| count)).map_err(|e| stdout_failure(&e))?;
     match copied == end - start {
         true => Ok(()),
-        false => Err(Failure::new(OTHER, format!("{} became shorter while it was read", path.display()))),
+        false => {
+            Err(Failure::new(Exit::Other, format!("{} became shorter while it was read", path.display())))
+        }
     }
 }
 
@@ -78,7 +81,7 @@ mod tests {
         assert_eq!(range(10, None, None).unwrap(), (0, 10));
         assert_eq!(range(10, Some(3), Some(10)).unwrap(), (3, 10));
         assert_eq!(range(10, Some(10), None).unwrap(), (10, 10));
-        let message = |start, end| range(10, start, end).unwrap_err().message;
+        let message = |start, end| range(10, start, end).unwrap_err().what;
         assert_eq!(message(Some(4), Some(11)), "Invalid start/end range for file of size 10: 4 - 11");
         assert_eq!(message(Some(-1), None), "Invalid start/end range for file of size 10: -1 - 10");
         assert_eq!(message(Some(5), Some(4)), "Invalid start/end range for file of size 10: 5 - 4");

@@ -21,7 +21,7 @@ struct Arguments {
 
 /// Runs `kachery-info` on the arguments of the process.
 pub fn kachery_info() -> ExitCode {
-    super::run::<Arguments>("kachery-info", |a| &a.common, info)
+    super::run::<Arguments>(|a| &a.common, info)
 }
 
 fn info(arguments: &Arguments) -> Result<(), Failure> {
@@ -34,7 +34,7 @@ fn info(arguments: &Arguments) -> Result<(), Failure> {
             let hash = store.hash_of_file(&path, Algorithm::Sha1, &|bytes| progress.set(bytes))?;
             (path, hash)
         }
-        _ => return Err(Failure::not_here("Error loading file.", &arguments.uri.to_string_lossy())),
+        _ => return Err(super::not_here("Error loading file.", &arguments.uri)),
     };
     let (size, name) = (size_of(&path)?, hash.algorithm().name());
     let path = path.into_os_string();

@@ -27,12 +27,12 @@ struct Arguments {
 
 /// Runs `kachery-load` on the arguments of the process.
 pub fn kachery_load() -> ExitCode {
-    super::run::<Arguments>("kachery-load", |a| &a.common, load)
+    super::run::<Arguments>(|a| &a.common, load)
 }
 
 fn load(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
-    let not_here = || Failure::not_here("Unable to load file", &arguments.uri.to_string_lossy());
+    let not_here = || super::not_here("Unable to load file:", &arguments.uri);
     let (target, store) = super::target(&arguments.uri, common)?;
     let (path, hash, label) = match target {
         Target::Path(path) if path.is_file() => (path.clone(), None, path),

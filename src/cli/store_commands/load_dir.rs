@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Failure, NOT_HERE, OTHER, Target, ls, size_of};
+use super::{Common, Exit, Failure, Target, ls, size_of, unreadable};
 use crate::limits::MAX_MANIFEST_DEPTH;
 use crate::store::manifest::Manifest;
 use crate::store::{Algorithm, ContentHash, Named, Store};
@@ -27,7 +27,7 @@ struct Arguments {
 
 /// Runs `kachery-load-dir` on the arguments of the process.
 pub fn kachery_load_dir() -> ExitCode {
-    super::run::<Arguments>("kachery-load-dir", |a| &a.common, load_dir)
+    super::run::<Arguments>(|a| &a.common, load_dir)
 }
 
 struct Loading<'a> {
@@ -43,7 +43,10 @@ fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
     let shown = arguments.uri.to_string_lossy();
     let (target, store) = super::target(&arguments.uri, common)?;
     if dest.symlink_metadata().is_ok() {
-        return Err(Failure::new(OTHER, format!("Destination directory already exists: {}", dest.display())));
+        return Err(Failure::new(
+            Exit::Other,
+            format!("Destination directory already exists: {}", dest.display()),
+        ));
     }
     let store = store.map_or_else(|| common.open_store(), Ok)?;
     let mut loading = Loading { store, common, loaded: 0, missing: Vec::new() };
@@ -51,21 +54,19 @@ fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
         Target::Path(path) if path.is_dir() => loading.plain(&path, dest, &mut Vec::new())?,
         Target::Uri(_, Named::Directory(manifest)) => {
             // Before anything is written.
-            manifest.check_names().map_err(|e| Failure::new(OTHER, format!("{shown}: {e}")))?;
+            manifest.check_names().map_err(|e| Failure::new(Exit::Other, format!("{shown}: {e}")))?;
             loading.manifest(&manifest, &shown, dest)?;
         }
-        _ => {
-            let reason = "its manifest is not in the store of this machine, or has no such folder";
-            return Err(Failure::new(NOT_HERE, format!("Error loading directory. {shown}: {reason}")));
-        }
+        _ => return Err(super::no_directory(&arguments.uri)),
     }
     match loading.missing.first() {
         None => common.result(b"Done.\n", json!({"path": dest.to_string_lossy(), "files": loading.loaded})),
         Some(first) => {
             let (count, loaded) = (loading.missing.len(), loading.loaded);
             let what = format!("{count} files are not in the store of this machine ({loaded} were loaded)");
-            let next = format!("ask the network for each, for instance: kachery-p2p load {first}");
-            Err(Failure::new(NOT_HERE, format!("Unable to load the whole folder: {what}; {next}")))
+            let failure = Failure::new(Exit::NotFound, format!("Unable to load the whole folder: {what}"));
+            Err(failure
+                .next(format!("kachery-p2p load {first}   (and so on; then remove the folder and repeat)")))
         }
     }
 }
@@ -111,7 +112,7 @@ impl Loading<'_> {
 
     /// `above`: device and inode of the folders we are in, to notice links that lead back up.
     fn plain(&mut self, path: &Path, dest: &Path, above: &mut Vec<(u64, u64)>) -> Result<(), Failure> {
-        let cannot = |e| Failure::new(OTHER, format!("cannot read {}: {e}", path.display()));
+        let cannot = |e| unreadable(path, &e);
         let metadata = std::fs::metadata(path).map_err(cannot)?;
         let own = (metadata.dev(), metadata.ino());
         if above.contains(&own) {
@@ -120,7 +121,10 @@ impl Loading<'_> {
             return Ok(());
         }
         if above.len() > MAX_MANIFEST_DEPTH {
-            return Err(Failure::new(OTHER, format!("{}: folders are nested too deep", path.display())));
+            return Err(Failure::new(
+                Exit::Other,
+                format!("{}: folders are nested too deep", path.display()),
+            ));
         }
         above.push(own);
         let (dirs, files) = ls::plain(path)?;

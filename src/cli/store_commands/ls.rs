@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Failure, NOT_HERE, OTHER, Target};
+use super::{Common, Exit, Failure, Target};
 use crate::store::Named;
 
 /// Lists a stored folder: its folders, then its files.
@@ -23,7 +23,7 @@ struct Arguments {
 
 /// Runs `kachery-ls` on the arguments of the process.
 pub fn kachery_ls() -> ExitCode {
-    super::run::<Arguments>("kachery-ls", |a| &a.common, list)
+    super::run::<Arguments>(|a| &a.common, list)
 }
 
 fn list(arguments: &Arguments) -> Result<(), Failure> {
@@ -35,15 +35,12 @@ fn list(arguments: &Arguments) -> Result<(), Failure> {
             manifest.files.into_iter().map(|(name, _)| name).collect(),
         ),
         Target::Path(path) if path.is_file() => {
-            return Err(Failure::new(OTHER, format!("Not a directory: {shown}")));
+            return Err(Failure::new(Exit::Other, format!("Not a directory: {shown}")));
         }
         Target::Uri(uri, Named::File { .. }) if !uri.is_directory() => {
-            return Err(Failure::new(OTHER, format!("Not a directory: {shown}")));
+            return Err(Failure::new(Exit::Other, format!("Not a directory: {shown}")));
         }
-        _ => {
-            let reason = "its manifest is not in the store of this machine, or has no such folder";
-            return Err(Failure::new(NOT_HERE, format!("Error loading directory. {shown}: {reason}")));
-        }
+        _ => return Err(super::no_directory(&arguments.uri)),
     };
     dirs.sort();
     files.sort();
@@ -61,7 +58,7 @@ fn list(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Folders and files of a folder on disk.
 pub(super) fn plain(path: &Path) -> Result<(Vec<OsString>, Vec<OsString>), Failure> {
-    let cannot = |e| Failure::new(OTHER, format!("cannot list {}: {e}", path.display()));
+    let cannot = |e| super::unreadable(path, &e);
     let (mut dirs, mut files) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(path).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Failure, OTHER, size_of};
+use super::{Common, Exit, Failure, size_of};
 use crate::store::{Algorithm, DirectoryOptions, HowStored, PutOptions, Store, StoredAs};
 
 /// Puts files and folders into the store and prints their names.
@@ -38,21 +38,24 @@ enum AlgorithmName {
 
 /// Runs `kachery-store` on the arguments of the process.
 pub fn kachery_store() -> ExitCode {
-    super::run::<Arguments>("kachery-store", |a| &a.common, all)
+    super::run::<Arguments>(|a| &a.common, all)
 }
 
 fn all(arguments: &Arguments) -> Result<(), Failure> {
     let store = arguments.common.open_store()?;
-    let mut failures = Vec::new();
+    let mut first = None;
     for path in &arguments.paths {
         if let Err(failure) = one(arguments, &store, path) {
-            failures.push(failure);
+            // The others are stored all the same; the first failure decides the exit code.
+            let exit = *first.get_or_insert(failure.exit);
+            arguments.common.output().failure(&super::with_advice(failure));
+            if exit == Exit::Disk {
+                break;
+            }
         }
     }
-    // The others were stored; the first failure decides the exit code.
-    let code = failures.first().map(|f| f.code);
-    let message = failures.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("\nkachery-store: ");
-    code.map_or(Ok(()), |code| Err(Failure::new(code, message)))
+    // Said already.
+    first.map_or(Ok(()), |exit| Err(Failure::new(exit, "")))
 }
 
 fn one(arguments: &Arguments, store: &Store, path: &Path) -> Result<(), Failure> {
@@ -80,7 +83,7 @@ fn one(arguments: &Arguments, store: &Store, path: &Path) -> Result<(), Failure>
         let uri = uri(&stored, "://", "/", base_name(path));
         (stored, uri)
     } else {
-        return Err(Failure::new(OTHER, format!("Not a file or directory: {}", path.display())));
+        return Err(Failure::new(Exit::Other, format!("Not a file or directory: {}", path.display())));
     };
     let name = stored.hash.algorithm().name();
     let value = json!({
