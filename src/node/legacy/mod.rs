@@ -32,8 +32,8 @@ pub use node_id::{NodeId, Style};
 pub use outgoing::OutgoingFrame;
 pub use reader::{Broadcast, ConnectionReader, Direction, Incoming, ReadError};
 pub use swarm::{
-    CloseReason, ConnectionId, ConnectionInfo, Event, LegacySwarm, Output, Reply, RequestKey, Room, SeekId,
-    SwarmConfig,
+    CloseReason, ConnectionId, ConnectionInfo, Event, LegacySwarm, Output, Reply, RequestFailure, RequestKey,
+    Room, SeekId, SwarmConfig,
 };
 pub use topic::Purpose;
 

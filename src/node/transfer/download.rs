@@ -17,7 +17,7 @@ use super::disk::{Disk, Verdict};
 use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
 use super::{Arrival, Environment};
 use crate::limits;
-use crate::node::legacy::{FileRequest, NodeId, WireId};
+use crate::node::legacy::{FileRequest, NodeId, RequestFailure, WireId};
 use crate::node::runtime::swarm::{Sink, SwarmHandle};
 use crate::node::runtime::transfers::Lease;
 use crate::node::{LoadError, LoadEvent, Loaded};
@@ -275,7 +275,21 @@ impl Attempt {
             }
             Arrival::Failed(request, why) => {
                 self.requests.forget(request);
-                self.plan.on_error(request, Failure::Refused(why), now);
+                match why {
+                    RequestFailure::Unanswered | RequestFailure::Stopped => {
+                        self.plan.on_silence(request, now)
+                    }
+                    RequestFailure::Left => self.plan.on_lost(request, now),
+                    RequestFailure::TooMuch => self.plan.on_error(request, Failure::Long, now),
+                    RequestFailure::Refused(text) => self.plan.on_error(request, Failure::Refused(text), now),
+                    RequestFailure::NoData => {
+                        self.plan.on_error(
+                            request,
+                            Failure::Refused("a response without data".to_owned()),
+                            now,
+                        );
+                    }
+                }
             }
             Arrival::Joined(key, lease) => {
                 if let Some(member) = self.members.get_mut(&key) {

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use self::plan::{ProviderKey, RequestKey};
 use self::reputation::Reputation;
+use super::legacy::RequestFailure;
 use super::runtime::transfers::{Lease, Transfers};
 use crate::hyperswarm::crypto::PublicKey;
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub(crate) enum Arrival {
     /// The request is answered.
     Finished(RequestKey),
     /// It will not be.
-    Failed(RequestKey, String),
+    Failed(RequestKey, RequestFailure),
     /// The provider's transfer swarm is joined.
     Joined(ProviderKey, Lease),
     /// The provider can be sent requests, or not any more.

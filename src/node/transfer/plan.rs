@@ -153,6 +153,7 @@ struct Provider {
     sample_bytes: u64,
     /// Silences since it last sent something.
     silences: u32,
+    last_data: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -226,6 +227,7 @@ impl Plan {
             sample_start: now,
             sample_bytes: 0,
             silences: 0,
+            last_data: None,
         };
         self.providers.insert(key, provider);
         Some(key)
@@ -280,6 +282,7 @@ impl Plan {
             .for_each(|(_, other)| other.heard = now);
         if let Some(provider) = self.providers.get_mut(&provider_key) {
             provider.silences = 0;
+            provider.last_data = Some(now);
             provider.sample(bytes.len() as u64, now);
         }
         let mut pieces = Vec::new();
@@ -323,21 +326,39 @@ impl Plan {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.last_timeout = now;
         let silent = |request: &Request| now.saturating_duration_since(request.heard) >= limits::SILENCE;
-        let mut keys: Vec<_> = self.requests.values().filter(|r| silent(r)).map(|r| r.provider).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        for key in keys {
-            let others = self.usable().any(|other| other != key);
-            let Some(provider) = self.providers.get_mut(&key) else { continue };
-            provider.silences += 1;
-            if others || provider.silences >= PATIENCE {
-                let time = limits::SILENCE * provider.silences;
-                self.fail(key, Failure::Silent(time));
-            } else {
-                self.take_back(key);
-            }
-        }
+        let keys: Vec<_> = self.requests.iter().filter(|(_, r)| silent(r)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.silent(key, now));
         self.assign(now);
+    }
+
+    /// No data came for this request for too long.
+    pub(crate) fn on_silence(&mut self, key: RequestKey, now: Instant) {
+        self.silent(key, now);
+        self.assign(now);
+    }
+
+    /// The connection over which the answer came is gone; the provider is not to blame.
+    pub(crate) fn on_lost(&mut self, key: RequestKey, now: Instant) {
+        self.requests.remove(&key);
+        self.assign(now);
+    }
+
+    fn silent(&mut self, key: RequestKey, now: Instant) {
+        // Taken back already together with another one of the same provider.
+        let Some(request) = self.requests.get(&key) else { return };
+        let owner = request.provider;
+        let others = self.usable().any(|other| other != owner);
+        let Some(provider) = self.providers.get_mut(&owner) else { return };
+        // It is slow, or overlooked this one request: others of it are being answered.
+        if provider.last_data.is_some_and(|last| now.saturating_duration_since(last) < limits::SILENCE) {
+            return self.abandon(key);
+        }
+        provider.silences += 1;
+        let time = limits::SILENCE * provider.silences;
+        match others || provider.silences >= PATIENCE {
+            true => self.fail(owner, Failure::Silent(time)),
+            false => self.take_back(owner),
+        }
     }
 
     /// How it stands.

@@ -460,3 +460,16 @@ fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
     );
     assert_eq!((completed, wrong, trusted), (100, 0, 0));
 }
+
+#[test]
+fn a_request_whose_connection_closed_is_made_again_without_blame() {
+    let now = Instant::now();
+    let mut plan = Plan::new(100, &[], now);
+    let key = plan.add_provider(ProviderKind::Ranges, now).unwrap();
+    plan.set_reachable(key, true, now);
+    let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
+    plan.on_data(request, &[1; 40], now);
+    plan.on_lost(request, now);
+    let Some(Action::Request { start: 40, end: 100, .. }) = plan.poll_action() else { panic!("the rest") };
+    assert!(plan.is_usable(key));
+}

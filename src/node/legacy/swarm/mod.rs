@@ -29,7 +29,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 
 pub use types::{
-    CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestKey, Room, SeekId, SwarmConfig,
+    CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestFailure, RequestKey, Room,
+    SeekId, SwarmConfig,
 };
 
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};

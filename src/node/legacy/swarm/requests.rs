@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::seen::Seen;
-use super::{Event, LegacySwarm, Reply, RequestKey, Room};
+use super::{Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
 use crate::limits;
 use crate::node::legacy::message::{Message, NodeMessage, RequestBody};
 use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Style, WireId};
@@ -137,17 +137,17 @@ impl LegacySwarm {
         }
         for (id, received) in failed {
             let reason = match received {
-                true => "the provider stopped sending (nothing for 10 s)",
-                false => "the provider does not answer (10 s)",
+                true => RequestFailure::Stopped,
+                false => RequestFailure::Unanswered,
             };
-            self.fail(id, reason.to_owned());
+            self.fail(id, reason);
         }
         for (id, to, request) in repeat {
             self.send_request(now, to, id, request);
         }
     }
 
-    fn fail(&mut self, request: WireId, reason: String) {
+    fn fail(&mut self, request: WireId, reason: RequestFailure) {
         if self.requests.asked.remove(&request).is_some() {
             self.event(Event::RequestFailed { request, reason });
         }
@@ -170,7 +170,7 @@ impl LegacySwarm {
         }
         match message {
             NodeMessage::Response { data, .. } => self.data_received(*id, data.as_ref()),
-            NodeMessage::Error { text, .. } => self.fail(*id, format!("the provider says: {text}")),
+            NodeMessage::Error { text, .. } => self.fail(*id, RequestFailure::Refused(text.clone())),
             NodeMessage::Finished { .. } => {
                 self.requests.asked.remove(id);
                 self.event(Event::Finished(*id));
@@ -181,13 +181,13 @@ impl LegacySwarm {
 
     fn data_received(&mut self, request: WireId, data: Option<&Bytes>) {
         let Some(data) = data else {
-            return self.fail(request, "the provider sent a response without data".to_owned());
+            return self.fail(request, RequestFailure::NoData);
         };
         let Some(asked) = self.requests.asked.get_mut(&request) else { return };
         if let Some(remaining) = asked.remaining {
             match remaining.checked_sub(data.len() as u64) {
                 Some(rest) => asked.remaining = Some(rest),
-                None => return self.fail(request, "the provider sent more bytes than asked for".to_owned()),
+                None => return self.fail(request, RequestFailure::TooMuch),
             }
         }
         self.event(Event::Data { request, data: data.clone() });
@@ -325,7 +325,7 @@ impl LegacySwarm {
             }
         }
         for id in failed {
-            self.fail(id, "the provider left".to_owned());
+            self.fail(id, RequestFailure::Left);
         }
     }
 }

@@ -131,6 +131,29 @@ pub enum CloseReason {
     Unexpected(&'static str),
 }
 
+/// Why a request of ours will not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFailure {
+    /// Not received by the node, however often it was repeated.
+    #[error("the provider does not answer (10 s)")]
+    Unanswered,
+    /// No data for too long.
+    #[error("the provider stopped sending (nothing for 10 s)")]
+    Stopped,
+    /// Its last connection is gone; it may come back.
+    #[error("the provider left")]
+    Left,
+    /// A response without valid data.
+    #[error("the provider sent a response without data")]
+    NoData,
+    /// More data than the range holds.
+    #[error("the provider sent more bytes than asked for")]
+    TooMuch,
+    /// It says why.
+    #[error("the provider says: {0}")]
+    Refused(String),
+}
+
 /// Something for the node above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -187,7 +210,7 @@ pub enum Event {
         /// Ours.
         request: WireId,
         /// Why.
-        reason: String,
+        reason: RequestFailure,
     },
     /// A message was dropped; for the log.
     Dropped {

@@ -159,8 +159,10 @@ fn the_provider_leaving_fails_the_request_at_once() {
     sim.cut(1, dialled);
     sim.deliver();
     assert!(
-        sim.take_events(1)
-            .contains(&Event::RequestFailed { request: id, reason: "the provider left".to_owned() })
+        sim.take_events(1).contains(&Event::RequestFailed {
+            request: id,
+            reason: crate::node::legacy::RequestFailure::Left
+        })
     );
     assert!(sim.take_events(0).iter().any(|e| matches!(e, Event::RequestAbandoned(_))));
 }
@@ -218,7 +220,7 @@ fn the_errors_of_0_2_1_come_back_for_wrong_ranges() {
         let (now, to) = (sim.now, sim.id(0, Style::Spki));
         let request = sim.machines[1].swarm.request(now, to, FileRequest::Range { sha1: FILE, start, end });
         sim.deliver();
-        let reason = format!("the provider says: {wanted}");
+        let reason = crate::node::legacy::RequestFailure::Refused(wanted.to_owned());
         assert!(sim.take_events(1).contains(&Event::RequestFailed { request, reason }));
         assert!(!sim.take_events(0).iter().any(|e| matches!(e, Event::Requested { .. })));
     }
