@@ -164,6 +164,7 @@ fn a_liar_who_always_knows_nearer_nodes_is_not_followed_for_ever() {
         let asks = query.next(1);
         let Some(ask) = asks.first() else { break };
         requests += 1;
+        assert!(requests as usize <= MAX_QUERY_REQUESTS);
         let reply = Reply {
             from: ask.candidate.addr,
             id: Some(ask.candidate.id),
