@@ -77,6 +77,8 @@ pub fn is_sane(addr: SocketAddrV4, informant: Ipv4Addr) -> bool {
 
 /// Token buckets in a fixed number of cells.
 struct Cells {
+    /// All zero is an untouched, full cell. Pairs of numbers, because memory for these is taken zeroed from the
+    /// system and costs nothing until touched.
     cells: Vec<Cell>,
     capacity: u32,
     refill: Duration,
@@ -84,27 +86,21 @@ struct Cells {
     key: u64,
 }
 
-/// One bucket. All zero is an untouched, full one, so that untouched cells cost no memory.
-#[derive(Clone, Copy, Default)]
-struct Cell {
-    /// What has been taken and not refilled.
-    missing: u32,
-    /// When that was so, in milliseconds since the start.
-    at: u64,
-}
+/// What has been taken and not refilled, and when that was so, in tenths of a second since the start.
+type Cell = (u32, u32);
 
 impl Cells {
     fn new(now: Instant, capacity: u32, refill: Duration, rng: &mut StdRng) -> Self {
-        Self { cells: vec![Cell::default(); RATE_CELLS], capacity, refill, start: now, key: rng.next_u64() }
+        Self { cells: vec![(0, 0); RATE_CELLS], capacity, refill, start: now, key: rng.next_u64() }
     }
 
     /// Takes so much, all or nothing.
     fn take(&mut self, now: Instant, host: Ipv4Addr, amount: u32) -> bool {
         let capacity = self.capacity;
-        let Some(cell) = self.refilled(now, host) else { return false };
-        match cell.missing.checked_add(amount).filter(|missing| *missing <= capacity) {
-            Some(missing) => {
-                cell.missing = missing;
+        let Some((missing, _)) = self.refilled(now, host) else { return false };
+        match missing.checked_add(amount).filter(|after| *after <= capacity) {
+            Some(after) => {
+                *missing = after;
                 true
             }
             None => false,
@@ -112,22 +108,24 @@ impl Cells {
     }
 
     fn credit(&mut self, now: Instant, host: Ipv4Addr, amount: u32) {
-        if let Some(cell) = self.refilled(now, host) {
-            cell.missing = cell.missing.saturating_sub(amount);
+        if let Some((missing, _)) = self.refilled(now, host) {
+            *missing = missing.saturating_sub(amount);
         }
     }
 
+    /// The cell of a host, with what has come back since it was last looked at.
     fn refilled(&mut self, now: Instant, host: Ipv4Addr) -> Option<&mut Cell> {
-        let at = now.saturating_duration_since(self.start).as_millis() as u64;
+        let tenths = |time: Duration| u32::try_from(time.as_millis() / 100).unwrap_or(u32::MAX);
+        let (now, refill) = (tenths(now.saturating_duration_since(self.start)), tenths(self.refill));
         let index = mix(u64::from(host.to_bits()) ^ self.key) % self.cells.len() as u64;
-        let cell = self.cells.get_mut(index as usize)?;
-        let (capacity, refill) = (u64::from(self.capacity), self.refill.as_millis() as u64);
-        let amount = at.saturating_sub(cell.at).min(refill) * capacity / refill;
+        let (missing, at) = self.cells.get_mut(index as usize)?;
+        let elapsed = u64::from(now.saturating_sub(*at).min(refill));
+        let amount = elapsed * u64::from(self.capacity) / u64::from(refill);
         if amount > 0 {
-            cell.missing = cell.missing.saturating_sub(amount as u32);
-            cell.at = at;
+            *missing = missing.saturating_sub(amount as u32);
+            *at = now;
         }
-        Some(cell)
+        self.cells.get_mut(index as usize)
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::net::Ipv4Addr;
 
 const TARGET: [u8; 32] = [0; 32];
@@ -179,4 +181,70 @@ fn a_liar_who_always_knows_nearer_nodes_is_not_followed_for_ever() {
     assert!(query.is_finished());
     assert_eq!(requests as usize, MAX_QUERY_REQUESTS);
     assert_eq!(query.counts().updated, MAX_BUCKET_NODES, "the update keeps its share");
+}
+
+/// One random list of operations; panics where an invariant breaks.
+fn random_operations(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let wants_update = rng.random_bool(0.5);
+    let mut query = Query::new(OWN, TARGET, wants_update);
+    let mut flying: Vec<Ask> = Vec::new();
+    let mut updated = BTreeSet::new();
+    for _ in 0..rng.random_range(1..300) {
+        match rng.random_range(0..4) {
+            0 => {
+                let n = rng.random_range(1..2000);
+                query.add_candidate(id(n), addr(rng.random_range(1..2000)), Some(addr(n)));
+            }
+            1 => {
+                let free = rng.random_range(0..20);
+                let before = flying.len();
+                let asks = query.next(free);
+                assert!(asks.len() <= free.max(usize::from(before == 0)));
+                for ask in &asks {
+                    assert!(!ask.update || wants_update && ask.candidate.token.is_some());
+                    assert!(!ask.update || updated.insert(ask.candidate.id), "updated twice");
+                }
+                flying.extend(asks);
+            }
+            _ if flying.is_empty() => {}
+            2 => {
+                flying.swap_remove(rng.random_range(0..flying.len()));
+                query.failed();
+            }
+            _ => {
+                let ask = flying.swap_remove(rng.random_range(0..flying.len()));
+                let id = rng.random_bool(0.9).then_some(ask.candidate.id);
+                let token = rng.random_bool(0.9).then_some([1; 32]);
+                let refused = rng.random_bool(0.1);
+                query.answered(Reply { from: ask.candidate.addr, id, token, refused }, ask.update);
+            }
+        }
+        assert_eq!(query.in_flight, flying.len());
+        assert!(query.requests <= MAX_QUERY_REQUESTS);
+        for list in [&query.unverified, &query.closest] {
+            assert!(list.len() <= MAX_BUCKET_NODES && list.is_sorted_by_key(|c| c.id.distance(&TARGET)));
+        }
+        assert!(!query.is_finished() || flying.is_empty());
+    }
+    // Whatever happened, it comes to an end when everything fails from now on.
+    for _ in 0..2 * MAX_QUERY_REQUESTS {
+        flying.extend(query.next(16));
+        if flying.pop().is_some() {
+            query.failed();
+        }
+    }
+    assert!(query.is_finished());
+}
+
+#[test]
+fn random_operations_keep_the_invariants() {
+    let lists: u64 = std::env::var("FUZZ_LISTS").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    for seed in 0..lists {
+        let outcome = std::panic::catch_unwind(|| random_operations(seed));
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+    println!(
+        "check 4: measured {lists} random lists for DHT queries without a broken invariant, bar 100000 (2000 in PR), seed 0..{lists}"
+    );
 }

@@ -222,7 +222,9 @@ impl Node {
         };
         if operation.query.answered(reply, update) {
             let nodes = message.closer_nodes.as_deref().map(decode_nodes).unwrap_or_default();
-            for node in nodes.into_iter().take(MAX_BUCKET_NODES).filter(|n| is_sane(n.addr, *from.ip())) {
+            // Whoever names us under another id would have us ask ourselves.
+            let usable = |addr| is_sane(addr, *from.ip()) && Some(addr) != message.to && Some(addr) != own;
+            for node in nodes.into_iter().take(MAX_BUCKET_NODES).filter(|n| usable(n.addr)) {
                 operation.query.add_candidate(NodeId(node.id), node.addr, Some(from));
             }
         }

@@ -126,6 +126,7 @@ fn only_20_sane_nodes_of_one_answer_are_asked() {
         (1..=30).map(|n| NodeRecord { id: [n; 32], addr: addr(n.into()) }).collect();
     records[0].addr = "127.0.0.1:22".parse().expect("an address");
     records[1].addr = "224.0.0.1:22".parse().expect("an address");
+    records[2].addr = addr(77); // ourselves, as the answer says
     let message = Message { closer_nodes: Some(encode_nodes(&records)), ..answer(&request) };
     node.handle_datagram(now, addr(0), &message.encode());
     let mut asked = Vec::new();
@@ -140,7 +141,7 @@ fn only_20_sane_nodes_of_one_answer_are_asked() {
         }
     }
     asked.sort();
-    assert_eq!(asked, (3..=20).map(addr).collect::<Vec<_>>());
+    assert_eq!(asked, (4..=20).map(addr).collect::<Vec<_>>());
 }
 
 #[test]
