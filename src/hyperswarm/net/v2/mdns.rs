@@ -138,7 +138,7 @@ impl Task {
                 Err(_) => continue,
             };
             let (SocketAddr::V4(from), Some(bytes)) = (from, buffer.get(..length)) else { continue };
-            if length > MDNS_PACKET || !interfaces::is_neighbour(&self.interfaces, *from.ip()) {
+            if !is_acceptable(&self.interfaces, from, length) {
                 continue;
             }
             self.local.handle_datagram(now, from, bytes);
@@ -216,6 +216,11 @@ impl Task {
     }
 }
 
+/// Whole, and from a host that can have sent it to the group: a host elsewhere could send to our port directly.
+fn is_acceptable(interfaces: &[Interface], from: SocketAddrV4, length: usize) -> bool {
+    length <= MDNS_PACKET && interfaces::is_neighbour(interfaces, *from.ip())
+}
+
 fn no_route(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable)
 }
@@ -235,6 +240,13 @@ mod tests {
         let joined =
             (0..=MDNS_JOINS).filter(|_| handle.join(Topic([0; 32]), 1).now_or_never().is_some()).count();
         assert_eq!(joined, MDNS_JOINS);
+    }
+
+    #[test]
+    fn a_packet_from_outside_the_local_network_is_dropped() {
+        let from = |host: [u8; 4]| SocketAddrV4::new(host.into(), GROUP.1);
+        assert!(is_acceptable(&[], from([192, 168, 1, 9]), 100));
+        assert!(!is_acceptable(&[], from([203, 0, 113, 9]), 100));
     }
 
     #[tokio::test]
