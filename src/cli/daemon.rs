@@ -39,7 +39,8 @@ pub(super) async fn start(settings: &Settings, channels: Vec<String>) -> Result<
         }
     });
     let (text, value) = daemon.ready();
-    settings.output.result(&text, value)?;
+    // Without a reader there is nobody to tell; the daemon works all the same.
+    let _ = settings.output.result(&text, value);
     daemon.run(halt).await;
     watch.abort();
     Ok(())

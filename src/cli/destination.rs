@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 
+/// Bytes of a name on every usual file system.
+const MAX_FILE_NAME: usize = 255;
+
 /// Where a file is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Destination {
@@ -24,7 +27,7 @@ impl Destination {
             return Err(Failure::usage("--dest is empty: name a file, a folder with a / at its end, or -"));
         }
         if dest.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Ok(Self::File(dest.join(file_name(label).unwrap_or(hash))));
+            return Ok(Self::File(dest.join(file_name(label, hash))));
         }
         if dest.is_dir() {
             let shown = dest.display();
@@ -35,11 +38,10 @@ impl Destination {
     }
 }
 
-/// The last part of a label, if it can name a file in a folder without leaving it.
-fn file_name(label: &str) -> Option<&str> {
-    let name = label.rsplit('/').next()?;
-    let usable = !matches!(name, "" | "." | "..") && name.len() <= 255 && !name.contains('\0');
-    usable.then_some(name)
+/// What a file of this label is called in a folder: the last part that can be a name there, else the hash.
+pub(super) fn file_name<'a>(label: &'a str, hash: &'a str) -> &'a str {
+    let last = label.rsplit('/').find(|name| !matches!(*name, "" | "." | ".."));
+    last.filter(|name| name.len() <= MAX_FILE_NAME).unwrap_or(hash)
 }
 
 #[cfg(test)]
@@ -51,9 +53,11 @@ mod tests {
     fn a_folder_is_written_into_and_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let slash = PathBuf::from(format!("{}/", folder.path().display()));
-        let inside = |label| Destination::parse(&slash, label, "hash").unwrap();
+        let inside = |label: &str| Destination::parse(&slash, label, "hash").unwrap();
         assert_eq!(inside("a/data.bin"), Destination::File(folder.path().join("data.bin")));
-        for hostile in ["", "..", "a/..", "x/.", "a\0b", &"x".repeat(256)] {
+        assert_eq!(inside("a/../.."), Destination::File(folder.path().join("a")));
+        assert_eq!(inside(&"x".repeat(255)), Destination::File(folder.path().join("x".repeat(255))));
+        for hostile in ["", "/", "..", "/../.", &"x".repeat(256)] {
             assert_eq!(inside(hostile), Destination::File(folder.path().join("hash")), "{hostile:?}");
         }
         let refused = Destination::parse(folder.path(), "label", "hash").unwrap_err();

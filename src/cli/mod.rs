@@ -97,7 +97,7 @@ fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
 
 async fn dispatch(settings: &Settings, command: Command) -> Result<(), Failure> {
     match command {
-        Command::DaemonStart { channels } => daemon::start(settings, channels).await,
+        Command::DaemonStart { channels } => daemon::start(settings, settings::given(channels)).await,
         Command::Demo { size, file } => demo::run(settings, size, file).await,
         Command::DhtNode { network, listen } => dht_node::run(settings, network, listen).await,
         command => ask(settings, command).await,

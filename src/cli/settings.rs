@@ -45,7 +45,7 @@ impl Settings {
             api_port: global.api_port,
             config_dir: folder(global.config_dir),
             storage_dir: folder(global.storage_dir),
-            bootstrap_v2: global.bootstrap_v2,
+            bootstrap_v2: given(global.bootstrap_v2),
             isolated: false,
         }
     }
@@ -91,6 +91,12 @@ impl Settings {
 /// An empty variable is one that is not set.
 fn folder(given: Option<OsString>) -> Option<PathBuf> {
     given.filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The same for a list.
+pub(super) fn given(mut values: Vec<String>) -> Vec<String> {
+    values.retain(|value| !value.is_empty());
+    values
 }
 
 /// What a URI names for this program.

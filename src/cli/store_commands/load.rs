@@ -1,13 +1,13 @@
 //! `kachery-load`.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::{Common, Failure, Target, cat, size_of};
+use crate::cli::destination;
 use crate::store::uri::Uri;
 use crate::store::{Algorithm, ContentHash, Named, Store};
 
@@ -60,8 +60,7 @@ fn done(common: &Common, path: &Path) -> Result<(), Failure> {
 
 /// The name for `--dest DIR/`: the last element after the hash, else the hash.
 fn label(uri: &Uri) -> PathBuf {
-    let last = uri.rest.rsplit('/').find(|name| !matches!(*name, "" | "." | ".."));
-    OsString::from_vec(last.unwrap_or(&uri.hash).as_bytes().to_vec()).into()
+    destination::file_name(&uri.rest, &uri.hash).into()
 }
 
 fn copy(
