@@ -107,17 +107,17 @@ mod tests {
 
     #[test]
     fn the_memory_holds_its_limit_and_then_forgets_the_oldest() {
-        let (mut seen, now) = (memory(), Instant::now());
-        for number in 0..limits::SEEN_MESSAGES_MAX {
-            assert!(seen.insert(now, node(1), id(number)));
+        for limit in [limits::SEEN_MESSAGES_MAX, limits::SEEN_REQUESTS_MAX] {
+            let (mut seen, now) =
+                (Seen::new(limit, Duration::from_secs(limits::SEEN_SECONDS)), Instant::now());
+            for number in 0..limit {
+                assert!(seen.insert(now, node(1), id(number)));
+            }
+            assert!(seen.contains(node(1), id(0)), "at the limit nothing is forgotten");
+            assert!(seen.insert(now, node(1), id(limit)));
+            assert!(!seen.contains(node(1), id(0)), "one beyond, the oldest is");
+            assert!(seen.contains(node(1), id(1)));
+            assert_eq!((seen.keys.len(), seen.order.len()), (limit, limit));
         }
-        assert!(seen.contains(node(1), id(0)), "at the limit nothing is forgotten");
-        assert!(seen.insert(now, node(1), id(limits::SEEN_MESSAGES_MAX)));
-        assert!(!seen.contains(node(1), id(0)), "one beyond, the oldest is");
-        assert!(seen.contains(node(1), id(1)));
-        assert_eq!(
-            (seen.keys.len(), seen.order.len()),
-            (limits::SEEN_MESSAGES_MAX, limits::SEEN_MESSAGES_MAX)
-        );
     }
 }

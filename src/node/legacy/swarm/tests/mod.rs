@@ -3,6 +3,7 @@
 mod downloads;
 mod floods;
 mod handshakes;
+mod hostile;
 mod simulation;
 
 use super::*;
