@@ -3,6 +3,8 @@
 mod counting;
 
 use kachery_p2p::hyperswarm::codec::v2;
+use kachery_p2p::hyperswarm::crypto::KeyPair;
+use kachery_p2p::node::legacy::{ConnectionReader, Direction, Protocol, json};
 
 use counting::peak;
 
@@ -74,4 +76,52 @@ fn decoders_allocate_in_proportion_to_their_input() {
 #[test]
 fn the_allocator_counts() {
     assert!(peak(|| drop(Vec::<u8>::with_capacity(10_000))) >= 10_000);
+}
+
+/// JSON texts that make a parser build as much as it can from as little as possible.
+fn json_texts() -> Vec<String> {
+    let units =
+        ["1", "[]", "{}", "\"\"", "\"\\n\"", "[1]", "{\"\":1}", "{\"\":{}}", "[[[[]]]]", "{\"1\":1,\"0\":0}"];
+    let repeated = |unit: &str, count: usize| vec![unit; count].join(",");
+    let mut texts = Vec::new();
+    for count in [1, 10, 1000, 4000, 100_000] {
+        texts.extend(units.iter().map(|unit| format!("[{}]", repeated(unit, count))));
+        let keys: Vec<_> = (0..count).map(|n| format!("\"{n}\":1")).collect();
+        texts.push(format!("{{{}}}", keys.join(",")));
+        texts.push(format!("{{{}}}", repeated("\"a\":1", count)));
+        texts.push(format!("\"{}\"", "\\u0041".repeat(count)));
+        texts.push("[".repeat(count));
+        texts.push("{\"a\":".repeat(count));
+    }
+    texts
+}
+
+/// Reads bytes as the frames of one connection.
+fn read_frames(bytes: &[u8]) {
+    let own = KeyPair::from_seed(&[9; 32]).public();
+    let mut reader = ConnectionReader::new(Protocol::Daemon02, own, Direction::Accepted);
+    reader.buffer().extend_from_slice(bytes);
+    while let Ok(Some(_)) = reader.next_message() {}
+}
+
+#[test]
+fn frames_of_kachery_messages_allocate_in_proportion_to_their_input() {
+    let mut worst = 0.0f64;
+    for text in json_texts() {
+        let frame = format!("{}#{text}", text.len());
+        let write_again = || {
+            let mut out = Vec::new();
+            if let Ok(value) = json::parse(text.as_bytes()) {
+                json::write_value(&value, &mut out);
+            }
+        };
+        for bytes in [peak(write_again), peak(|| read_frames(frame.as_bytes()))] {
+            let bar = 64 * text.len() + 4096;
+            assert!(bytes <= bar, "{bytes} bytes for {} of {}", text.len(), &text[..text.len().min(40)]);
+            worst = worst.max(bytes as f64 / bar as f64);
+        }
+    }
+    let announced = peak(|| read_frames(b"1048576#{"));
+    assert!(announced <= 4096, "an announced length alone took {announced} bytes");
+    println!("check 2: measured {worst:.3} of the bound (kachery frames), bar 1, seed none");
 }
