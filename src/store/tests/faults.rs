@@ -130,3 +130,24 @@ fn what_served_files_remember_may_be_lost_without_harm() {
     };
     at_every_step("serve", &serve, &|_, number| number == 0);
 }
+
+#[test]
+fn content_is_durable_before_anything_speaks_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("root")).unwrap();
+    let mut partial = store.partial(digest(b"abcd"), 4).unwrap();
+    plan(None);
+    partial.write_at(0, b"abcd").unwrap();
+    partial.sync().unwrap();
+    assert_eq!(seen(), ["write", "fdatasync", "write", "fdatasync"], "data, then journal");
+    plan(None);
+    partial.commit().unwrap();
+    let steps = seen();
+    let order: Vec<_> = steps.iter().filter(|s| ["fsync", "rename", "fsync folder"].contains(*s)).collect();
+    assert!(order.starts_with(&[&"fsync", &"rename", &"fsync folder"]), "{steps:?}");
+    plan(None);
+    store.put_reader(&mut &b"efgh"[..], &PutOptions::default()).unwrap();
+    let steps = seen();
+    let order: Vec<_> = steps.iter().filter(|s| ["fsync", "rename", "fsync folder"].contains(*s)).collect();
+    assert!(order.starts_with(&[&"fsync", &"rename", &"fsync folder"]), "{steps:?}");
+}

@@ -92,12 +92,33 @@ fn links_pipes_and_folders_in_the_store_are_not_served() {
     let shard = store.root().join("sha1").join(&text[0..2]).join(&text[2..4]).join(&text[4..6]);
     std::os::unix::fs::symlink(&outside, &shard).unwrap();
     assert!(store.open_served(sha1).unwrap().is_none());
-    // And a download does not write through it.
+    // And neither a download nor a local file is written through it.
     let mut partial = store.partial(sha1, 6).unwrap();
     partial.write_at(0, b"secret").unwrap();
     let before = super::tree(&outside);
     assert!(partial.commit().is_err());
+    std::fs::write(folder.path().join("source"), b"secret").unwrap();
+    assert!(store.put_file(&folder.path().join("source")).is_err());
     assert_eq!(super::tree(&outside), before);
+    println!(
+        "check 18: measured 0 files served or written outside the root by links, pipe and folder, bar 0, seed none"
+    );
+}
+
+#[test]
+fn our_own_folder_is_not_used_through_a_link() {
+    let (folder, store) = store();
+    let outside = folder.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, store.root().join("kachery-p2p")).unwrap();
+    let sha1 = digest(b"x");
+    assert!(store.partial(sha1, 1).is_err());
+    assert!(store.put_reader(&mut &b"x"[..], &crate::store::PutOptions::default()).is_err());
+    // A planted temporary outside is not taken for a dead one of ours.
+    std::fs::create_dir(outside.join("tmp")).unwrap();
+    std::fs::write(outside.join("tmp/a.temporary"), b"x").unwrap();
+    Store::open(store.root()).unwrap();
+    assert_eq!(super::tree(&outside), ["tmp/a.temporary"]);
 }
 
 #[test]
