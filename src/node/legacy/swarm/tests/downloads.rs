@@ -345,3 +345,22 @@ fn only_our_own_transfer_swarm_serves_requests() {
     sim.deliver();
     assert!(!sim.take_events(0).iter().any(|e| matches!(e, Event::Requested { .. })));
 }
+
+#[test]
+fn an_error_is_told_to_0_2_1_only_because_the_others_do_not_know_it() {
+    for dialect in Dialect::ALL {
+        let (protocol, style) = (dialect.protocol(), dialect.style());
+        let mut sim = Simulation::of(2, protocol, &transfer(style));
+        sim.join(0, 1);
+        let (now, to) = (sim.now, sim.id(0, style));
+        let id = sim.machines[1].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end: 10 });
+        sim.deliver();
+        sim.take_events(1);
+        let key = RequestKey { from: sim.id(1, style), id };
+        let _ = sim.machines[0].swarm.respond(now, &key, Reply::Error("Unable to find file.".to_owned()));
+        sim.deliver();
+        let told = sim.take_events(1).iter().any(|event| matches!(event, Event::RequestFailed { .. }));
+        assert_eq!(told, dialect == Dialect::V021, "{dialect:?}");
+        assert_eq!(sim.machines[0].swarm.respond(now, &key, Reply::Finished), Room::Gone);
+    }
+}
