@@ -169,10 +169,12 @@ pub const REMEMBERED_OFFERS: usize = 1024;
 /// Frames queued to one connection. The machine bounds their bytes; a peer behind this many small frames does not
 /// read, and is closed.
 pub const CONNECTION_FRAMES: usize = 2048;
-/// Looks into the store for peers at the same time; further seekings are dropped.
+/// Looks into the store for peers at the same time; further ones wait.
 pub const STORE_LOOKS: usize = 16;
-/// Of these for one node.
-pub const STORE_LOOKS_PER_NODE: usize = 4;
+/// Looks under way and waiting for all peers; further seekings are dropped.
+pub const STORE_LOOKS_WAITING: usize = 1024;
+/// Of these for one node. A loader with many files to find asks for several at once, in three dialects.
+pub const STORE_LOOKS_PER_NODE: usize = 64;
 /// Disk reads for peers at the same time; further ones wait.
 pub const STORE_READS: usize = 8;
 /// A request whose data is not taken for this long is given up: its asker reads nothing, but is alive.

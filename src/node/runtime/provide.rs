@@ -22,9 +22,9 @@ const SMALL_PIECE: u64 = 8 << 10;
 /// What all swarms use to serve files.
 pub(crate) struct Provider {
     store: Store,
-    /// Looks into the store at the same time; further seekings are dropped (the seeker finds others, or asks again).
-    looks: Arc<Semaphore>,
-    /// Of these, by seeker, so that one flood does not use them all up.
+    /// Looks into the store at the same time; further ones wait.
+    looks: Semaphore,
+    /// Looks under way or waiting, by seeker. Beyond the limits seekings are dropped.
     lookers: Mutex<HashMap<NodeId, usize>>,
     /// Disk reads at the same time; further ones wait.
     reads: Semaphore,
@@ -35,7 +35,7 @@ impl Provider {
     pub(crate) fn new(store: Store) -> Arc<Self> {
         Arc::new(Self {
             store,
-            looks: Arc::new(Semaphore::new(limits::STORE_LOOKS)),
+            looks: Semaphore::new(limits::STORE_LOOKS),
             lookers: Mutex::default(),
             reads: Semaphore::new(limits::STORE_READS),
             served: AtomicU64::new(0),
@@ -61,9 +61,10 @@ impl Provider {
         };
         let (provider, swarm) = (self.clone(), swarm.clone());
         tokio::spawn(async move {
+            let permit = provider.looks.acquire().await;
             let store = provider.store.clone();
             let size = tokio::task::spawn_blocking(move || store.served_size(sha1)).await;
-            drop(turn);
+            drop((turn, permit));
             match size {
                 Ok(Ok(Some(size))) => swarm.provide(dialect, sha1, size),
                 Ok(Ok(None)) => {}
@@ -166,16 +167,16 @@ impl Provider {
         }
     }
 
-    /// A turn at the store for a seeker.
-    fn look(self: &Arc<Self>, from: NodeId) -> Option<impl Send + use<>> {
-        let permit = self.looks.clone().try_acquire_owned().ok()?;
+    /// A turn at the store for a seeker; none: it, or all together, have too many already.
+    fn look(self: &Arc<Self>, from: NodeId) -> Option<Turn> {
         let mut lookers = self.lookers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = lookers.entry(from).or_default();
-        if *count >= limits::STORE_LOOKS_PER_NODE {
+        let all: usize = lookers.values().sum();
+        let count = lookers.get(&from).copied().unwrap_or(0);
+        if all >= limits::STORE_LOOKS_WAITING || count >= limits::STORE_LOOKS_PER_NODE {
             return None;
         }
-        *count += 1;
-        Some((Turn { provider: self.clone(), from }, permit))
+        lookers.insert(from, count + 1);
+        Some(Turn { provider: self.clone(), from })
     }
 }
 
@@ -193,5 +194,45 @@ impl Drop for Turn {
                 lookers.remove(&self.from);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hyperswarm::crypto::PublicKey;
+    use crate::node::legacy::Style;
+
+    fn node(number: usize) -> NodeId {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        NodeId::new(PublicKey(key), Style::Spki)
+    }
+
+    fn provider() -> (Arc<Provider>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("folder");
+        (Provider::new(Store::open(folder.path()).expect("store")), folder)
+    }
+
+    #[test]
+    fn one_seeker_has_a_bounded_number_of_turns_and_others_still_get_theirs() {
+        let (provider, _folder) = provider();
+        let turns: Vec<_> =
+            (0..limits::STORE_LOOKS_PER_NODE).map(|_| provider.look(node(1)).expect("a turn")).collect();
+        assert!(provider.look(node(1)).is_none());
+        assert!(provider.look(node(2)).is_some());
+        drop(turns);
+        assert!(provider.look(node(1)).is_some());
+        assert!(provider.lookers.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn all_seekers_together_have_a_bounded_number_of_turns() {
+        let (provider, _folder) = provider();
+        let turns: Vec<_> = (0..limits::STORE_LOOKS_WAITING)
+            .map(|number| provider.look(node(number)).expect("a turn"))
+            .collect();
+        assert!(provider.look(node(limits::STORE_LOOKS_WAITING)).is_none());
+        drop(turns);
     }
 }

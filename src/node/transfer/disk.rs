@@ -1,5 +1,8 @@
 //! The blocking thread of one download: writes, verifies, commits.
 
+use std::io;
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,6 +32,9 @@ pub(crate) enum Verdict {
 /// connections that feed it, then the providers.
 const QUEUE: usize = 32;
 
+/// How long the end of an earlier download of the same file is waited for.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+
 /// A partial file on its own thread.
 pub(crate) struct Disk {
     orders: mpsc::Sender<Order>,
@@ -41,12 +47,8 @@ pub(crate) struct Disk {
 impl Disk {
     /// Opens or resumes the partial file.
     pub(crate) async fn open(store: Store, sha1: Sha1, size: u64) -> Result<Self, String> {
-        let opened = tokio::task::spawn_blocking(move || store.partial(sha1, size)).await;
-        let partial = match opened {
-            Ok(Ok(partial)) => partial,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
+        let partial = tokio::task::spawn_blocking(move || open_when_free(&store, sha1, size)).await;
+        let partial = partial.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
@@ -81,6 +83,21 @@ impl Disk {
         let (reply, closed) = oneshot::channel();
         let _ = self.orders.send(Order::Close(reply)).await;
         let _ = closed.await;
+    }
+}
+
+/// The thread of a download that was just cancelled may still be syncing: waits for it, on this blocking thread.
+fn open_when_free(store: &Store, sha1: Sha1, size: u64) -> Result<Partial, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match store.partial(sha1, size) {
+            Err(StoreError::Io { source, .. })
+                if source.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PREDECESSOR =>
+            {
+                std::thread::sleep(PREDECESSOR / 100);
+            }
+            opened => return opened,
+        }
     }
 }
 
