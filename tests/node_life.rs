@@ -53,7 +53,7 @@ async fn dropping_the_last_load_cancels_and_a_new_one_goes_on_from_there() {
     drop(load);
     eventually("the download ends", || b.node.status().downloads.is_empty()).await;
     let had = b.node.status().bytes_downloaded;
-    let loaded = finish(b.node.load(sha1, options())).await.unwrap();
+    let loaded = b.load(sha1).await.unwrap();
     assert!(had + loaded.downloaded < size as u64 + 8_000_000, "{had} before, {} after", loaded.downloaded);
     assert!(loaded.downloaded < size as u64);
     assert!(std::fs::read(&loaded.path).unwrap() == bytes(size, 5));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kachery_p2p::node::LoadError;
 use kachery_p2p::store::Sha1;
-use node_common::{PrivateDht, TestNode, bytes, finish, options};
+use node_common::{PrivateDht, TestNode, bytes, finish};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_one_node_is_found_loaded_and_then_provided_by_the_other() {
@@ -64,5 +64,4 @@ async fn shutting_down_takes_less_than_three_seconds() {
     let began = Instant::now();
     node.node.shutdown().await;
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    let _ = options();
 }

@@ -13,20 +13,22 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 /// Everything in these tests happens within this time, or something is wrong.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A DHT of one node.
-pub struct PrivateDht {
-    pub address: SocketAddrV4,
+pub(crate) struct PrivateDht {
+    pub(crate) address: SocketAddrV4,
     task: JoinHandle<()>,
 }
 
 impl PrivateDht {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (ready, bound) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-            let on_ready = |address| drop(ready.send(address));
+            let on_ready = |address| {
+                let _ = ready.send(address);
+            };
             run_dht_node(listen, Vec::new(), on_ready).await.expect("the DHT node");
         });
         let address = bound.await.expect("bound");
@@ -41,31 +43,31 @@ impl Drop for PrivateDht {
 }
 
 /// A node with its folders, which go with it.
-pub struct TestNode {
-    pub node: Node,
-    pub folder: TempDir,
+pub(crate) struct TestNode {
+    pub(crate) node: Node,
+    pub(crate) folder: TempDir,
 }
 
 impl TestNode {
-    pub async fn start(dht: &PrivateDht, channels: &[&str]) -> Self {
+    pub(crate) async fn start(dht: &PrivateDht, channels: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let node = start_in(folder.path().to_owned(), dht, channels).await;
         Self { node, folder }
     }
 
     /// Stores seeded random bytes.
-    pub fn put(&self, size: usize, seed: u64) -> Sha1 {
+    pub(crate) fn put(&self, size: usize, seed: u64) -> Sha1 {
         let path = self.folder.path().join("source");
         std::fs::write(&path, bytes(size, seed)).expect("write");
         self.node.store().put_file(&path).expect("store").sha1
     }
 
-    pub async fn load(&self, sha1: Sha1) -> Result<Loaded, LoadError> {
+    pub(crate) async fn load(&self, sha1: Sha1) -> Result<Loaded, LoadError> {
         finish(self.node.load(sha1, options())).await
     }
 
     /// Waits until the channel has this many peers.
-    pub async fn connected(&self, channel: &str, peers: usize) {
+    pub(crate) async fn connected(&self, channel: &str, peers: usize) {
         eventually("peers in the channel", || {
             self.node.channels().iter().any(|status| status.name == channel && status.peers >= peers)
         })
@@ -74,7 +76,7 @@ impl TestNode {
 }
 
 /// A node whose folders outlive it.
-pub async fn start_in(folder: PathBuf, dht: &PrivateDht, channels: &[&str]) -> Node {
+pub(crate) async fn start_in(folder: PathBuf, dht: &PrivateDht, channels: &[&str]) -> Node {
     let store = Store::open(&folder.join("store")).expect("store");
     let config = NodeConfig {
         config_dir: folder.join("config"),
@@ -87,16 +89,16 @@ pub async fn start_in(folder: PathBuf, dht: &PrivateDht, channels: &[&str]) -> N
     Node::start(config).await.expect("node")
 }
 
-pub fn options() -> LoadOptions {
+pub(crate) fn options() -> LoadOptions {
     LoadOptions { timeout: Duration::from_secs(15), provider: None }
 }
 
-pub async fn finish(load: Load) -> Result<Loaded, LoadError> {
+pub(crate) async fn finish(load: Load) -> Result<Loaded, LoadError> {
     tokio::time::timeout(PATIENCE, load.done).await.expect("in time").expect("an outcome")
 }
 
 /// Polls something that no event tells to the outside.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let check = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -105,7 +107,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| panic!("never happened: {what}"));
 }
 
-pub fn bytes(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn bytes(size: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; size];
     StdRng::seed_from_u64(seed).fill(&mut bytes[..]);
     bytes
