@@ -39,7 +39,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::hyperswarm::Topic;
 
-pub use connection::{Connection, Duplex};
+pub use connection::{Ban, Connection, Duplex};
 pub use dht_node::run_dht_node;
 
 /// How long leaving a swarm may take: the unannounce, and a little for the task to end.

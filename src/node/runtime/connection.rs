@@ -41,7 +41,7 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
         utp: connection.initiator_speaks_first,
         remote: connection.remote.into(),
     };
-    let (id, outbox, closing) = swarm.connected_by(info);
+    let (id, outbox, closing) = swarm.connected_by(info, connection.ban);
     let (read_half, write_half) = tokio::io::split(connection.stream);
     let over = CancellationToken::new();
     let writer = write(swarm.clone(), id, outbox, write_half);

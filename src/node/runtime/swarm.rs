@@ -15,11 +15,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::provide::Provider;
-use crate::hyperswarm::net::v2::{Connection, Swarm, SwarmStatus};
+use crate::hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
 use crate::limits;
 use crate::node::legacy::{
-    ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId, OutgoingFrame,
-    Output, Protocol, Purpose, Reply, RequestKey, Room, SeekId, Signer, SwarmConfig, WireId,
+    CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId,
+    OutgoingFrame, Output, Protocol, Purpose, Reply, RequestKey, Room, SeekId, Signer, SwarmConfig, WireId,
 };
 use crate::node::transfer::{Arrival, plan};
 use crate::store::Sha1;
@@ -71,6 +71,7 @@ struct Core {
 
 struct Outbox {
     frames: mpsc::Sender<Arc<OutgoingFrame>>,
+    ban: Ban,
     /// Being taken out of the table closes the connection.
     _open: DropGuard,
 }
@@ -240,10 +241,11 @@ impl SwarmHandle {
     pub(super) fn connected_by(
         self: &Arc<Self>,
         info: ConnectionInfo,
+        ban: Ban,
     ) -> (ConnectionId, mpsc::Receiver<Arc<OutgoingFrame>>, CancellationToken) {
         let (frames, queue) = mpsc::channel(limits::CONNECTION_FRAMES);
         let closing = CancellationToken::new();
-        let outbox = Outbox { frames, _open: closing.clone().drop_guard() };
+        let outbox = Outbox { frames, ban, _open: closing.clone().drop_guard() };
         let (id, deeds) = self.run(|core| {
             let id = ConnectionId(core.next_connection);
             core.next_connection += 1;
@@ -304,7 +306,10 @@ impl SwarmHandle {
                 Output::Close { connection, reason } => {
                     tracing::debug!(purpose = %self.label(), %reason, "closing a connection");
                     // The writer still writes what is queued.
-                    core.outboxes.remove(&connection);
+                    let outbox = core.outboxes.remove(&connection);
+                    if let (Some(outbox), CloseReason::OwnNode) = (outbox, reason) {
+                        outbox.ban.ban();
+                    }
                 }
                 Output::Event(Event::PeerConnected(node)) => {
                     tracing::debug!(purpose = %self.label(), %node, "peer connected");

@@ -24,7 +24,24 @@ pub struct Connection {
     pub initiator: bool,
     /// The acceptor of this transport sends nothing until it has read something (uTP).
     pub initiator_speaks_first: bool,
-    banned: Arc<AtomicBool>,
+    /// Outlives the stream in the hands of whoever decides about the peer.
+    pub ban: Ban,
+}
+
+/// Keeps the swarm from dialling the address of a connection again.
+#[derive(Clone, Debug, Default)]
+pub struct Ban(Arc<AtomicBool>);
+
+impl Ban {
+    /// Do not dial this address again once the connection is closed: it is ourselves, or somebody who lied. Changes
+    /// nothing for accepted connections, whose listening address nobody knows.
+    pub fn ban(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_banned(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A readable and writable byte stream.
@@ -38,21 +55,15 @@ impl Connection {
         slot: Slot,
         closed: mpsc::Sender<Closed>,
     ) -> Self {
-        let banned = Arc::new(AtomicBool::new(false));
-        let guard = Guard { slot, banned: banned.clone(), closed };
+        let ban = Ban::default();
+        let guard = Guard { slot, ban: ban.clone(), closed };
         Self {
             stream: Box::pin(Counted { stream, _guard: guard }),
             remote,
             initiator: matches!(slot, Slot::Dialled(_)),
             initiator_speaks_first: false,
-            banned,
+            ban,
         }
-    }
-
-    /// Do not dial this address again once the connection is closed: it is ourselves, or somebody who lied. Changes
-    /// nothing for accepted connections, whose listening address nobody knows.
-    pub fn ban(&self) {
-        self.banned.store(true, Ordering::Relaxed);
     }
 }
 
@@ -66,14 +77,14 @@ pub(super) struct Closed {
 /// Says so exactly once, when it is dropped.
 struct Guard {
     slot: Slot,
-    banned: Arc<AtomicBool>,
+    ban: Ban,
     /// Holds as many messages as there can be connections, so it is never full; closed when the swarm has ended.
     closed: mpsc::Sender<Closed>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let closed = Closed { slot: self.slot, banned: self.banned.load(Ordering::Relaxed) };
+        let closed = Closed { slot: self.slot, banned: self.ban.is_banned() };
         let _ = self.closed.try_send(closed);
     }
 }

@@ -171,7 +171,7 @@ async fn a_dialled_connection_that_is_dropped_is_dialled_again_but_a_banned_one_
     let status = until(&mut second, |s| s.connections == 0).await;
     assert_eq!(status.candidates, 1, "it waits to be dialled again");
     let dialled = next(&mut second).await;
-    dialled.ban();
+    dialled.ban.ban();
     drop(dialled);
     let status = until(&mut second, |s| s.connections == 0).await;
     assert_eq!(status.candidates, 0);
