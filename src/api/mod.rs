@@ -1,8 +1,8 @@
-//! HTTP for local clients: the endpoints of the original daemons ([`legacy`]), those of our own command line
-//! ([`v1`]), files by name ([`stored`]), and the [`guard`] that keeps web pages out.
+//! HTTP for local clients: the endpoints of the original daemons (`legacy`), those of our own command line
+//! (`v1`), files by name (`stored`), and the `guard` that keeps web pages out.
 //!
-//! A request's way: a slot in [`connections`] (a full table closes whoever keeps us waiting longest), the
-//! [`guard`] on the header, the bounded and timed body, then the router. Each connection is one task; it owns
+//! A request's way: a slot in `connections` (a full table closes whoever keeps us waiting longest), the
+//! `guard` on the header, the bounded and timed body, then the router. Each connection is one task; it owns
 //! everything of its requests, so a client that hangs up drops, and thereby cancels, its search or download.
 //! Nothing here survives a crash, and nothing needs to.
 //!

@@ -1,7 +1,7 @@
 //! Messages of the v2 network: dht-rpc 4.9 (`lib/messages.js`) and @hyperswarm/dht 3.6 (`messages.js`).
 //!
 //! prost decodes (any field order, unknown fields skipped, the last of several wins); the types here then hold only
-//! what is valid. Encoding is by hand in [`emit`], because the originals write field 11 first and protobuf
+//! what is valid. Encoding is by hand in `emit`, because the originals write field 11 first and protobuf
 //! generators write in order of field numbers.
 
 mod address;
