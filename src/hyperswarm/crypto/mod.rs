@@ -3,6 +3,7 @@
 mod blake2b;
 pub mod hypersign;
 mod keypair;
+mod long_message;
 
 pub use blake2b::blake2b_256;
 pub use keypair::{KeyPair, PublicKey, Signature};
