@@ -30,10 +30,12 @@ impl LongSigner {
     pub(super) fn new(seed: &[u8; 32], public: [u8; 32]) -> Result<Self, SodiumError> {
         let expanded = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
         let mut clamped = Zeroizing::new([0; 64]);
-        let (scalar, _prefix) = expanded.split_at(32);
-        clamped[..32].copy_from_slice(scalar);
-        clamped[0] &= 0b1111_1000;
-        clamped[31] = clamped[31] & 0b0111_1111 | 0b0100_0000;
+        let (low, _) = clamped.split_at_mut(32);
+        low.copy_from_slice(expanded.split_at(32).0);
+        if let [first, .., last] = low {
+            *first &= 0b1111_1000;
+            *last = *last & 0b0111_1111 | 0b0100_0000;
+        }
         let nonce_secret = Sha512::new().chain_update(NONCE_DOMAIN).chain_update(*expanded).finalize();
         Ok(Self {
             scalar: Zeroizing::new(scalars::scalar_reduce(&*clamped)?),
@@ -54,8 +56,9 @@ impl LongSigner {
         let product = Zeroizing::new(scalars::scalar_mul(&challenge, &*self.scalar)?);
         let answer = scalars::scalar_add(&*nonce, &*product)?;
         let mut signature = [0; 64];
-        signature[..32].copy_from_slice(&point);
-        signature[32..].copy_from_slice(&answer);
+        let (first, second) = signature.split_at_mut(32);
+        first.copy_from_slice(&point);
+        second.copy_from_slice(&answer);
         Ok(signature)
     }
 }
