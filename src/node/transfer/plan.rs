@@ -133,7 +133,7 @@ const SMALLEST_REQUEST: u64 = 64 << 10;
 const REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Rates are averaged over samples of this length.
 const SAMPLE: Duration = Duration::from_millis(250);
-/// Silences in a row that a provider is forgiven when it is the only one left.
+/// Silences without an answered request between them at which even the only provider left is given up.
 const PATIENCE: u32 = 3;
 /// A range provider that is not reachable for this long is no reason to leave whole-file providers alone.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -151,7 +151,8 @@ struct Provider {
     rate: u64,
     sample_start: Instant,
     sample_bytes: u64,
-    /// Silences since it last sent something.
+    /// Silences since it last answered a whole request: one that begins to answer and falls silent again and again
+    /// would otherwise be asked for ever smaller pieces.
     silences: u32,
     last_data: Option<Instant>,
 }
@@ -281,7 +282,6 @@ impl Plan {
             .filter(|(_, other)| other.provider == provider_key)
             .for_each(|(_, other)| other.heard = now);
         if let Some(provider) = self.providers.get_mut(&provider_key) {
-            provider.silences = 0;
             provider.last_data = Some(now);
             provider.sample(bytes.len() as u64, now);
         }
@@ -302,6 +302,8 @@ impl Plan {
         let wanted = request.end - request.start;
         if request.got != wanted {
             self.fail(request.provider, Failure::Short { wanted, got: request.got });
+        } else if let Some(provider) = self.providers.get_mut(&request.provider) {
+            provider.silences = 0;
         }
         self.assign(now);
     }
