@@ -8,7 +8,7 @@
 //! An arrow points from what is used to who uses it; nothing goes the other way (`tests/layering.rs` checks).
 //!
 //! ```text
-//! inside hyperswarm:  codec, crypto -> dht -> swarm -> net
+//! inside hyperswarm:  codec, crypto -> udx, secret_stream, mux, dht -> swarm -> net
 //! the crate:          hyperswarm, store -> node -> api -> cli -> bin
 //! ```
 //!

@@ -58,6 +58,8 @@ pub const UNVALIDATED_BURST_BYTES: u32 = 12 * 1024;
 /// with 24 peers behind one relay needs up to three times 24.
 pub const HOLEPUNCH_BURST: u32 = 96;
 
+// ---- hyperswarm: encrypted streams (UDX, secret-stream, protomux) ----
+
 // ---- hyperswarm: swarm and connections ----
 
 /// Bytes of one mDNS datagram that are read: ours have at most 1400; longer ones are cut and then do not decode.

@@ -1,13 +1,17 @@
-//! Wire-compatible Hyperswarm (generation v2 so far): the DHT that finds peers by topic, multicast DNS, and the
-//! swarm that keeps connections. It knows nothing of kachery and could be a crate of its own.
+//! Wire-compatible Hyperswarm: the DHT of generation v2 that finds peers by topic, multicast DNS and the swarm that
+//! keeps connections; and the encrypted streams of generation v4 ([`udx`], [`secret_stream`], [`mux`]). It knows
+//! nothing of kachery and could be a crate of its own.
 //!
 //! Everything outside [`net`] is sans-io: see [`dht`] for the shape of a machine.
 
 pub mod codec;
 pub mod crypto;
 pub mod dht;
+pub mod mux;
 pub mod net;
+pub mod secret_stream;
 pub mod swarm;
+pub mod udx;
 
 use std::fmt;
 

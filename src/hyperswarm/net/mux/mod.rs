@@ -1,0 +1,1 @@
+//! Protomux on secret streams: channels whose messages are futures.
