@@ -186,9 +186,8 @@ impl<'a> Parser<'a> {
     /// without a branch per byte, which the compiler turns into vector instructions.
     fn skip_plain(&mut self) {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let blocks = rest.chunks_exact(32);
-        let clean =
-            blocks.take_while(|block| !block.iter().fold(false, |found, b| found | special(*b))).count() * 32;
+        let (blocks, _) = rest.as_chunks::<64>();
+        let clean = blocks.iter().take_while(|block| is_plain(block)).count() * 64;
         let tail = rest.get(clean..).unwrap_or_default();
         self.at += clean + tail.iter().position(|b| special(*b)).unwrap_or(tail.len());
     }
@@ -298,7 +297,12 @@ impl<'a> Parser<'a> {
 
 /// What ends the plain part of a string. (Non-ASCII is plain: the whole text is checked as UTF-8 before.)
 fn special(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || byte < 0x20
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// Whether nothing in the block is special: bytes are counted, not searched, since counting has no branches.
+fn is_plain(block: &[u8; 64]) -> bool {
+    block.iter().fold(0, |found, byte| found | u8::from(special(*byte))) == 0
 }
 
 /// Whether `JSON.stringify` would write this escape, as written, for this UTF-16 unit.
