@@ -60,6 +60,10 @@ pub const HOLEPUNCH_BURST: u32 = 96;
 
 // ---- hyperswarm: encrypted streams (UDX, secret-stream, protomux) ----
 
+/// Items of one array of compact-encoding, as upstream. Lists grow as their items are read, so this only bounds what
+/// a message of megabytes could hold.
+pub const MAX_ARRAY_ITEMS: u64 = 0x10_0000;
+
 // ---- hyperswarm: swarm and connections ----
 
 /// Bytes of one mDNS datagram that are read: ours have at most 1400; longer ones are cut and then do not decode.
