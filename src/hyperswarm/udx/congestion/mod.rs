@@ -3,6 +3,8 @@
 //! The stream machine measures (round trips, delivery rates, losses) and tells a [`Controller`]; the controller
 //! answers with a window and a pacing rate. It knows nothing of packets' contents or of the peer's receive window.
 
+pub mod bbr;
+
 use std::time::{Duration, Instant};
 
 /// What an acknowledgement taught, after all packets it newly acknowledged (by number or by SACK) were counted.

@@ -1,0 +1,174 @@
+//! Pacing: a token bucket that is filled by time, so that a window of packets does not leave as one burst that
+//! overflows the queue of the bottleneck.
+
+use std::time::{Duration, Instant};
+
+/// Bytes of one GSO batch: what a single system call sends. Paths that are so fast that this takes less than
+/// [`BURST`] get whole batches.
+const BATCH: u64 = 64 * 1024;
+/// As much may leave at once as takes this long: timers are not more precise.
+const BURST: Duration = Duration::from_millis(1);
+/// Rate from which a burst is a whole batch whatever its time: 32 MiB/s, where 64 KiB take 2 ms.
+const FAST: u64 = 32 * 1024 * 1024;
+
+/// Parts of a byte that tokens are counted in: rate (bytes per second) times nanoseconds, nothing is rounded.
+const PARTS: i128 = 1_000_000_000;
+
+/// Decides when bytes may leave, given a rate.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    /// Bytes per second; none: everything may leave at once.
+    rate: Option<u64>,
+    /// Bytes that may leave at once after a pause.
+    burst: u64,
+    /// Billionths of bytes that may leave now; below zero after an overdraft.
+    tokens: i128,
+    filled: Instant,
+}
+
+impl Pacer {
+    /// A pacer without a rate.
+    pub fn new(now: Instant) -> Self {
+        Self { rate: None, burst: BATCH, tokens: i128::from(BATCH) * PARTS, filled: now }
+    }
+
+    /// The controller's pacing rate and the bytes of a full packet, from now on.
+    pub fn set_rate(&mut self, now: Instant, rate: Option<u64>, packet_size: u64) {
+        self.fill(now);
+        self.rate = rate.map(|rate| rate.max(1));
+        let in_time = rate.unwrap_or(FAST) / (1_000_000_000 / BURST.subsec_nanos() as u64);
+        let batch = if rate.is_none_or(|rate| rate >= FAST) { BATCH } else { 0 };
+        self.burst = in_time.max(2 * packet_size).max(batch);
+        self.tokens = self.tokens.min(i128::from(self.burst) * PARTS);
+    }
+
+    /// Bytes that may leave now. A sender may overdraw it by part of a packet.
+    pub fn budget(&mut self, now: Instant) -> u64 {
+        if self.rate.is_none() {
+            return u64::MAX;
+        }
+        self.fill(now);
+        u64::try_from(self.tokens / PARTS).unwrap_or(0)
+    }
+
+    /// `bytes` left.
+    pub fn on_sent(&mut self, now: Instant, bytes: u64) {
+        self.fill(now);
+        // Without a rate nothing is owed: what left freely must not hold back what is paced later.
+        let floor = if self.rate.is_none() { 0 } else { i128::MIN };
+        self.tokens = (self.tokens - i128::from(bytes) * PARTS).max(floor);
+    }
+
+    /// When so many bytes may leave, more than a burst counting as a burst; `now` if at once.
+    pub fn next_release(&mut self, now: Instant, bytes: u64) -> Instant {
+        let Some(rate) = self.rate else { return now };
+        self.fill(now);
+        let missing = i128::from(bytes.min(self.burst)) * PARTS - self.tokens;
+        if missing <= 0 {
+            return now;
+        }
+        let nanoseconds = (missing as u128).div_ceil(u128::from(rate));
+        // An hour is for ever here; the next acknowledgement will bring another rate.
+        let wait = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        now + wait.min(Duration::from_secs(3600))
+    }
+
+    /// Bytes worth waiting for: half a burst, so that nothing is lost if the timer comes late.
+    pub fn quantum(&self) -> u64 {
+        self.burst / 2
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.filled).as_nanos() as i128;
+        let Some(rate) = self.rate.filter(|_| elapsed > 0) else {
+            self.filled = self.filled.max(now);
+            return;
+        };
+        let full = i128::from(self.burst) * PARTS;
+        self.tokens = elapsed.saturating_mul(i128::from(rate)).saturating_add(self.tokens).min(full);
+        self.filled = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A pacer at this rate that has used its burst.
+    fn empty(now: Instant, rate: u64) -> Pacer {
+        let mut pacer = Pacer::new(now);
+        pacer.set_rate(now, Some(rate), 1000);
+        let budget = pacer.budget(now);
+        pacer.on_sent(now, budget);
+        pacer
+    }
+
+    #[test]
+    fn without_a_rate_everything_may_leave() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(now);
+        pacer.on_sent(now, 1 << 30);
+        assert_eq!(pacer.budget(now), u64::MAX);
+        assert_eq!(pacer.next_release(now, 1 << 30), now);
+        pacer.set_rate(now, Some(1_000_000), 1000);
+        assert_eq!(pacer.budget(now), 0, "a burst follows what left freely");
+        assert_eq!(pacer.next_release(now, 1000), now + MS);
+    }
+
+    #[test]
+    fn over_a_second_the_rate_leaves_exactly_and_a_burst_more() {
+        for rate in [999_983, 12_500_000, 125_000_000, 1_250_000_000] {
+            let start = Instant::now();
+            let mut pacer = empty(start, rate);
+            let (mut now, mut left) = (start, 0_u64);
+            while now <= start + Duration::from_secs(1) {
+                pacer.on_sent(now, 1000);
+                left += 1000;
+                now = pacer.next_release(now, 1000);
+            }
+            assert!(left.abs_diff(rate) <= 2000, "{left} bytes left at {rate} a second");
+        }
+    }
+
+    #[test]
+    fn a_pause_saves_no_more_than_a_burst() {
+        let now = Instant::now();
+        for (rate, burst) in
+            [(1_000_000, 2000), (12_500_000, 12_500), (33_554_432, 65_536), (1 << 30, 1_073_741)]
+        {
+            let mut pacer = empty(now, rate);
+            assert_eq!(pacer.budget(now + Duration::from_secs(10)), burst, "at {rate} a second");
+            assert_eq!(pacer.quantum(), burst / 2);
+        }
+    }
+
+    #[test]
+    fn an_overdraft_is_paid_back() {
+        let now = Instant::now();
+        let mut pacer = empty(now, 1_000_000);
+        pacer.on_sent(now, 500);
+        assert_eq!(pacer.budget(now), 0);
+        assert_eq!(pacer.next_release(now, 1000), now + MS + MS / 2);
+        assert_eq!(pacer.budget(now + MS + MS / 2), 1000);
+    }
+
+    #[test]
+    fn nanoseconds_are_not_lost_to_rounding() {
+        let start = Instant::now();
+        let mut pacer = empty(start, 1_000_000);
+        for n in 1..=1000 {
+            pacer.budget(start + Duration::from_nanos(n));
+        }
+        assert_eq!(pacer.budget(start + Duration::from_micros(1)), 1);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_gives_nothing() {
+        let now = Instant::now() + Duration::from_secs(1);
+        let mut pacer = empty(now, 1_000_000);
+        assert_eq!(pacer.budget(now - MS), 0);
+        assert_eq!(pacer.budget(now), 0);
+    }
+}
