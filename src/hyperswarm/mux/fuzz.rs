@@ -174,8 +174,8 @@ impl Pair {
 
 impl Side {
     fn open(&mut self, tag: Tag, choice: usize) {
-        let protocol = ["decided", "agreed"][choice & 1];
-        let id: &[u8] = [b"".as_slice(), b"x"][choice >> 1 & 1];
+        let protocol = if choice & 1 == 0 { "decided" } else { "agreed" };
+        let id: &[u8] = if choice & 2 == 0 { b"" } else { b"x" };
         if let Ok(id) = self.mux.open(protocol, id, options(tag, choice & 4 == 0)) {
             self.channels.insert(tag, Own { id, peer: None, sent: 0, received: 0 });
         }
