@@ -220,8 +220,6 @@ pub const ACTIVE_DOWNLOADS: usize = 8;
 pub const WAITING_DOWNLOADS: usize = 1024;
 /// The longest search: a client's time-out cannot keep one for ever.
 pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600);
-/// How often numbers for status displays are brought up to date.
-pub const STATUS_REFRESH: std::time::Duration = std::time::Duration::from_secs(2);
 
 // ---- api ----
 
