@@ -63,6 +63,8 @@ pub const HOLEPUNCH_BURST: u32 = 96;
 /// Items of one array of compact-encoding, as upstream. Lists grow as their items are read, so this only bounds what
 /// a message of megabytes could hold.
 pub const MAX_ARRAY_ITEMS: u64 = 0x10_0000;
+/// Bytes of a handshake message, as Noise has it.
+pub const MAX_NOISE_MESSAGE_BYTES: usize = 65_535;
 
 /// Channels either side of one protomux connection may have. The original has no limit; 4096 numbers are 64 KiB.
 pub const MUX_CHANNELS: usize = 4096;
