@@ -60,36 +60,36 @@ pub const HOLEPUNCH_BURST: u32 = 96;
 
 // ---- hyperswarm: encrypted streams (UDX, secret-stream, protomux) ----
 
+/// Streams of one UDX endpoint, those that are over but not forgotten included; opening more fails. About 2 MiB idle.
+pub const MAX_UDX_STREAMS: usize = 4096;
+/// Bytes of the receive window of a new stream: with `UDX_WINDOW_SLACK_BYTES` and an eighth for overhead exactly 4 MiB.
+pub const UDX_WINDOW_BYTES: usize = 3584 * 1024;
+/// Bytes to which the window of a fast stream grows: 1 Gbit/s over 100 ms are 12.5 MB, and as much may queue.
+pub const UDX_WINDOW_MAX_BYTES: usize = 21 << 20;
+/// Bytes held beyond the window and its eighth: one datagram of the largest size.
+pub const UDX_WINDOW_SLACK_BYTES: usize = 64 * 1024;
+/// Packets kept out of order, and how far ahead of the expected one a packet may be. A window of 21 MiB of the
+/// smallest full packets is 19,400.
+pub const MAX_UDX_OUT_OF_ORDER: usize = 20_480;
+/// Bytes a packet kept out of order counts beyond its payload (allocation, tree): empty ones are not free.
+pub const UDX_OUT_OF_ORDER_OVERHEAD: usize = 128;
+/// SACK blocks in one acknowledgement: what fits the smallest datagram. libudx sends at most 50, and takes any number.
+pub const MAX_UDX_SACK_BLOCKS: usize = 128;
+/// Messages received and not yet read, or waiting to be sent, per stream. Further ones are dropped, as a network may.
+pub const MAX_UDX_MESSAGES: usize = 256;
+/// Bytes of those messages, each way.
+pub const MAX_UDX_MESSAGE_BYTES: usize = 256 * 1024;
+/// Bytes written and not yet sent at which a writer should wait (advice to the owner, who may exceed it).
+pub const UDX_SEND_QUEUE_BYTES: usize = 512 * 1024;
+/// Datagrams of relayed and closed streams waiting for their socket, per endpoint; further ones are dropped, as a
+/// network may.
+pub const MAX_UDX_LOOSE_DATAGRAMS: usize = 1024;
+/// Streams ended by both sides whose last acknowledgement is repeated if it was lost; the oldest makes room.
+pub const MAX_UDX_LINGERING: usize = 1024;
+
 /// Items of one array of compact-encoding, as upstream. Lists grow as their items are read, so this only bounds what
 /// a message of megabytes could hold.
 pub const MAX_ARRAY_ITEMS: u64 = 0x10_0000;
-/// Bytes of a handshake message, as Noise has it.
-pub const MAX_NOISE_MESSAGE_BYTES: usize = 65_535;
-
-/// Channels either side of one protomux connection may have. The original has no limit; 4096 numbers are 64 KiB.
-pub const MUX_CHANNELS: usize = 4096;
-/// Channels opened by the peer that wait for the owner's decision; further ones are rejected.
-pub const MUX_UNDECIDED: usize = 64;
-/// Bytes that undecided channels have sent ahead before the connection is no longer read, as in protomux.
-pub const MUX_BUFFERED_BYTES: usize = 32_768;
-/// Bytes counted for each such message (and handshake) besides its own, as in protomux.
-pub const MUX_PENDING_OVERHEAD: usize = 512;
-/// Bytes of a protocol name, and of an id. Ids in use have 32; longer ones are rejected like unknown protocols.
-pub const MUX_NAME_BYTES: usize = 255;
-/// Bytes of a channel's handshake. Those in use have below 100; a longer one destroys the connection.
-pub const MUX_HANDSHAKE_BYTES: usize = 16_384;
-/// Batches inside each other. The original never nests them.
-pub const MUX_BATCH_DEPTH: usize = 4;
-/// Bytes of a batch at which it is sent, as in protomux.
-pub const MUX_BATCH_BYTES: usize = 8 << 20;
-/// Bytes of a message with its header: the longest plaintext of a secret-stream frame, 2^24 - 1 less 17.
-pub const MUX_MESSAGE_BYTES: usize = (1 << 24) - 18;
-/// Bytes waiting to be sent at which senders wait.
-pub const MUX_SEND_BYTES: usize = 256 << 10;
-/// Bytes of rejects and the like waiting to be sent at which the peer that causes them is no longer read.
-pub const MUX_REPLY_BYTES: usize = 64 << 10;
-/// Bytes of a received message up to which a small part of it may keep it in memory; parts of longer ones are copied.
-pub const MUX_SHARED_BYTES: usize = 4096;
 
 // ---- hyperswarm: swarm and connections ----
 
@@ -222,6 +222,8 @@ pub const ACTIVE_DOWNLOADS: usize = 8;
 pub const WAITING_DOWNLOADS: usize = 1024;
 /// The longest search: a client's time-out cannot keep one for ever.
 pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600);
+/// How often numbers for status displays are brought up to date.
+pub const STATUS_REFRESH: std::time::Duration = std::time::Duration::from_secs(2);
 
 // ---- api ----
 

@@ -1,8 +1,6 @@
-//! Loads that are shared, limited, cancelled, cut off and resumed; channels that are left.
+//! Loads that are shared, cancelled, cut off and resumed; channels that are left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
-mod limits;
-#[path = "../node_common/mod.rs"]
 mod node_common;
 
 use std::time::Duration;

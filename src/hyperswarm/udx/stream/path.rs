@@ -1,0 +1,56 @@
+//! Where the packets of a stream go.
+
+use crate::hyperswarm::udx::types::{Remote, SocketId};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hyperswarm::udx) struct Path {
+    pub(in crate::hyperswarm::udx) socket: SocketId,
+    pub(in crate::hyperswarm::udx) remote: Remote,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    current: Option<Path>,
+    /// The way before a change of remote, for the packets below the number.
+    old: Option<(Path, u64)>,
+}
+
+impl Paths {
+    pub(super) fn current(&self) -> Option<Path> {
+        self.current
+    }
+
+    pub(super) fn old(&self) -> Option<Path> {
+        self.old.map(|(path, _)| path)
+    }
+
+    pub(super) fn connect(&mut self, socket: SocketId, remote: Remote) {
+        self.current = Some(Path { socket, remote });
+    }
+
+    /// Packets from number `next` on go the new way.
+    pub(super) fn change(&mut self, socket: SocketId, remote: Remote, next: u64) {
+        if let Some(path) = self.current {
+            self.old = Some((path, next));
+        }
+        self.connect(socket, remote);
+    }
+
+    /// Everything below `base` is acknowledged. True if that ends a change of remote.
+    pub(super) fn forget_old(&mut self, base: u64) -> bool {
+        self.old.take_if(|(_, until)| base >= *until).is_some()
+    }
+
+    /// The way of this packet.
+    pub(super) fn of(&self, number: u64) -> Option<Path> {
+        match self.old {
+            Some((path, until)) if number < until => Some(path),
+            _ => self.current,
+        }
+    }
+
+    /// Whether a change of remote is going on.
+    pub(super) fn changing(&self) -> bool {
+        self.old.is_some()
+    }
+}

@@ -1,0 +1,218 @@
+//! The receiving half: packets put in order, within bounds in bytes and in number; and messages.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::buffer::ReadBuffer;
+use super::window::Window;
+use crate::hyperswarm::udx::packet::flag;
+use crate::hyperswarm::udx::ranges::Ranges;
+use crate::limits::{
+    MAX_UDX_MESSAGE_BYTES, MAX_UDX_MESSAGES, MAX_UDX_OUT_OF_ORDER, MAX_UDX_SACK_BLOCKS,
+    UDX_OUT_OF_ORDER_OVERHEAD,
+};
+
+/// Sequence numbers are counted from the stream's start, in 64 bits; the wire has the lower 32 of them, shifted by
+/// the first one.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    first: u32,
+    /// Number of the packet expected next.
+    next: u64,
+    buffer: ReadBuffer,
+    window: Window,
+    early: BTreeMap<u64, Early>,
+    /// Bytes in `early`, overhead included.
+    early_bytes: usize,
+    ranges: Ranges,
+    end: Option<u64>,
+    received: u64,
+    messages: VecDeque<Bytes>,
+    message_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Early {
+    flags: u8,
+    payload: Bytes,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// There is more to read, or the end was reached.
+    InOrder,
+    /// Kept, or known already.
+    Kept,
+    /// Beyond what the stream takes.
+    Refused,
+}
+
+impl Receiver {
+    pub(super) fn new(first: u32) -> Self {
+        Self {
+            first,
+            next: 0,
+            buffer: ReadBuffer::default(),
+            window: Window::new(),
+            early: BTreeMap::new(),
+            early_bytes: 0,
+            ranges: Ranges::default(),
+            end: None,
+            received: 0,
+            messages: VecDeque::new(),
+            message_bytes: 0,
+        }
+    }
+
+    /// The number of a packet, as the distance from the expected one. Negative: an old one.
+    pub(super) fn distance(&self, seq: u32) -> i32 {
+        seq.wrapping_sub(self.wire(self.next)) as i32
+    }
+
+    /// The `ack` field.
+    pub(super) fn ack(&self) -> u32 {
+        self.wire(self.next)
+    }
+
+    /// The window field, of a packet about to leave.
+    pub(super) fn advertise(&mut self) -> u32 {
+        self.window.advertise(self.received, self.buffer.len())
+    }
+
+    /// Bytes the reader leaves room for.
+    pub(super) fn free(&self) -> u32 {
+        self.window.free(self.buffer.len())
+    }
+
+    /// A DATA or END packet.
+    pub(super) fn accept(&mut self, seq: u32, flags: u8, payload: &[u8]) -> Accepted {
+        let Ok(ahead) = u64::try_from(self.distance(seq)) else { return Accepted::Kept };
+        let number = self.next + ahead;
+        if self.end.is_some_and(|end| number > end || self.next > end) {
+            return Accepted::Kept;
+        }
+        if ahead == 0 {
+            if self.held() + payload.len() > self.window.hard_limit() {
+                return Accepted::Refused;
+            }
+            self.deliver(flags, payload);
+            self.drain();
+            return Accepted::InOrder;
+        }
+        self.keep(number, ahead, flags, payload)
+    }
+
+    /// Whether the peer's end was reached.
+    pub(super) fn ended(&self) -> bool {
+        self.end.is_some_and(|end| self.next > end)
+    }
+
+    /// SACK blocks, if something is kept out of order.
+    pub(super) fn sack_blocks(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.ranges.iter().take(MAX_UDX_SACK_BLOCKS).map(|(start, end)| (self.wire(start), self.wire(end)))
+    }
+
+    /// Whether packets are kept out of order.
+    pub(super) fn has_gaps(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
+    /// Bytes in order, and whether the peer should hear that there is room again.
+    pub(super) fn read(&mut self, max: usize) -> (Option<Bytes>, bool) {
+        let bytes = self.buffer.read(max);
+        let length = bytes.as_ref().map_or(0, Bytes::len);
+        let update = self.window.on_read(length, self.received, self.buffer.len());
+        (bytes, update && !self.ended())
+    }
+
+    /// Bytes that can be read.
+    pub(super) fn unread(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Adapts the window to the reader.
+    pub(super) fn tune(&mut self, now: Instant, rtt: Option<Duration>) {
+        self.window.tune(now, rtt, self.buffer.len());
+    }
+
+    /// Keeps a message for the reader; false if it was dropped because too many wait.
+    pub(super) fn accept_message(&mut self, payload: &[u8]) -> bool {
+        let bytes = self.message_bytes + payload.len();
+        if self.messages.len() >= MAX_UDX_MESSAGES || bytes > MAX_UDX_MESSAGE_BYTES {
+            return false;
+        }
+        self.message_bytes = bytes;
+        self.messages.push_back(Bytes::copy_from_slice(payload));
+        true
+    }
+
+    pub(super) fn read_message(&mut self) -> Option<Bytes> {
+        let message = self.messages.pop_front()?;
+        self.message_bytes -= message.len();
+        Some(message)
+    }
+
+    /// Bytes held, with overhead.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.len() + self.early_bytes
+    }
+
+    fn wire(&self, number: u64) -> u32 {
+        self.first.wrapping_add(number as u32)
+    }
+
+    fn deliver(&mut self, flags: u8, payload: &[u8]) {
+        if flags & flag::DATA != 0 {
+            self.buffer.append(payload);
+            self.received += payload.len() as u64;
+        }
+        if flags & flag::END != 0 {
+            self.end = Some(self.next);
+            self.drop_after_end();
+        }
+        self.next += 1;
+    }
+
+    fn drain(&mut self) {
+        if self.early.is_empty() {
+            return;
+        }
+        while let Some(entry) = self.early.first_entry() {
+            if *entry.key() != self.next {
+                break;
+            }
+            let early = entry.remove();
+            self.early_bytes -= early.payload.len() + UDX_OUT_OF_ORDER_OVERHEAD;
+            self.deliver(early.flags, &early.payload);
+        }
+        self.ranges.remove_below(self.next);
+    }
+
+    /// A peer may have sent packets beyond its own end: nothing will ever bring them in order.
+    fn drop_after_end(&mut self) {
+        self.early.clear();
+        self.early_bytes = 0;
+        self.ranges = Ranges::default();
+    }
+
+    /// Keeps a packet that came too early, unless it is too far ahead or there is no room: a peer that ignores the
+    /// window, or invents numbers, would otherwise fill the memory.
+    fn keep(&mut self, number: u64, ahead: u64, flags: u8, payload: &[u8]) -> Accepted {
+        if self.early.contains_key(&number) {
+            return Accepted::Kept;
+        }
+        let cost = payload.len() + UDX_OUT_OF_ORDER_OVERHEAD;
+        let full = self.early.len() >= MAX_UDX_OUT_OF_ORDER || self.held() + cost > self.window.hard_limit();
+        if full || ahead > MAX_UDX_OUT_OF_ORDER as u64 {
+            return Accepted::Refused;
+        }
+        let data = if flags & flag::DATA != 0 { payload } else { &[] };
+        self.early.insert(number, Early { flags, payload: Bytes::copy_from_slice(data) });
+        self.early_bytes += data.len() + UDX_OUT_OF_ORDER_OVERHEAD;
+        self.ranges.insert(number, number + 1, |_, _| {});
+        Accepted::Kept
+    }
+}

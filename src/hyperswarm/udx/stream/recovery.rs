@@ -1,0 +1,248 @@
+//! What was lost, and when to give up waiting: round trips, RACK, the tail loss probe and the retransmission timer,
+//! with the numbers of libudx.
+
+use std::time::{Duration, Instant};
+
+use super::Stream;
+use super::flight::{Flight, Sent};
+use crate::hyperswarm::udx::congestion::Loss;
+use crate::hyperswarm::udx::types::CloseReason;
+
+const INITIAL_RTO: Duration = Duration::from_secs(1);
+const MIN_RTO: Duration = Duration::from_secs(1);
+const MAX_RTO: Duration = Duration::from_secs(30);
+/// Samples beyond this that are also far from what was seen are cut to what is plausible.
+const OUTLIER: Duration = Duration::from_secs(5);
+const MAX_RTT: Duration = Duration::from_secs(30);
+const MIN_RTT_AGE: Duration = Duration::from_secs(300);
+/// Retransmission time-outs of one packet; one more closes the stream.
+const MAX_TIMEOUTS: u8 = 6;
+/// The least a timer waits for packets that overtook each other, and for the tail's acknowledgement: operating
+/// systems do not wake us more precisely, nor the peer.
+const GRANULARITY: Duration = Duration::from_millis(1);
+const MIN_TAIL: Duration = Duration::from_millis(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Rtt {
+    smoothed: Option<Duration>,
+    variation: Duration,
+    min: Option<(Duration, Instant)>,
+}
+
+impl Rtt {
+    pub(super) fn sample(&mut self, now: Instant, rtt: Duration) {
+        let rtt = self.plausible(rtt);
+        if self.min.is_none_or(|(min, at)| rtt <= min || now.saturating_duration_since(at) > MIN_RTT_AGE) {
+            self.min = Some((rtt, now));
+        }
+        let Some(smoothed) = self.smoothed else {
+            (self.smoothed, self.variation) = (Some(rtt), rtt / 2);
+            return;
+        };
+        self.variation = (3 * self.variation + smoothed.abs_diff(rtt)) / 4;
+        self.smoothed = Some((7 * smoothed + rtt) / 8);
+    }
+
+    pub(super) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    pub(super) fn min(&self) -> Option<Duration> {
+        self.min.map(|(rtt, _)| rtt)
+    }
+
+    pub(super) fn rto(&self) -> Duration {
+        self.smoothed.map_or(INITIAL_RTO, |smoothed| (smoothed + 4 * self.variation).clamp(MIN_RTO, MAX_RTO))
+    }
+
+    fn plausible(&self, rtt: Duration) -> Duration {
+        let expected = self.smoothed.map_or(MAX_RTT, |smoothed| smoothed + 5 * self.variation);
+        let cut = if rtt > OUTLIER && rtt > expected { expected.max(OUTLIER) } else { rtt };
+        cut.min(MAX_RTT)
+    }
+}
+
+/// The most recently sent packet that arrived: what was sent before it and is still missing was probably lost.
+#[derive(Debug, Default)]
+pub(super) struct Rack {
+    newest: Option<(Instant, u64)>,
+    rtt: Duration,
+    /// Highest number delivered.
+    highest: Option<u64>,
+    reordering: bool,
+}
+
+impl Rack {
+    pub(super) fn deliver(&mut self, now: Instant, number: u64, packet: &Sent, min_rtt: Option<Duration>) {
+        let rtt = now.saturating_duration_since(packet.sent_at);
+        let repeated = packet.transmissions > 1;
+        match self.highest {
+            Some(highest) if number < highest => self.reordering |= !repeated,
+            _ => self.highest = Some(number),
+        }
+        // An acknowledgement faster than the network can be is of the transmission before.
+        if repeated && min_rtt.is_some_and(|min| rtt < min) {
+            return;
+        }
+        if self.newest.is_none_or(|newest| (packet.sent_at, number) > newest) {
+            (self.newest, self.rtt) = (Some((packet.sent_at, number)), rtt);
+        }
+    }
+
+    /// How long a packet may be overtaken by others before it counts as lost.
+    fn window(&self, rtt: &Rtt, recovering: bool, sacked: usize) -> Duration {
+        if !self.reordering && (recovering || sacked >= 3) {
+            return Duration::ZERO;
+        }
+        let quarter = rtt.min().unwrap_or_default() / 4;
+        quarter.min(rtt.smoothed().unwrap_or_default()).max(GRANULARITY)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Losses are repaired until the packets below the number are acknowledged.
+    Recovering(u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Recovery {
+    pub(super) rtt: Rtt,
+    pub(super) rack: Rack,
+    pub(super) phase: Phase,
+    /// A tail probe may be sent: a round trip was measured since the last one.
+    pub(super) tail_allowed: bool,
+    /// A tail probe is to be sent now.
+    pub(super) tail_probe: bool,
+}
+
+impl Recovery {
+    pub(super) fn new() -> Self {
+        Self {
+            rtt: Rtt::default(),
+            rack: Rack::default(),
+            phase: Phase::Open,
+            tail_allowed: false,
+            tail_probe: false,
+        }
+    }
+
+    pub(super) fn recovering(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// When the last packets under way should be probed for, if they should.
+    pub(super) fn tail_deadline(
+        &self,
+        now: Instant,
+        flight: &Flight,
+        rto: Option<Instant>,
+    ) -> Option<Instant> {
+        if self.recovering() || !self.tail_allowed || flight.is_empty() || flight.sacked() > 0 {
+            return None;
+        }
+        let mut wait = self.rtt.smoothed().map_or(INITIAL_RTO, |smoothed| (2 * smoothed).max(MIN_TAIL));
+        if flight.len() == 1 {
+            wait += Duration::from_millis(2);
+        }
+        let at = now + wait;
+        Some(rto.map_or(at, |rto| rto.min(at)))
+    }
+}
+
+impl Stream {
+    /// Marks as lost what was sent too long before the newest packet that arrived; sets a timer for what may still
+    /// turn out to be. Returns the bytes lost.
+    pub(super) fn detect_losses(&mut self, now: Instant) -> u64 {
+        self.timers.reorder = None;
+        let Some(newest) = self.recovery.rack.newest else { return 0 };
+        let recovery = &self.recovery;
+        let patience = recovery.rack.rtt
+            + recovery.rack.window(&recovery.rtt, recovery.recovering(), self.flight.sacked());
+        let mut lost = 0;
+        while let Some((number, packet)) = self.flight.oldest() {
+            if (packet.sent_at, number) >= newest {
+                break;
+            }
+            let deadline = packet.sent_at + patience;
+            if now < deadline {
+                self.timers.reorder = Some(deadline);
+                break;
+            }
+            lost += self.lose(number);
+        }
+        if lost > 0 {
+            self.report_loss(now, lost, false);
+        }
+        lost
+    }
+
+    /// The retransmission timer: the peer acknowledged nothing for long.
+    pub(super) fn on_rto(&mut self, now: Instant) {
+        let base = self.flight.base();
+        let Some(first) = self.flight.first_mut() else {
+            self.timers.rto = None;
+            return;
+        };
+        if first.timeouts >= MAX_TIMEOUTS {
+            self.close(CloseReason::TimedOut { seq: base });
+            return;
+        }
+        first.timeouts += 1;
+        let recovery = &self.recovery;
+        let patience = recovery.rack.rtt
+            + recovery.rack.window(&recovery.rtt, recovery.recovering(), self.flight.sacked());
+        let mut lost = self.lose(base);
+        while let Some((number, packet)) = self.flight.oldest() {
+            if now < packet.sent_at + patience {
+                break;
+            }
+            lost += self.lose(number);
+        }
+        self.recovery.tail_probe = false;
+        (self.timers.tail, self.timers.rto) = (None, Some(now + 2 * self.recovery.rtt.rto()));
+        self.report_loss(now, lost, true);
+    }
+
+    /// Sends the last packet again, or a new one, so that the peer's acknowledgement shows what is missing.
+    pub(super) fn on_tail_timeout(&mut self) {
+        self.timers.tail = None;
+        if self.recovery.tail_allowed && !self.flight.is_empty() {
+            self.recovery.tail_allowed = false;
+            self.recovery.tail_probe = true;
+        }
+    }
+
+    /// Everything below the recovery point was acknowledged?
+    pub(super) fn leave_recovery(&mut self, now: Instant) {
+        if let Phase::Recovering(until) = self.recovery.phase
+            && self.flight.base() >= until
+        {
+            self.recovery.phase = Phase::Open;
+            self.controller.on_recovered(now);
+        }
+    }
+
+    /// Bytes lost that tell of congestion: those of a probe do not.
+    fn lose(&mut self, number: u64) -> u64 {
+        let Some(size) = self.flight.lose(number) else { return 0 };
+        self.counters.lost += 1;
+        match self.flight.get_mut(number) {
+            Some(packet) if packet.probe => {
+                packet.probe = false;
+                self.mtu.probe_lost();
+                0
+            }
+            _ => size,
+        }
+    }
+
+    fn report_loss(&mut self, now: Instant, lost: u64, timeout: bool) {
+        self.timers.tail = None;
+        if !self.recovery.recovering() {
+            self.recovery.phase = Phase::Recovering(self.flight.next());
+        }
+        self.controller.on_loss(&Loss { now, lost, in_flight: self.flight.bytes(), timeout });
+    }
+}

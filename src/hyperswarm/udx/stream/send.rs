@@ -1,0 +1,370 @@
+//! Packets on their way out: acknowledgements, repetitions, messages, new data; in batches of equal size that one
+//! system call can send.
+
+use std::time::Instant;
+
+use super::Stream;
+use super::flight::{Sent, State};
+use super::mtu::{self, LARGEST_DATAGRAM};
+use super::path::Path;
+use crate::hyperswarm::udx::packet::{Extension, HEADER_BYTES, Header, flag};
+use crate::hyperswarm::udx::types::{Event, SocketId, Transmit};
+use crate::limits::UDX_SEND_QUEUE_BYTES;
+
+/// Bytes of one batch: what a kernel segments at most.
+const MAX_BATCH: usize = LARGEST_DATAGRAM as usize;
+
+/// Packets without data that are due.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    pub(super) ack: bool,
+    pub(super) heartbeat: bool,
+    /// A probe of so many bytes is to be answered.
+    pub(super) reply: Option<u16>,
+}
+
+/// A batch being filled.
+struct Batch {
+    start: usize,
+    segment: usize,
+    count: usize,
+    max: usize,
+}
+
+impl Batch {
+    fn new(out: &[u8], max: usize) -> Self {
+        Self { start: out.len(), segment: 0, count: 0, max: max.max(1) }
+    }
+
+    /// Whether a packet of `size` bytes can follow those in the batch.
+    fn takes(&self, size: usize) -> bool {
+        self.count == 0
+            || (self.count < self.max
+                && size <= self.segment
+                && self.segment * self.count + size <= MAX_BATCH)
+    }
+
+    /// A packet of `size` bytes was appended. False if it must be the last.
+    fn add(&mut self, size: usize) -> bool {
+        if self.count == 0 {
+            self.segment = size;
+        }
+        self.count += 1;
+        size == self.segment
+    }
+
+    fn finish(&self, path: &Path, out: &[u8]) -> Option<Transmit> {
+        let length = out.len() - self.start;
+        let (destination, segment_size) = (path.remote.address, self.segment);
+        (self.count > 0).then_some(Transmit { destination, segment_size, length })
+    }
+}
+
+impl Stream {
+    /// Whether there may be something to send; asking resets it.
+    pub(in crate::hyperswarm::udx) fn take_awake(&mut self) -> bool {
+        std::mem::take(&mut self.awake)
+    }
+
+    /// The next packets from this socket, appended to `out`.
+    pub(in crate::hyperswarm::udx) fn transmit(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if self.life.is_closed() {
+            return None;
+        }
+        let path = self.paths.current().filter(|path| path.socket == socket);
+        // Data carries the acknowledgement along; the blocks of gaps need a packet of their own.
+        if let Some(path) = path
+            && (!self.control.ack || self.receiver.has_gaps())
+            && let Some(transmit) = self.transmit_control(now, &path, out)
+        {
+            return Some(transmit);
+        }
+        let transmit = self.transmit_lost(now, socket, max, out).or_else(|| {
+            let path = path?;
+            self.transmit_messages(&path, max, out).or_else(|| self.transmit_new(now, &path, max, out))
+        });
+        match transmit {
+            Some(transmit) => {
+                self.timers.touch_keep_alive(now);
+                Some(transmit)
+            }
+            None => self.transmit_control(now, &path?, out),
+        }
+    }
+
+    /// A header of this stream, with the newest acknowledgement and window.
+    pub(super) fn header(&mut self, flags: u8, number: u64, data_offset: u8, path: Path) -> Header {
+        Header {
+            flags,
+            data_offset,
+            stream: path.remote.id,
+            window: self.receiver.advertise(),
+            seq: self.wire(number),
+            ack: self.receiver.ack(),
+        }
+    }
+
+    /// The controller's rate may have changed.
+    pub(super) fn set_pace(&mut self, now: Instant) {
+        self.pacer.set_rate(now, self.controller.pacing_rate(), self.mtu.packet() as u64);
+    }
+
+    fn transmit_control(&mut self, now: Instant, path: &Path, out: &mut Vec<u8>) -> Option<Transmit> {
+        let mut batch = Batch::new(out, 1);
+        let next = self.flight.next();
+        if std::mem::take(&mut self.control.ack) {
+            let flags = if self.receiver.has_gaps() { flag::SACK } else { 0 };
+            out.extend_from_slice(&self.header(flags, next, 0, *path).encode());
+            for (start, end) in self.receiver.sack_blocks() {
+                out.extend_from_slice(&start.to_le_bytes());
+                out.extend_from_slice(&end.to_le_bytes());
+            }
+        } else if std::mem::take(&mut self.control.heartbeat) {
+            out.extend_from_slice(&self.header(flag::HEARTBEAT, next, 0, *path).encode());
+            self.timers.touch_keep_alive(now);
+        } else if let Some(size) = self.control.reply.take() {
+            out.extend_from_slice(&self.header(0, next, Extension::BYTES as u8, *path).encode());
+            mtu::append_extension(Extension::Reply(size), 0, out);
+        } else if let Some(size) = self.mtu.jumbo_due() {
+            self.mtu.jumbo_sent(now, self.recovery.rtt.smoothed());
+            out.extend_from_slice(&self.header(0, next, Extension::BYTES as u8, *path).encode());
+            let padding = usize::from(size).saturating_sub(HEADER_BYTES + Extension::BYTES);
+            mtu::append_extension(Extension::Probe(size), padding, out);
+        } else {
+            return None;
+        }
+        batch.add(out.len() - batch.start);
+        batch.finish(path, out)
+    }
+
+    /// Bytes that may leave now: what the window and the pacer allow, if that is worth it; sets a timer if it is the
+    /// pacer's turn. A packet may start while anything is left.
+    fn allowance(&mut self, now: Instant, wanted: u64) -> u64 {
+        let in_flight = self.flight.bytes();
+        let window = self.controller.window();
+        let by_window = if in_flight == 0 { window.max(1) } else { window.saturating_sub(in_flight) };
+        if by_window == 0 {
+            return 0;
+        }
+        let wanted = wanted.min(by_window);
+        let worth = self.pacer.quantum().min(wanted).max(1);
+        let by_pacer = self.pacer.budget(now);
+        if by_pacer < worth {
+            self.timers.pace = Some(self.pacer.next_release(now, worth));
+            return 0;
+        }
+        by_window.min(by_pacer)
+    }
+
+    fn on_sent(&mut self, now: Instant, bytes: u64, packets: usize) {
+        self.counters.sent += packets as u64;
+        self.control.ack &= self.receiver.has_gaps();
+        self.pacer.on_sent(now, bytes);
+        self.controller.on_sent(now, bytes, self.flight.bytes());
+        self.set_pace(now);
+        if self.timers.rto.is_none() {
+            self.timers.rto = Some(now + self.recovery.rtt.rto());
+        }
+    }
+
+    /// Lost packets again, and the last one if it is to be probed for.
+    fn transmit_lost(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let mut batch = Batch::new(out, max);
+        let mut way = None;
+        let probe = self.tail_to_repeat();
+        let mut left = if probe.is_some() {
+            1
+        } else {
+            self.flight.next_lost()?;
+            self.allowance(now, self.mtu.packet() as u64)
+        };
+        while left > 0
+            && let Some(number) = probe.or_else(|| self.flight.next_lost())
+        {
+            let path = self.paths.of(number).filter(|path| path.socket == socket)?;
+            if *way.get_or_insert(path) != path {
+                break;
+            }
+            let packet = self.flight.get(number)?;
+            let size = HEADER_BYTES + self.extension_bytes(number) + packet.length as usize;
+            if !batch.takes(size) {
+                break;
+            }
+            self.repeat(now, number, path, out);
+            left = left.saturating_sub(size as u64);
+            if !batch.add(size) || probe.is_some() {
+                break;
+            }
+        }
+        if probe.is_some() {
+            self.recovery.tail_probe = false;
+        }
+        if batch.count > 0 {
+            self.counters.retransmitted += batch.count as u64;
+            self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
+        }
+        batch.finish(&way?, out)
+    }
+
+    /// The packet to repeat as a tail probe: only if there is nothing new to send instead.
+    fn tail_to_repeat(&self) -> Option<u64> {
+        if !self.recovery.tail_probe || self.new_packet().is_some() {
+            return None;
+        }
+        self.flight.last_flying()
+    }
+
+    fn repeat(&mut self, now: Instant, number: u64, path: Path, out: &mut Vec<u8>) {
+        let Some(packet) = self.flight.get(number) else { return };
+        let (offset, length, flags) = (packet.offset, packet.length as usize, packet.flags);
+        let start = out.len();
+        self.append_header(number, flags, 0, path, out);
+        self.queue.copy(offset, length, out);
+        let size = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+        let stamp = self.rate.stamp(now, self.flight.bytes());
+        self.flight.repeat(number, now, size, stamp);
+    }
+
+    fn transmit_messages(&mut self, path: &Path, max: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+        let mut batch = Batch::new(out, max);
+        while let Some(message) = self.messages.front() {
+            let size = HEADER_BYTES + message.len();
+            if !batch.takes(size) {
+                break;
+            }
+            let Some(message) = self.messages.pop_front() else { break };
+            let header = self.header(flag::MESSAGE, self.flight.next(), 0, *path);
+            out.extend_from_slice(&header.encode());
+            out.extend_from_slice(&message);
+            if !batch.add(size) {
+                break;
+            }
+        }
+        batch.finish(path, out)
+    }
+
+    fn transmit_new(&mut self, now: Instant, path: &Path, max: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+        let mut batch = Batch::new(out, max);
+        let probe = std::mem::take(&mut self.recovery.tail_probe);
+        self.new_packet()?;
+        let wanted = (self.queue.unsent() + HEADER_BYTES) as u64;
+        let mut left = if probe { 1 } else { self.allowance(now, wanted) };
+        let mut starved = false;
+        while left > 0 {
+            let Some(length) = self.new_packet() else {
+                starved = true;
+                break;
+            };
+            let padding = if batch.count == 0 { self.probe_padding(length) } else { 0 };
+            let size =
+                HEADER_BYTES + self.extension_bytes(self.flight.next()) + usize::from(padding) + length;
+            if !batch.takes(size) {
+                break;
+            }
+            self.append_new(now, length, padding, *path, out);
+            left = left.saturating_sub(size as u64);
+            if !batch.add(size) || padding > 0 || probe {
+                break;
+            }
+        }
+        if batch.count > 0 {
+            self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
+            self.timers.tail = self.recovery.tail_deadline(now, &self.flight, self.timers.rto);
+            self.tell_writable();
+        }
+        if starved && self.flight.next_lost().is_none() {
+            self.rate.limited(self.flight.bytes());
+        }
+        batch.finish(path, out)
+    }
+
+    /// Payload bytes of the next new packet; none if nothing may be sent for want of data or of the peer's window.
+    fn new_packet(&self) -> Option<usize> {
+        let full = self.mtu.payload() - self.extension_bytes(self.flight.next());
+        let length = self.queue.ready(full);
+        if length == 0 {
+            // An end of its own takes no room at the peer.
+            let ends = self.finishing && self.end.is_none() && self.queue.unsent() == 0;
+            return ends.then_some(0);
+        }
+        let window = self.peer_window.bytes as usize;
+        if self.flight.is_empty() {
+            return (window > 0).then_some(length);
+        }
+        let fits = self.queue.offset() + length as u64 <= self.peer_window.limit
+            && self.flight.len() < window / self.mtu.payload();
+        fits.then_some(length)
+    }
+
+    fn probe_padding(&self, length: usize) -> u8 {
+        if self.paths.changing() || self.recovery.recovering() || self.flight.next() == 0 {
+            return 0;
+        }
+        self.mtu.padding(length).unwrap_or(0)
+    }
+
+    fn append_new(&mut self, now: Instant, length: usize, padding: u8, path: Path, out: &mut Vec<u8>) {
+        let number = self.flight.next();
+        let (start, offset) = (out.len(), self.queue.offset());
+        let last = self.finishing && self.end.is_none() && self.queue.unsent() == length;
+        let mut flags = if length > 0 { flag::DATA } else { 0 };
+        if last {
+            flags |= flag::END;
+            self.end = Some(number);
+        }
+        self.append_header(number, flags, padding, path, out);
+        self.queue.take(length, out);
+        if padding > 0 {
+            self.mtu.probe_sent();
+        }
+        let stamp = self.rate.stamp(now, self.flight.bytes());
+        self.flight.push(Sent {
+            offset,
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+            size: u32::try_from(out.len() - start).unwrap_or(u32::MAX),
+            flags,
+            state: State::Flying,
+            probe: padding > 0,
+            timeouts: 0,
+            transmissions: 1,
+            sent_at: now,
+            stamp,
+        });
+    }
+
+    /// The header of a DATA or END packet, with the announcement on the first one, or padding.
+    fn append_header(&mut self, number: u64, flags: u8, padding: u8, path: Path, out: &mut Vec<u8>) {
+        let announce = self.extension_bytes(number);
+        let data_offset = if announce > 0 { announce as u8 } else { padding };
+        out.extend_from_slice(&self.header(flags, number, data_offset, path).encode());
+        if announce > 0 {
+            mtu::append_extension(Extension::Announce(self.largest_datagram), 0, out);
+        } else {
+            out.resize(out.len() + usize::from(padding), 0);
+        }
+    }
+
+    /// Bytes of the announcement that this packet carries: the first one does, so it arrives for certain.
+    fn extension_bytes(&self, number: u64) -> usize {
+        if number == 0 && self.largest_datagram > 0 { Extension::BYTES } else { 0 }
+    }
+
+    fn tell_writable(&mut self) {
+        if self.full && self.queue.unsent() <= UDX_SEND_QUEUE_BYTES / 2 {
+            self.full = false;
+            self.events.push(Event::Writable);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The receive window: what the reader can be expected to take. It grows while the reader empties it within a few
+//! round trips, and is back at its start after the reader stopped.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{UDX_WINDOW_BYTES, UDX_WINDOW_MAX_BYTES, UDX_WINDOW_SLACK_BYTES};
+
+/// Taken for the round trip of a stream that has not measured one: growing too early costs only memory.
+const UNKNOWN_RTT: Duration = Duration::from_millis(100);
+/// A reader that took nothing for so long while the window was full has stopped.
+const STALLED: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Window {
+    limit: usize,
+    /// Bytes that may be held in all.
+    hard: usize,
+    consumed: usize,
+    epoch: Option<Instant>,
+    /// Bytes from the stream's start that the peer knows it may send; at first it assumes more.
+    edge: u64,
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        let mut window = Self { limit: 0, hard: 0, consumed: 0, epoch: None, edge: UDX_WINDOW_BYTES as u64 };
+        window.resize(UDX_WINDOW_BYTES);
+        window
+    }
+
+    /// Bytes free, to be told to the peer.
+    pub(super) fn free(&self, unread: usize) -> u32 {
+        let free = self.limit.saturating_sub(unread);
+        // So little would only bring small packets.
+        if free < 4096 { 0 } else { u32::try_from(free).unwrap_or(u32::MAX) }
+    }
+
+    /// Bytes that may be held, with overhead. An honest peer stays below: it sends at most the window, in packets of
+    /// at least 1132 bytes or fewer of them.
+    pub(super) fn hard_limit(&self) -> usize {
+        self.hard
+    }
+
+    /// The peer is told about `free` bytes after the first `received`.
+    pub(super) fn advertise(&mut self, received: u64, unread: usize) -> u32 {
+        let free = self.free(unread);
+        self.edge = self.edge.max(received + u64::from(free));
+        free
+    }
+
+    /// The reader took bytes. True if the peer may be waiting to hear of it.
+    pub(super) fn on_read(&mut self, bytes: usize, received: u64, unread: usize) -> bool {
+        self.consumed = self.consumed.saturating_add(bytes);
+        let told = usize::try_from(self.edge.saturating_sub(received)).unwrap_or(usize::MAX);
+        bytes > 0 && told < self.limit / 2 && self.free(unread) as usize >= told + self.limit / 4
+    }
+
+    /// Something arrived: looks at how the reader did since the last epoch began.
+    pub(super) fn tune(&mut self, now: Instant, rtt: Option<Duration>, unread: usize) {
+        let epoch = *self.epoch.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(epoch);
+        if self.consumed >= self.limit / 2 {
+            if elapsed < 2 * rtt.unwrap_or(UNKNOWN_RTT) {
+                self.resize((2 * self.limit).min(UDX_WINDOW_MAX_BYTES));
+            }
+            (self.consumed, self.epoch) = (0, Some(now));
+        } else if elapsed >= STALLED {
+            if self.consumed == 0 && self.free(unread) == 0 {
+                self.resize(UDX_WINDOW_BYTES);
+            }
+            (self.consumed, self.epoch) = (0, Some(now));
+        }
+    }
+
+    fn resize(&mut self, limit: usize) {
+        self.limit = limit;
+        self.hard = limit + limit / 8 + UDX_WINDOW_SLACK_BYTES;
+    }
+}

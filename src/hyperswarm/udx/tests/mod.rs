@@ -1,0 +1,6 @@
+//! The machine as a whole: two endpoints that are handed each other's datagrams in virtual time.
+
+mod pair;
+mod rules;
+mod transfer;
+mod vectors;
