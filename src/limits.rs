@@ -90,6 +90,33 @@ pub const MAX_UDX_LINGERING: usize = 1024;
 /// Items of one array of compact-encoding, as upstream. Lists grow as their items are read, so this only bounds what
 /// a message of megabytes could hold.
 pub const MAX_ARRAY_ITEMS: u64 = 0x10_0000;
+/// Bytes of a handshake message, as Noise has it.
+pub const MAX_NOISE_MESSAGE_BYTES: usize = 65_535;
+
+/// Channels either side of one protomux connection may have. The original has no limit; 4096 numbers are 64 KiB.
+pub const MUX_CHANNELS: usize = 4096;
+/// Channels opened by the peer that wait for the owner's decision; further ones are rejected.
+pub const MUX_UNDECIDED: usize = 64;
+/// Bytes that undecided channels have sent ahead before the connection is no longer read, as in protomux.
+pub const MUX_BUFFERED_BYTES: usize = 32_768;
+/// Bytes counted for each such message (and handshake) besides its own, as in protomux.
+pub const MUX_PENDING_OVERHEAD: usize = 512;
+/// Bytes of a protocol name, and of an id. Ids in use have 32; longer ones are rejected like unknown protocols.
+pub const MUX_NAME_BYTES: usize = 255;
+/// Bytes of a channel's handshake. Those in use have below 100; a longer one destroys the connection.
+pub const MUX_HANDSHAKE_BYTES: usize = 16_384;
+/// Batches inside each other. The original never nests them.
+pub const MUX_BATCH_DEPTH: usize = 4;
+/// Bytes of a batch at which it is sent, as in protomux.
+pub const MUX_BATCH_BYTES: usize = 8 << 20;
+/// Bytes of a message with its header: the longest plaintext of a secret-stream frame, 2^24 - 1 less 17.
+pub const MUX_MESSAGE_BYTES: usize = (1 << 24) - 18;
+/// Bytes waiting to be sent at which senders wait.
+pub const MUX_SEND_BYTES: usize = 256 << 10;
+/// Bytes of rejects and the like waiting to be sent at which the peer that causes them is no longer read.
+pub const MUX_REPLY_BYTES: usize = 64 << 10;
+/// Bytes of a received message up to which a small part of it may keep it in memory; parts of longer ones are copied.
+pub const MUX_SHARED_BYTES: usize = 4096;
 
 // ---- hyperswarm: swarm and connections ----
 
@@ -222,8 +249,6 @@ pub const ACTIVE_DOWNLOADS: usize = 8;
 pub const WAITING_DOWNLOADS: usize = 1024;
 /// The longest search: a client's time-out cannot keep one for ever.
 pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600);
-/// How often numbers for status displays are brought up to date.
-pub const STATUS_REFRESH: std::time::Duration = std::time::Duration::from_secs(2);
 
 // ---- api ----
 

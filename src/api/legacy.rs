@@ -198,3 +198,22 @@ fn outcome(result: Result<(), NodeError>) -> Response {
         Err(error) => failure(&error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_download_is_read_in_bounded_chunks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (size, chunks) in [
+            (limits::API_STREAM_CHUNK, vec![limits::API_STREAM_CHUNK]),
+            (limits::API_STREAM_CHUNK + 1, vec![limits::API_STREAM_CHUNK, 1]),
+        ] {
+            std::fs::write(&path, vec![1; size]).unwrap();
+            let lengths = open(&path).await.unwrap().map(|chunk| chunk.unwrap().len());
+            assert_eq!(lengths.collect::<Vec<_>>().await, chunks);
+        }
+    }
+}

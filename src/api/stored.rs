@@ -112,3 +112,25 @@ fn set(response: &mut Response, name: header::HeaderName, value: &str) {
         response.headers_mut().insert(name, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_stored_file_is_read_in_bounded_chunks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let limit = limits::API_STREAM_CHUNK;
+        std::fs::write(&path, vec![1; 3 * limit]).unwrap();
+        for (end, chunks) in [(5 + limit, vec![limit]), (5 + limit + 1, vec![limit, 1])] {
+            let mut body = bytes(File::open(&path).unwrap(), 5, end as u64).await.unwrap();
+            let mut lengths = Vec::new();
+            while let Some(frame) = body.frame().await {
+                lengths.push(frame.unwrap().into_data().unwrap().len());
+            }
+            assert_eq!(lengths, chunks);
+        }
+    }
+}

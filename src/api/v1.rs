@@ -244,7 +244,9 @@ fn channel_list(shared: &Shared) -> Response {
 fn changed(shared: &Shared, result: Result<(), NodeError>) -> Result<Response, Usage> {
     match result {
         Ok(()) => Ok(channel_list(shared)),
-        Err(error @ NodeError::ChannelName(_)) => Err(Usage(error.to_string())),
+        Err(error @ (NodeError::ChannelName(_) | NodeError::TooManyChannels)) => {
+            Err(Usage(error.to_string()))
+        }
         Err(error) => Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "other", &error.to_string())),
     }
 }

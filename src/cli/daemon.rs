@@ -177,7 +177,7 @@ fn cannot_listen(error: &ApiError) -> Failure {
 fn cannot_start(error: NodeError) -> Failure {
     let what = format!("cannot start the daemon: {error}");
     match error {
-        NodeError::ChannelName(_) => Failure::usage(what),
+        NodeError::ChannelName(_) | NodeError::TooManyChannels => Failure::usage(what),
         NodeError::Store(error) => error.into(),
         NodeError::Config { source, .. } if source.kind() != io::ErrorKind::InvalidData => {
             Failure::new(Exit::Disk, what)

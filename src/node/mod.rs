@@ -67,6 +67,12 @@ pub enum NodeError {
     /// A channel name that cannot be used.
     #[error("channel name: {0}")]
     ChannelName(&'static str),
+    /// More channels than a node can be in.
+    #[error(
+        "a daemon is in at most {} channels at the same time; leave one first: kachery-p2p leave-channel NAME (or remove it from config.json while the daemon is stopped)",
+        crate::limits::CHANNELS
+    )]
+    TooManyChannels,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use libsodium_rs::crypto_sign as ed25519;
+use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
 use super::long_message::LongSigner;
@@ -71,6 +72,28 @@ impl KeyPair {
     /// Seed then public key, 64 bytes: what a `secretkey` file holds.
     pub fn secret_bytes(&self) -> Zeroizing<[u8; 64]> {
         self.secret.clone()
+    }
+
+    /// The seed the pair was made of.
+    pub(super) fn seed(&self) -> Zeroizing<[u8; 32]> {
+        let mut seed = Zeroizing::new([0; 32]);
+        for (out, byte) in seed.iter_mut().zip(self.secret.iter()) {
+            *out = *byte;
+        }
+        seed
+    }
+
+    /// The secret scalar: the first half of SHA-512 of the seed, clamped (noise-curve-ed `dh`).
+    pub(super) fn dh_scalar(&self) -> Zeroizing<[u8; 32]> {
+        let digest = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(*self.seed())));
+        let mut scalar = Zeroizing::new([0; 32]);
+        for (out, byte) in scalar.iter_mut().zip(digest.iter()) {
+            *out = *byte;
+        }
+        scalar[0] &= 248;
+        scalar[31] &= 127;
+        scalar[31] |= 64;
+        scalar
     }
 
     /// Ed25519 over exactly `message`. Up to 4096 bytes the signature is that of RFC 8032 and libsodium's

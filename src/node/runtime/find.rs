@@ -29,7 +29,7 @@ pub(super) struct Search {
 impl Search {
     /// Asks now.
     pub(super) fn begin(inner: &Inner, sha1: Sha1, timeout: Duration) -> Self {
-        let until = Instant::now() + timeout.min(limits::SEARCH_TIME);
+        let until = end_of_search(Instant::now(), timeout);
         let (sender, offers) = mpsc::channel(OFFERS);
         let asked = inner.connected_peers();
         let mut seeks = Vec::new();
@@ -57,6 +57,11 @@ impl Drop for Search {
     }
 }
 
+/// A client's time-out, which may be any, keeps no search for ever.
+fn end_of_search(now: Instant, timeout: Duration) -> Instant {
+    now + timeout.min(limits::SEARCH_TIME)
+}
+
 /// The public form: each provider (by key) once.
 pub(super) fn find(inner: &Arc<Inner>, sha1: Sha1, timeout: Duration) -> Find {
     let mut search = Search::begin(inner, sha1, timeout);
@@ -72,7 +77,7 @@ pub(super) fn find(inner: &Arc<Inner>, sha1: Sha1, timeout: Duration) -> Find {
                 () = sender.closed() => return,
             };
             let Some(offer) = offer else { return };
-            inner.remember(sha1, &offer);
+            inner.remembered.add(sha1, &offer);
             if known.len() >= limits::CANDIDATES || !known.insert(offer.node.key) {
                 continue;
             }
@@ -89,4 +94,23 @@ pub(super) fn find(inner: &Arc<Inner>, sha1: Sha1, timeout: Duration) -> Find {
         }
     });
     Find { found, peers_asked }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_search_is_longer_than_the_limit() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        for (timeout, time) in [
+            (limits::SEARCH_TIME - second, limits::SEARCH_TIME - second),
+            (limits::SEARCH_TIME, limits::SEARCH_TIME),
+            (limits::SEARCH_TIME + second, limits::SEARCH_TIME),
+            (Duration::MAX, limits::SEARCH_TIME),
+        ] {
+            assert_eq!(end_of_search(now, timeout), now + time);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::find::Search;
 use crate::limits;
-use crate::node::legacy::{Dialect, NodeId, Style};
+use crate::node::legacy::NodeId;
 use crate::node::transfer::candidates::{Candidate, Candidates};
 use crate::node::transfer::download::{Download, EMPTY_FILE};
 use crate::node::{DownloadSummary, Load, LoadError, LoadEvent, LoadOptions, Loaded};
@@ -149,7 +149,7 @@ async fn perform(
     let wanted = wanted_provider(&options)?;
     let mut searching = sha1 != EMPTY_FILE;
     if let Some((node, Some(size))) = wanted {
-        for candidate in inner.as_candidates(node, size) {
+        for candidate in inner.remembered.as_candidates(node, size) {
             candidates.add(candidate, false);
         }
         searching = false;
@@ -227,7 +227,7 @@ fn forward(
     let (peers, asked) = watch::channel(search.asked);
     let (inner, events) = (inner.clone(), events.clone());
     let task = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(limits::STATUS_REFRESH);
+        let mut tick = tokio::time::interval(super::STATUS_REFRESH);
         loop {
             let offer = tokio::select! {
                 offer = search.next() => offer,
@@ -242,7 +242,7 @@ fn forward(
                 }
             };
             let Some(offer) = offer else { return };
-            inner.remember(sha1, &offer);
+            inner.remembered.add(sha1, &offer);
             if only.is_some_and(|only| only.key != offer.node.key) {
                 continue;
             }
@@ -263,18 +263,5 @@ fn nobody(inner: &Inner, asked: usize) -> LoadError {
         LoadError::NoPeers { channels: names.join(", ") }
     } else {
         LoadError::NotFound { asked }
-    }
-}
-
-/// The ways to ask a node of which only the ID is known: the dialects in which it answered lately, else those that
-/// its ID allows.
-pub(super) fn dialects_of(node: NodeId, seen: &[Dialect]) -> Vec<Dialect> {
-    if seen.contains(&Dialect::V021) {
-        return vec![Dialect::V021];
-    }
-    match node.style {
-        Style::Hypersign => vec![Dialect::V012],
-        Style::Spki if seen.contains(&Dialect::V016) => vec![Dialect::V016],
-        Style::Spki => vec![Dialect::V021, Dialect::V016],
     }
 }

@@ -31,10 +31,11 @@ mod connection;
 mod find;
 mod load;
 mod provide;
+mod remembered;
 pub(crate) mod swarm;
 pub(crate) mod transfers;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,13 +44,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::load::Downloads;
 use self::provide::Provider;
-use self::swarm::{Offer, SwarmHandle};
+use self::remembered::Remembered;
+use self::swarm::SwarmHandle;
 use self::transfers::Transfers;
 use super::config::{self, ConfigDir, ConfigError};
 use super::identity::{self, IdentityError};
 use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
 use super::transfer::Environment;
-use super::transfer::candidates::Candidate;
 use super::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeError, NodeStatus, SwarmSummary};
 use crate::hyperswarm::crypto::PublicKey;
 use crate::hyperswarm::net::v2::{Network, NetworkConfig};
@@ -58,6 +59,9 @@ use crate::store::{Sha1, Store};
 
 /// Leaving everything takes at most this long.
 const SHUTDOWN: Duration = Duration::from_millis(2500);
+
+/// How often numbers for status displays are brought up to date.
+const STATUS_REFRESH: Duration = Duration::from_secs(2);
 
 /// What is behind a [`super::Node`].
 pub(super) struct Inner {
@@ -71,8 +75,7 @@ pub(super) struct Inner {
     own: Vec<Arc<SwarmHandle>>,
     channels: Mutex<Vec<Channel>>,
     changing: tokio::sync::Mutex<()>,
-    /// Who answered searches lately, and how: for clients that find first and name the provider afterwards.
-    remembered: Mutex<VecDeque<(PublicKey, Sha1, Dialect, u64)>>,
+    remembered: Remembered,
     ended: CancellationToken,
 }
 
@@ -92,6 +95,9 @@ impl Inner {
                 names.push(name);
             }
         }
+        if names.len() > limits::CHANNELS {
+            return Err(NodeError::TooManyChannels);
+        }
         let network = NetworkConfig { bootstrap: settings.bootstrap_v2, mdns: settings.mdns };
         let network = Network::start(network).await.map_err(NodeError::Network)?;
         let signer = Signer::new(keys);
@@ -108,7 +114,7 @@ impl Inner {
             own: Vec::new(),
             channels: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
-            remembered: Mutex::default(),
+            remembered: Remembered::default(),
             ended: CancellationToken::new(),
         };
         let own = Dialect::ALL.map(|dialect| {
@@ -144,9 +150,7 @@ impl Inner {
             return Ok(());
         }
         if self.channel_list().len() >= limits::CHANNELS {
-            return Err(NodeError::ChannelName(
-                "this daemon has joined as many channels as it can; leave one first",
-            ));
+            return Err(NodeError::TooManyChannels);
         }
         let channel = self.join_both(name).await?;
         self.channel_list().push(channel);
@@ -249,30 +253,6 @@ impl Inner {
         let swarm = self.network.join(purpose.topic(protocol)).await.map_err(NodeError::Network)?;
         SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
             .map_err(NodeError::Network)
-    }
-
-    /// Notes who answered a search.
-    fn remember(&self, sha1: Sha1, offer: &Offer) {
-        let entry = (offer.node.key, sha1, offer.dialect, offer.size);
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.contains(&entry) {
-            return;
-        }
-        if remembered.len() >= limits::REMEMBERED_OFFERS {
-            remembered.pop_front();
-        }
-        remembered.push_back(entry);
-    }
-
-    /// How a node named by a client can be asked.
-    fn as_candidates(&self, node: NodeId, size: u64) -> Vec<Candidate> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen: Vec<Dialect> =
-            remembered.iter().filter(|entry| entry.0 == node.key).map(|entry| entry.2).collect();
-        drop(remembered);
-        let candidate =
-            |dialect: Dialect| Candidate { node: NodeId::new(node.key, dialect.style()), dialect, size };
-        load::dialects_of(node, &seen).into_iter().map(candidate).collect()
     }
 }
 

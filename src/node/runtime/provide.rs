@@ -61,17 +61,29 @@ impl Provider {
         };
         let (provider, swarm) = (self.clone(), swarm.clone());
         tokio::spawn(async move {
-            let permit = provider.looks.acquire().await;
-            let store = provider.store.clone();
-            let size = tokio::task::spawn_blocking(move || store.served_size(sha1)).await;
-            drop((turn, permit));
-            match size {
-                Ok(Ok(Some(size))) => swarm.provide(dialect, sha1, size),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(%sha1, %error, "cannot look into the store"),
-                Err(error) => tracing::error!(%sha1, %error, "looking into the store failed"),
+            let size = provider.size_of(sha1).await;
+            drop(turn);
+            if let Some(size) = size {
+                swarm.provide(dialect, sha1, size);
             }
         });
+    }
+
+    /// Of a file that we can serve.
+    async fn size_of(&self, sha1: Sha1) -> Option<u64> {
+        let _permit = self.looks.acquire().await;
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.served_size(sha1)).await {
+            Ok(Ok(size)) => size,
+            Ok(Err(error)) => {
+                tracing::warn!(%sha1, %error, "cannot look into the store");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%sha1, %error, "looking into the store failed");
+                None
+            }
+        }
     }
 
     /// Serves a request in pieces, each read when there is room for it.
@@ -86,7 +98,7 @@ impl Provider {
         let (provider, swarm) = (self.clone(), swarm.clone());
         tokio::spawn(async move {
             let end = tokio::select! {
-                result = provider.send(&swarm, &key, dialect, request, &room) => match result {
+                result = provider.send(dialect, request, &room, |data| swarm.respond(&key, data)) => match result {
                     Ok(true) => Reply::Finished,
                     Ok(false) => return,
                     Err(why) => Reply::Error(why),
@@ -97,14 +109,13 @@ impl Provider {
         });
     }
 
-    /// False: the asker has left.
+    /// Hands what was asked for to `respond`, waiting for `room` when that is full. False: the asker has left.
     async fn send(
         &self,
-        swarm: &Arc<SwarmHandle>,
-        key: &RequestKey,
         dialect: Dialect,
         request: FileRequest,
         room: &Notify,
+        respond: impl Fn(Reply) -> Room,
     ) -> Result<bool, String> {
         let file = Arc::new(self.open(request.sha1()).await?);
         let (mut at, end) = match request {
@@ -120,7 +131,7 @@ impl Provider {
             let bytes = self.read(file.clone(), at, length as usize).await?;
             at += length;
             self.served.fetch_add(length, Ordering::Relaxed);
-            match swarm.respond(key, Reply::Data(bytes)) {
+            match respond(Reply::Data(bytes)) {
                 Room::More => {}
                 Room::Full => match tokio::time::timeout(limits::SERVE_STALL, room.notified()).await {
                     Ok(()) => {}
@@ -198,41 +209,4 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hyperswarm::crypto::PublicKey;
-    use crate::node::legacy::Style;
-
-    fn node(number: usize) -> NodeId {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&number.to_le_bytes());
-        NodeId::new(PublicKey(key), Style::Spki)
-    }
-
-    fn provider() -> (Arc<Provider>, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("folder");
-        (Provider::new(Store::open(folder.path()).expect("store")), folder)
-    }
-
-    #[test]
-    fn one_seeker_has_a_bounded_number_of_turns_and_others_still_get_theirs() {
-        let (provider, _folder) = provider();
-        let turns: Vec<_> =
-            (0..limits::STORE_LOOKS_PER_NODE).map(|_| provider.look(node(1)).expect("a turn")).collect();
-        assert!(provider.look(node(1)).is_none());
-        assert!(provider.look(node(2)).is_some());
-        drop(turns);
-        assert!(provider.look(node(1)).is_some());
-        assert!(provider.lookers.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn all_seekers_together_have_a_bounded_number_of_turns() {
-        let (provider, _folder) = provider();
-        let turns: Vec<_> = (0..limits::STORE_LOOKS_WAITING)
-            .map(|number| provider.look(node(number)).expect("a turn"))
-            .collect();
-        assert!(provider.look(node(limits::STORE_LOOKS_WAITING)).is_none());
-        drop(turns);
-    }
-}
+mod tests;

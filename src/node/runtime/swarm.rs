@@ -76,6 +76,16 @@ struct Outbox {
     _open: DropGuard,
 }
 
+impl Outbox {
+    /// With the frames to write, and the token that is cancelled when the connection is to be closed. When its queue
+    /// is full the connection is closed.
+    fn new(ban: Ban) -> (Self, mpsc::Receiver<Arc<OutgoingFrame>>, CancellationToken) {
+        let (frames, queue) = mpsc::channel(limits::CONNECTION_FRAMES);
+        let closing = CancellationToken::new();
+        (Self { frames, ban, _open: closing.clone().drop_guard() }, queue, closing)
+    }
+}
+
 struct Seek {
     id: SeekId,
     sha1: Sha1,
@@ -243,9 +253,7 @@ impl SwarmHandle {
         info: ConnectionInfo,
         ban: Ban,
     ) -> (ConnectionId, mpsc::Receiver<Arc<OutgoingFrame>>, CancellationToken) {
-        let (frames, queue) = mpsc::channel(limits::CONNECTION_FRAMES);
-        let closing = CancellationToken::new();
-        let outbox = Outbox { frames, ban, _open: closing.clone().drop_guard() };
+        let (outbox, queue, closing) = Outbox::new(ban);
         let (id, deeds) = self.run(|core| {
             let id = ConnectionId(core.next_connection);
             core.next_connection += 1;
@@ -341,7 +349,7 @@ impl SwarmHandle {
 
     /// Takes new connections until the swarm is left.
     async fn accept(self: Arc<Self>, mut swarm: Swarm) {
-        let mut refresh = tokio::time::interval(limits::STATUS_REFRESH);
+        let mut refresh = tokio::time::interval(super::STATUS_REFRESH);
         loop {
             tokio::select! {
                 () = self.ended.cancelled() => break,
@@ -438,5 +446,46 @@ impl Core {
             // Full: the search has more answers than it can look at.
             let _ = seek.offers.try_send(Offer { node, dialect, size, channel });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hyperswarm::crypto::KeyPair;
+    use crate::node::legacy::Direction;
+
+    fn core() -> Core {
+        let own = KeyPair::from_seed(&[1; 32]).public();
+        let purpose = Purpose::Channel("one".to_owned());
+        let rng = StdRng::seed_from_u64(1);
+        let config = SwarmConfig { protocol: Protocol::Daemon02, purpose, own, rng };
+        Core {
+            machine: LegacySwarm::new(config),
+            next_connection: 0,
+            outboxes: HashMap::new(),
+            requests: HashMap::new(),
+            seeks: Vec::new(),
+            serving: HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_is_closed_at_the_first_frame_beyond_the_limit() {
+        let mut core = core();
+        let connection = ConnectionId(0);
+        let (outbox, _queue, closing) = Outbox::new(Ban::default());
+        core.outboxes.insert(connection, outbox);
+        // A real frame: the greeting that the machine sends on a new connection.
+        let remote = "192.0.2.1:4000".parse().unwrap();
+        let info = ConnectionInfo { direction: Direction::Dialled, utp: false, remote };
+        core.machine.handle_connected(Instant::now(), connection, info);
+        let Some(Output::Send { frame, .. }) = core.machine.poll_output() else { panic!("no greeting") };
+        for _ in 0..limits::CONNECTION_FRAMES {
+            core.send(connection, frame.clone());
+        }
+        assert!(!closing.is_cancelled() && core.outboxes.contains_key(&connection));
+        core.send(connection, frame);
+        assert!(closing.is_cancelled() && core.outboxes.is_empty());
     }
 }

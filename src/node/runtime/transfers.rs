@@ -138,3 +138,60 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hyperswarm::crypto::{KeyPair, PublicKey};
+    use crate::hyperswarm::net::v2::NetworkConfig;
+    use crate::node::legacy::Style;
+    use crate::store::Store;
+
+    fn key(number: usize) -> Key {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        (Protocol::Daemon02, NodeId::new(PublicKey(bytes), Style::Spki))
+    }
+
+    async fn transfers(folder: &tempfile::TempDir) -> Arc<Transfers> {
+        let network = Network::start(NetworkConfig { bootstrap: Vec::new(), mdns: false }).await.unwrap();
+        let provider = Provider::new(Store::open(folder.path()).unwrap());
+        Transfers::new(network, Signer::new(KeyPair::from_seed(&[1; 32])), provider)
+    }
+
+    /// As [`Transfers::acquire`] before the swarm is joined: takes a place, needs no socket.
+    fn take(transfers: &Arc<Transfers>, number: usize) -> Result<Lease, String> {
+        transfers.enter(key(number))?;
+        Ok(Lease { transfers: transfers.clone(), key: key(number), swarm: None })
+    }
+
+    #[tokio::test]
+    async fn transfer_swarms_in_use_are_bounded_and_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let mut leases: Vec<_> =
+            (0..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
+        let refused = take(&transfers, limits::TRANSFER_SWARMS).err().expect("one beyond");
+        assert!(refused.contains("64 transfer swarms are in use"), "{refused}");
+        leases.push(take(&transfers, 0).expect("that one is there already"));
+        leases.remove(1);
+        assert!(take(&transfers, limits::TRANSFER_SWARMS).is_ok(), "one was given back");
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_a_new_transfer_swarm_takes_the_place_of_an_idle_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let (protocol, node) = key(0);
+        let idle = transfers.acquire(protocol, node).await.expect("a port");
+        let swarm = idle.swarm().clone();
+        drop(idle);
+        let _leases: Vec<_> =
+            (1..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
+        assert!(!swarm.ended.is_cancelled() && transfers.swarms().len() == 1, "kept while there is room");
+        let (protocol, node) = key(limits::TRANSFER_SWARMS);
+        let _beyond = transfers.acquire(protocol, node).await.expect("the place of the idle one");
+        assert_eq!(transfers.table().len(), limits::TRANSFER_SWARMS);
+        swarm.ended.cancelled().await;
+    }
+}

@@ -5,6 +5,7 @@ pub(crate) mod blame;
 pub(crate) mod candidates;
 pub(crate) mod disk;
 pub(crate) mod download;
+mod failure;
 pub(crate) mod plan;
 pub(crate) mod ranges;
 pub(crate) mod reputation;

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::blame::{Blame, Source};
+pub(crate) use super::failure::Failure;
 use super::ranges::RangeSet;
 use crate::limits;
 
@@ -29,48 +30,6 @@ pub(crate) enum ProviderKind {
     Ranges,
     /// Only the whole file (kachery-p2p-3): used when no range provider is left.
     Whole,
-}
-
-/// Why a provider is not used any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Requests stayed without data for this long.
-    Silent(Duration),
-    /// It answered with an error.
-    Refused(String),
-    /// It ended a request early.
-    Short {
-        /// Bytes asked for.
-        wanted: u64,
-        /// Bytes sent.
-        got: u64,
-    },
-    /// It sent more than was asked for.
-    Long,
-    /// Its bytes do not have the hash.
-    WrongBytes,
-}
-
-impl Failure {
-    /// Whether the provider is not to be trusted with other files either.
-    pub(crate) fn is_lie(&self) -> bool {
-        match self {
-            Self::Short { .. } | Self::Long | Self::WrongBytes => true,
-            Self::Silent(_) | Self::Refused(_) => false,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Silent(time) => write!(f, "sent nothing for {} s", time.as_secs()),
-            Self::Refused(text) => write!(f, "answered: {}", text.escape_debug()),
-            Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
-            Self::Long => f.write_str("sent more bytes than asked for"),
-            Self::WrongBytes => f.write_str("sent bytes that do not have this sha1"),
-        }
-    }
 }
 
 /// What the executor is to do.
@@ -135,6 +94,9 @@ const REQUEST_TIME: Duration = Duration::from_millis(500);
 const SAMPLE: Duration = Duration::from_millis(250);
 /// Silences without an answered request between them at which even the only provider left is given up.
 const PATIENCE: u32 = 3;
+/// Requests that fall silent while others are begun to be answered, without a whole answer between them, at which a
+/// provider is given up: else one that answers half of each, in turn, would be asked for ever smaller pieces.
+const OVERLOOKED: usize = PIPELINE * PATIENCE as usize;
 /// A range provider that is not reachable for this long is no reason to leave whole-file providers alone.
 const CONNECTING: Duration = Duration::from_secs(5);
 /// A request without data for this long is taken to be stalled when an idle provider looks for something to help with.
@@ -154,6 +116,8 @@ struct Provider {
     /// Silences since it last answered a whole request: one that begins to answer and falls silent again and again
     /// would otherwise be asked for ever smaller pieces.
     silences: u32,
+    /// Requests that fell silent while it sent data for others, since it last answered a whole one.
+    overlooked: usize,
     last_data: Option<Instant>,
 }
 
@@ -228,6 +192,7 @@ impl Plan {
             sample_start: now,
             sample_bytes: 0,
             silences: 0,
+            overlooked: 0,
             last_data: None,
         };
         self.providers.insert(key, provider);
@@ -304,6 +269,7 @@ impl Plan {
             self.fail(request.provider, Failure::Short { wanted, got: request.got });
         } else if let Some(provider) = self.providers.get_mut(&request.provider) {
             provider.silences = 0;
+            provider.overlooked = 0;
         }
         self.assign(now);
     }
@@ -353,7 +319,11 @@ impl Plan {
         let Some(provider) = self.providers.get_mut(&owner) else { return };
         // It is slow, or overlooked this one request: others of it are being answered.
         if provider.last_data.is_some_and(|last| now.saturating_duration_since(last) < limits::SILENCE) {
-            return self.abandon(key);
+            provider.overlooked += 1;
+            return match provider.overlooked < OVERLOOKED {
+                true => self.abandon(key),
+                false => self.fail(owner, Failure::Silent(limits::SILENCE)),
+            };
         }
         provider.silences += 1;
         let time = limits::SILENCE * provider.silences;

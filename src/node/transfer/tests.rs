@@ -24,6 +24,8 @@ enum Manner {
     OtherFile,
     /// Stops answering after so many bytes.
     StallsAfter(u64),
+    /// Answers the first half of each request and then falls silent about it.
+    HalfOfEach,
     /// Ends requests that reach beyond this offset early.
     ShortAfter(u64),
     /// Adds bytes to each answer.
@@ -113,7 +115,9 @@ impl World {
                     assert!(
                         start < end && end <= self.file.len() as u64 && (whole || end - start <= 20_000_000)
                     );
-                    provider.queue.push((request, start, end));
+                    let middle =
+                        if provider.manner == Manner::HalfOfEach { start.midpoint(end) } else { end };
+                    provider.queue.push((request, start, middle));
                     let step = Duration::from_secs_f64(PIECE as f64 / provider.rate as f64);
                     provider.next_at.get_or_insert(self.now + step);
                 }
@@ -154,6 +158,9 @@ impl World {
         }
         if at >= stop {
             provider.queue.remove(0);
+            if provider.manner == Manner::HalfOfEach {
+                return None;
+            }
             return Some(Answer::Finished(request));
         }
         provider.queue[0].1 = stop;
@@ -290,6 +297,39 @@ fn a_silent_only_provider_is_given_up_after_three_silences() {
     assert!(!world.run());
     assert!(matches!(world.dropped[..], [(_, Failure::Silent(_))]), "{:?}", world.dropped);
     assert_eq!(world.plan.outlook(), Outlook::Exhausted);
+}
+
+#[test]
+fn a_lone_provider_that_answers_half_of_every_request_is_given_up() {
+    // One request at a time, and several, which fall silent one after the other.
+    for size in [400_000, 8_000_000] {
+        let mut world = World::new(size, 12, &[], vec![ranges(Manner::HalfOfEach, 5_000_000)]);
+        assert!(!world.run(), "{size} bytes");
+        assert!(matches!(world.dropped[..], [(_, Failure::Silent(_))]), "{:?}", world.dropped);
+        assert!(world.plan.bytes() > 0, "it did send something between its silences");
+        assert!(world.seconds() < 45.0, "{size} bytes: {} s", world.seconds());
+    }
+}
+
+#[test]
+fn a_request_may_be_silent_until_the_limit_and_no_longer() {
+    use crate::limits::SILENCE;
+    let now = Instant::now();
+    let mut plan = Plan::new(100, &[], now);
+    let [silent, other] = [(); 2].map(|()| plan.add_provider(ProviderKind::Ranges, now).unwrap());
+    plan.set_reachable(silent, true, now);
+    let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
+    // Data begins the time anew.
+    let heard = now + SILENCE - Duration::from_millis(1);
+    plan.handle_timeout(heard);
+    plan.on_data(request, &[1; 10], heard);
+    plan.handle_timeout(heard + SILENCE - Duration::from_millis(1));
+    assert_eq!(plan.poll_action(), None, "just in time");
+    assert_eq!(plan.poll_timeout(), Some(heard + SILENCE));
+    plan.handle_timeout(heard + SILENCE);
+    assert_eq!(plan.poll_action(), Some(Action::Abandon { request }));
+    assert_eq!(plan.poll_action(), Some(Action::Drop { provider: silent, why: Failure::Silent(SILENCE) }));
+    assert!(plan.is_usable(other));
 }
 
 #[test]

@@ -86,6 +86,34 @@ fn every_dialect_downloads_any_size() {
 }
 
 #[test]
+fn a_message_carries_a_bounded_piece_of_data_however_much_was_read_at_once() {
+    for (size, pieces) in [
+        (limits::DATA_PIECE, vec![limits::DATA_PIECE]),
+        (limits::DATA_PIECE + 1, vec![limits::DATA_PIECE, 1]),
+    ] {
+        let mut sim = Simulation::of(2, Protocol::Daemon02, &transfer(Style::Spki));
+        sim.join(0, 1);
+        let (now, to) = (sim.now, sim.id(0, Style::Spki));
+        let request = FileRequest::Range { sha1: FILE, start: 0, end: size as u64 };
+        sim.machines[1].swarm.request(now, to, request);
+        sim.deliver();
+        let events = sim.take_events(0);
+        let key = events.into_iter().find_map(|event| match event {
+            Event::Requested { key, .. } => Some(key),
+            _ => None,
+        });
+        let data = Reply::Data(Bytes::from(content(size)));
+        let _: Room = sim.machines[0].swarm.respond(now, &key.expect("requested"), data);
+        sim.deliver();
+        let lengths = sim.take_events(1).into_iter().filter_map(|event| match event {
+            Event::Data { data, .. } => Some(data.len()),
+            _ => None,
+        });
+        assert_eq!(lengths.collect::<Vec<_>>(), pieces);
+    }
+}
+
+#[test]
 fn a_request_made_before_anybody_is_connected_goes_out_when_the_node_comes() {
     let mut sim = Simulation::of(2, Protocol::Daemon02, &transfer(Style::Spki));
     let now = sim.now;

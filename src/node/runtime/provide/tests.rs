@@ -1,0 +1,124 @@
+//! The limits of the giving side, one at a time.
+
+use std::time::Duration;
+
+use super::*;
+use crate::hyperswarm::crypto::PublicKey;
+use crate::node::legacy::Style;
+
+fn node(number: usize) -> NodeId {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    NodeId::new(PublicKey(key), Style::Spki)
+}
+
+fn provider() -> (Arc<Provider>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("folder");
+    (Provider::new(Store::open(folder.path()).expect("store")), folder)
+}
+
+/// A stored file of so many bytes.
+fn stored(provider: &Provider, folder: &tempfile::TempDir, size: usize) -> Sha1 {
+    let path = folder.path().join("source");
+    std::fs::write(&path, vec![7; size]).expect("write");
+    provider.store.put_file(&path).expect("store").sha1
+}
+
+#[test]
+fn one_seeker_has_a_bounded_number_of_turns_and_others_still_get_theirs() {
+    let (provider, _folder) = provider();
+    let turns: Vec<_> =
+        (0..limits::STORE_LOOKS_PER_NODE).map(|_| provider.look(node(1)).expect("a turn")).collect();
+    assert!(provider.look(node(1)).is_none());
+    assert!(provider.look(node(2)).is_some());
+    drop(turns);
+    assert!(provider.look(node(1)).is_some());
+    assert!(provider.lookers.lock().unwrap().is_empty());
+}
+
+#[test]
+fn all_seekers_together_have_a_bounded_number_of_turns() {
+    let (provider, _folder) = provider();
+    let turns: Vec<_> =
+        (0..limits::STORE_LOOKS_WAITING).map(|number| provider.look(node(number)).expect("a turn")).collect();
+    assert!(provider.look(node(limits::STORE_LOOKS_WAITING)).is_none());
+    drop(turns);
+}
+
+/// `count` turns of a semaphore, taken as if that much work were going on.
+async fn busy(turns: &Semaphore, count: usize) -> tokio::sync::SemaphorePermit<'_> {
+    turns.acquire_many(count as u32).await.expect("never closed")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_into_the_store_waits_while_as_many_as_allowed_go_on() {
+    let (provider, folder) = provider();
+    let sha1 = stored(&provider, &folder, 10);
+    let others = busy(&provider.looks, limits::STORE_LOOKS - 1).await;
+    assert_eq!(provider.size_of(sha1).await, Some(10), "the last turn");
+    let last = busy(&provider.looks, 1).await;
+    let mut look = std::pin::pin!(provider.size_of(sha1));
+    // Virtual time stands still while anybody really looks, so this runs out only if nobody does.
+    assert!(tokio::time::timeout(Duration::from_millis(50), look.as_mut()).await.is_err());
+    drop(last);
+    assert_eq!(look.await, Some(10));
+    drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_and_reading_wait_while_as_many_reads_as_allowed_go_on() {
+    let (provider, folder) = provider();
+    let sha1 = stored(&provider, &folder, 10);
+    let others = busy(&provider.reads, limits::STORE_READS - 1).await;
+    let file = Arc::new(provider.open(sha1).await.expect("the last turn"));
+    assert_eq!(provider.read(file.clone(), 0, 10).await.expect("the last turn").len(), 10);
+    let last = busy(&provider.reads, 1).await;
+    let mut open = std::pin::pin!(provider.open(sha1));
+    let mut read = std::pin::pin!(provider.read(file, 0, 10));
+    assert!(tokio::time::timeout(Duration::from_millis(50), open.as_mut()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(50), read.as_mut()).await.is_err());
+    drop(last);
+    assert!(open.await.is_ok() && read.await.is_ok());
+    drop(others);
+}
+
+/// Serves to an asker whose connection is always full and gets room after `pause`; what it gets, and when it ended.
+async fn serve_slowly(pause: Duration) -> (Result<bool, String>, Vec<usize>, Duration) {
+    let (provider, folder) = provider();
+    let sha1 = stored(&provider, &folder, PIECE as usize + 5);
+    let (room, sent) = (Notify::new(), Mutex::new(Vec::new()));
+    let respond = |reply| {
+        let Reply::Data(data) = reply else { panic!("only data is sent here") };
+        sent.lock().unwrap().push(data.len());
+        Room::Full
+    };
+    let begun = tokio::time::Instant::now();
+    let send = provider.send(Dialect::V021, FileRequest::Whole { sha1 }, &room, respond);
+    let make_room = async {
+        loop {
+            tokio::time::sleep(pause).await;
+            room.notify_one();
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = send => result,
+        () = make_room => unreachable!("it goes on for ever"),
+    };
+    drop(folder);
+    (result, sent.into_inner().unwrap(), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_asker_that_takes_data_just_in_time_gets_all_of_it() {
+    let (result, sent, _) = serve_slowly(limits::SERVE_STALL - Duration::from_millis(2)).await;
+    assert_eq!((result, sent), (Ok(true), vec![PIECE as usize, 5]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_asker_that_takes_no_data_is_given_up() {
+    let (result, sent, time) = serve_slowly(limits::SERVE_STALL + Duration::from_millis(2)).await;
+    assert_eq!(result, Err("The data was not taken in time.".to_owned()));
+    assert_eq!(sent, [PIECE as usize], "nothing is read for it any more");
+    assert!(time < limits::SERVE_STALL + Duration::from_millis(2), "{time:?}");
+}

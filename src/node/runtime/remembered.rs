@@ -1,0 +1,112 @@
+//! Who answered searches lately, and how: for clients that find first and name the provider afterwards.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::swarm::Offer;
+use crate::hyperswarm::crypto::PublicKey;
+use crate::limits;
+use crate::node::legacy::{Dialect, NodeId, Style};
+use crate::node::transfer::candidates::Candidate;
+use crate::store::Sha1;
+
+/// The latest answers to searches.
+#[derive(Default)]
+pub(super) struct Remembered(Mutex<VecDeque<Answer>>);
+
+#[derive(Clone, Copy, PartialEq)]
+struct Answer {
+    node: PublicKey,
+    sha1: Sha1,
+    dialect: Dialect,
+    size: u64,
+}
+
+impl Remembered {
+    /// Notes an answer. Beyond the limit the oldest is forgotten.
+    pub(super) fn add(&self, sha1: Sha1, offer: &Offer) {
+        let answer = Answer { node: offer.node.key, sha1, dialect: offer.dialect, size: offer.size };
+        let mut answers = self.answers();
+        if answers.contains(&answer) {
+            return;
+        }
+        if answers.len() >= limits::REMEMBERED_OFFERS {
+            answers.pop_front();
+        }
+        answers.push_back(answer);
+    }
+
+    /// How a node named by a client can be asked.
+    pub(super) fn as_candidates(&self, node: NodeId, size: u64) -> Vec<Candidate> {
+        let seen: Vec<Dialect> = self
+            .answers()
+            .iter()
+            .filter(|answer| answer.node == node.key)
+            .map(|answer| answer.dialect)
+            .collect();
+        let candidate =
+            |dialect: Dialect| Candidate { node: NodeId::new(node.key, dialect.style()), dialect, size };
+        dialects_of(node, &seen).into_iter().map(candidate).collect()
+    }
+
+    fn answers(&self) -> MutexGuard<'_, VecDeque<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ways to ask a node of which only the ID is known: the dialects in which it answered lately, else those that
+/// its ID allows.
+fn dialects_of(node: NodeId, seen: &[Dialect]) -> Vec<Dialect> {
+    if seen.contains(&Dialect::V021) {
+        return vec![Dialect::V021];
+    }
+    match node.style {
+        Style::Hypersign => vec![Dialect::V012],
+        Style::Spki if seen.contains(&Dialect::V016) => vec![Dialect::V016],
+        Style::Spki => vec![Dialect::V021, Dialect::V016],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(number: usize, dialect: Dialect) -> Offer {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        let node = NodeId::new(PublicKey(key), dialect.style());
+        Offer { node, dialect, size: 1000, channel: "one".into() }
+    }
+
+    fn dialects(remembered: &Remembered, offer: &Offer) -> Vec<Dialect> {
+        let candidates = remembered.as_candidates(offer.node, 1000);
+        candidates.into_iter().map(|candidate| candidate.dialect).collect()
+    }
+
+    #[test]
+    fn a_node_is_asked_in_the_dialect_in_which_it_answered() {
+        let remembered = Remembered::default();
+        let answered = offer(1, Dialect::V016);
+        assert_eq!(dialects(&remembered, &answered), [Dialect::V021, Dialect::V016], "nothing is known");
+        remembered.add(Sha1([1; 20]), &answered);
+        assert_eq!(dialects(&remembered, &answered), [Dialect::V016]);
+        remembered.add(Sha1([2; 20]), &offer(1, Dialect::V021));
+        assert_eq!(dialects(&remembered, &answered), [Dialect::V021]);
+    }
+
+    #[test]
+    fn the_oldest_answer_is_forgotten_beyond_the_limit() {
+        let remembered = Remembered::default();
+        let first = offer(0, Dialect::V016);
+        for number in 0..limits::REMEMBERED_OFFERS {
+            remembered.add(Sha1([1; 20]), &offer(number, Dialect::V016));
+        }
+        // Known already: takes no place.
+        remembered.add(Sha1([1; 20]), &offer(5, Dialect::V016));
+        assert_eq!(dialects(&remembered, &first), [Dialect::V016], "at the limit");
+        remembered.add(Sha1([1; 20]), &offer(limits::REMEMBERED_OFFERS, Dialect::V016));
+        assert_eq!(dialects(&remembered, &first), [Dialect::V021, Dialect::V016], "one beyond");
+        assert_eq!(dialects(&remembered, &offer(1, Dialect::V016)), [Dialect::V016], "only the oldest");
+        assert_eq!(remembered.answers().len(), limits::REMEMBERED_OFFERS);
+    }
+}

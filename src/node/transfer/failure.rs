@@ -1,0 +1,45 @@
+//! What makes a download do without a provider.
+
+use std::time::Duration;
+
+/// Why a provider is not used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Requests stayed without data for this long.
+    Silent(Duration),
+    /// It answered with an error.
+    Refused(String),
+    /// It ended a request early.
+    Short {
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes sent.
+        got: u64,
+    },
+    /// It sent more than was asked for.
+    Long,
+    /// Its bytes do not have the hash.
+    WrongBytes,
+}
+
+impl Failure {
+    /// Whether the provider is not to be trusted with other files either.
+    pub(crate) fn is_lie(&self) -> bool {
+        match self {
+            Self::Short { .. } | Self::Long | Self::WrongBytes => true,
+            Self::Silent(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent(time) => write!(f, "sent nothing for {} s", time.as_secs()),
+            Self::Refused(text) => write!(f, "answered: {}", text.escape_debug()),
+            Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
+            Self::Long => f.write_str("sent more bytes than asked for"),
+            Self::WrongBytes => f.write_str("sent bytes that do not have this sha1"),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! RELIABILITY 14, the part that a machine can check: every entry of `limits.rs` is named by a test.
+
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::expect_used)]
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+/// All that tests say: files of tests as a whole, of other files what follows the first `#[cfg(test)]`.
+fn collect_tests(dir: &Path, all_tests: bool, out: &mut String) {
+    for entry in fs::read_dir(dir).expect("read folder") {
+        let path = entry.expect("folder entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            collect_tests(&path, all_tests || name == "tests", out);
+        } else if name.ends_with(".rs") {
+            let text = fs::read_to_string(&path).expect("read file");
+            let tests = match all_tests || name.ends_with("tests.rs") {
+                true => Some(text.as_str()),
+                false => text.split_once("#[cfg(test)]").map(|(_, tests)| tests),
+            };
+            out.push_str(tests.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn every_limit_is_named_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let limits = fs::read_to_string(root.join("src/limits.rs")).expect("read limits.rs");
+    let names: Vec<&str> =
+        limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();
+    let mut tests = String::new();
+    collect_tests(&root.join("src"), false, &mut tests);
+    collect_tests(&root.join("tests"), true, &mut tests);
+    let words: HashSet<&str> = tests.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let untested: Vec<&&str> = names.iter().filter(|name| !words.contains(**name)).collect();
+    println!("check 14: measured {} of {} limits without a test, bar 0", untested.len(), names.len());
+    assert!(names.len() > 80, "only {} limits were found", names.len());
+    assert!(untested.is_empty(), "no test names {untested:?}: push each to its limit and one beyond");
+}
