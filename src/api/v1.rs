@@ -185,6 +185,7 @@ fn code(error: &LoadError) -> &'static str {
         LoadError::NoPeers { .. } => "no_peers",
         LoadError::NotFound { .. } => "not_found",
         LoadError::Transfer { .. } => "transfer",
+        LoadError::NotAsked { .. } => "not_asked",
         LoadError::Verification { .. } => "verification",
         LoadError::Timeout(_) => "timeout",
         LoadError::Disk(_) => "disk",

@@ -119,6 +119,11 @@ impl Failure {
                 .next("kachery-store FILE   (on the machine that has it, then run this again)"),
             "transfer" => Self::new(Exit::Transfer, message)
                 .next(format!("kachery-p2p load {uri}   (it resumes; what has arrived is kept)")),
+            "not_asked" => Self::new(Exit::Transfer, message)
+                .likely("that old daemon cannot send larger files to anybody")
+                .next(
+                    "kachery-p2p daemon-start --channel NAME   (on the machine that has it, in place of the old daemon and with the same storage folder; then run this again)",
+                ),
             "verification" => Self::new(Exit::Verification, message)
                 .likely("the file was changed or damaged where it is stored; nothing of it was kept")
                 .next(format!("kachery-p2p find {uri}   (to see who else has it)")),
@@ -201,15 +206,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_five_outcomes_of_a_load_are_told_apart() {
+    fn the_outcomes_of_a_load_are_told_apart() {
         let unreachable =
             ClientError::Unreachable { port: 1, source: io::ErrorKind::ConnectionRefused.into() };
         let mut failures = vec![Failure::from(unreachable)];
-        for code in ["no_peers", "not_found", "transfer", "verification"] {
+        for code in ["no_peers", "not_found", "transfer", "not_asked", "verification"] {
             failures.push(Failure::from_api(code, code, "sha1://x"));
         }
         let exits: Vec<u8> = failures.iter().map(|failure| failure.exit as u8).collect();
-        assert_eq!(exits, [6, 3, 3, 4, 5]);
+        assert_eq!(exits, [6, 3, 3, 4, 4, 5]);
         for (i, failure) in failures.iter().enumerate() {
             assert!(failure.next.is_some(), "says nothing about what to type next: {failure}");
             assert!(

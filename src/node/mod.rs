@@ -181,6 +181,18 @@ pub enum LoadError {
         /// Provider and reason.
         reasons: Vec<(String, String)>,
     },
+    /// Only daemons offered it that would die of the request, so none was made.
+    #[error(
+        "found, but only where kachery-p2p 0.1.2 runs, which would die of a request for more than {} bytes, so it was not asked for these {size}: {}",
+        crate::limits::V012_MAX_FILE,
+        .providers.join(", ")
+    )]
+    NotAsked {
+        /// Node IDs.
+        providers: Vec<String>,
+        /// Bytes, as they claim.
+        size: u64,
+    },
     /// Every provider sent wrong bytes.
     #[error("verification failed: {} sent bytes that do not have this sha1", .liars.join(", "))]
     Verification {

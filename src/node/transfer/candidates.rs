@@ -118,32 +118,38 @@ impl Candidates {
 
     /// Why there is no file. None: nobody claimed to have it.
     pub(crate) fn verdict(&self) -> Option<LoadError> {
-        let mut reasons: Vec<_> =
-            self.reasons.iter().map(|(node, why)| (node.to_string(), why.clone())).collect();
-        for Entry { candidate, .. } in &self.list {
-            // Also known under another ID: that one's reason counts.
-            let told = self
-                .reasons
-                .iter()
-                .map(|(node, _)| node)
-                .chain(&self.liars)
-                .any(|n| n.key == candidate.node.key);
-            if !told && !candidate.dialect.may_request(candidate.size) {
-                let why = "runs kachery-p2p 0.1.2, which cannot send files of more than 378 bytes";
-                reasons.push((candidate.node.to_string(), why.to_owned()));
-            }
-        }
+        let not_asked = self.not_asked();
         let liars: Vec<_> = self.liars.iter().map(NodeId::to_string).collect();
-        if reasons.is_empty() && liars.is_empty() {
-            return None;
+        if self.reasons.is_empty() && liars.is_empty() {
+            let size = not_asked.iter().map(|candidate| candidate.size).max()?;
+            let providers = not_asked.into_iter().map(|candidate| candidate.node.to_string()).collect();
+            return Some(LoadError::NotAsked { providers, size });
         }
-        if reasons.is_empty() {
+        if self.reasons.is_empty() && not_asked.is_empty() {
             return Some(LoadError::Verification { liars });
         }
-        reasons
-            .extend(liars.into_iter().map(|liar| (liar, "sent bytes that do not have this sha1".to_owned())));
-        Some(LoadError::Transfer { reasons })
+        let failed = self.reasons.iter().map(|(node, why)| (node.to_string(), why.clone()));
+        let spared = not_asked.into_iter().map(|candidate| (candidate.node.to_string(), not_asked_why()));
+        let lied = liars.into_iter().map(|liar| (liar, "sent bytes that do not have this sha1".to_owned()));
+        Some(LoadError::Transfer { reasons: failed.chain(spared).chain(lied).collect() })
     }
+
+    /// Those that would die of the request and of whom nothing else is told, under whatever ID.
+    fn not_asked(&self) -> Vec<&Candidate> {
+        let told = |candidate: &Candidate| {
+            let failed = self.reasons.iter().map(|(node, _)| node);
+            failed.chain(&self.liars).any(|node| node.key == candidate.node.key)
+        };
+        let all = self.list.iter().map(|entry| &entry.candidate);
+        all.filter(|candidate| !candidate.dialect.may_request(candidate.size) && !told(candidate)).collect()
+    }
+}
+
+fn not_asked_why() -> String {
+    let limit = limits::V012_MAX_FILE;
+    format!(
+        "was not asked, because it runs kachery-p2p 0.1.2, which would die of a request for more than {limit} bytes"
+    )
 }
 
 #[cfg(test)]
@@ -177,6 +183,33 @@ mod tests {
         assert!(!candidates.add(candidate(2, Dialect::V012, 379), false));
         candidates.give_up(378);
         assert_eq!(candidates.best_size(), None);
+    }
+
+    #[test]
+    fn a_file_that_only_such_originals_offer_fails_with_who_offered_it_and_why_nobody_was_asked() {
+        let mut candidates = Candidates::default();
+        let spared = candidate(2, Dialect::V012, 379);
+        candidates.add(spared.clone(), false);
+        let error = candidates.verdict().expect("somebody has it");
+        let LoadError::NotAsked { providers, size: 379 } = &error else { panic!("{error}") };
+        assert_eq!(*providers, [spared.node.to_string()]);
+        let text = error.to_string();
+        for part in [&spared.node.to_string(), "0.1.2", "die", "more than 378 bytes", "not asked"] {
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
+        }
+        // Beside others that failed it is one reason of several.
+        candidates.note(candidate(3, Dialect::V021, 379).node, "sent nothing for 10 s".to_owned());
+        let Some(LoadError::Transfer { reasons }) = candidates.verdict() else { panic!("no transfer") };
+        assert_eq!(reasons.len(), 2);
+        assert!(reasons[1].0 == spared.node.to_string() && reasons[1].1.contains("was not asked"));
+    }
+
+    #[test]
+    fn a_node_of_ours_that_failed_is_not_also_reported_under_its_oldest_id() {
+        let mut candidates = Candidates::default();
+        candidates.add(candidate(1, Dialect::V012, 379), false);
+        candidates.add(candidate(1, Dialect::V021, 379), false);
+        candidates.note(candidate(1, Dialect::V021, 379).node, "sent nothing for 10 s".to_owned());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { reasons }) if reasons.len() == 1));
     }
 
