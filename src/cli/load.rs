@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,7 +13,7 @@ use super::output::{stdout_failure, write_stdout};
 use super::progress::{Progress, ProgressMode};
 use super::settings::{Name, Settings, parse_uri};
 use crate::api::client::ClientError;
-use crate::store::{ContentHash, HowStored, Sha1, Store, StoreError};
+use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError};
 
 /// A load without progress ends after this, unless told otherwise.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -154,8 +152,8 @@ async fn copy(
         Err(StoreError::NoStorageDir) => daemons_store(settings).await?,
         store => store?,
     };
-    let stop = StopOnDrop::default();
-    let stopped = stop.0.clone();
+    let stop = CancelOnDrop::default();
+    let cancel = stop.0.clone();
     let progress = Progress::new(
         settings.progress_mode(),
         format!("copying to {}", target.display()),
@@ -163,14 +161,8 @@ async fn copy(
     );
     let (source, target) = (obtained.path.clone(), target.to_owned());
     blocking(move || {
-        let tell = |bytes| {
-            if stopped.load(Ordering::Relaxed) {
-                // Nobody waits for the copy any more: unwinding removes what there is of it.
-                std::panic::resume_unwind(Box::new("interrupted"));
-            }
-            progress.set(bytes);
-        };
-        Ok(store.copy_out(&source, ContentHash::Sha1(sha1), &target, &tell)?)
+        let tell = |bytes| progress.set(bytes);
+        Ok(store.copy_out(&source, ContentHash::Sha1(sha1), &target, &cancel, &tell)?)
     })
     .await
 }
@@ -182,13 +174,13 @@ async fn daemons_store(settings: &Settings) -> Result<Store, Failure> {
     Ok(Store::open(Path::new(folder))?)
 }
 
-/// Tells a blocking thread that whoever waited for it is gone.
+/// Ends what a blocking thread writes when whoever waited for it is gone.
 #[derive(Default)]
-struct StopOnDrop(Arc<AtomicBool>);
+struct CancelOnDrop(Cancel);
 
-impl Drop for StopOnDrop {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
 }
 

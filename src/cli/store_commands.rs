@@ -9,14 +9,17 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
 use super::failure::{Exit, Failure};
+use super::load::blocking;
 use super::output::{Output, write_stdout};
 use super::progress::{Progress, ProgressMode};
+use super::signals;
 use crate::store::uri::{self, Uri};
-use crate::store::{Named, Store};
+use crate::store::{Cancel, Named, Store};
 
 mod cat;
 mod info;
@@ -51,6 +54,9 @@ pub(crate) struct Common {
     /// No progress on standard error.
     #[arg(long, env = "KACHERY_P2P_NO_PROGRESS")]
     no_progress: bool,
+    /// Cancelled by Ctrl-C: nothing unfinished stays behind.
+    #[arg(skip)]
+    cancel: Cancel,
 }
 
 impl Common {
@@ -101,21 +107,47 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Parses the command line, runs the command, reports its failure.
-fn run<A: Parser>(common: fn(&A) -> &Common, command: fn(&A) -> Result<(), Failure>) -> ExitCode {
-    let arguments = A::parse();
-    let common = common(&arguments);
-    let level = if common.quiet { "error" } else { "warn" };
+fn run<A: Parser + Send + Sync + 'static>(
+    common: fn(&A) -> &Common,
+    command: fn(&A) -> Result<(), Failure>,
+) -> ExitCode {
+    let arguments = Arc::new(A::parse());
+    let output = common(&arguments).output();
+    let level = if output.quiet { "error" } else { "warn" };
     let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr).without_time();
     // Only fails if another logger is there, and then that one does it.
     log.with_target(false).try_init().ok();
-    match command(&arguments) {
+    let cancel = common(&arguments).cancel.clone();
+    match interruptible(cancel, move || command(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let exit = failure.exit;
-            common.output().failure(&with_advice(failure));
+            output.failure(&with_advice(failure));
             exit.into()
         }
     }
+}
+
+/// Runs the work on a thread of its own, so that Ctrl-C ends the command at once.
+fn interruptible(
+    cancel: Cancel,
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(async {
+        let interrupted = signals::interrupted()?;
+        tokio::select! {
+            result = blocking(work) => result,
+            () = interrupted => {
+                cancel.cancel();
+                Err(Failure::interrupted())
+            }
+        }
+    });
+    // What a thread still does for something interrupted is of no use.
+    runtime.shutdown_background();
+    result
 }
 
 /// What to type next, if the failure does not say so itself.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::files;
+use crate::store;
 
 const CONFIG_FILE: &str = "config.json";
 const LOCK_FILE: &str = "daemon.lock";
@@ -160,7 +161,7 @@ impl ConfigDir {
         config
             .serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))
             .map_err(|error| io_error("write", &path)(io::Error::other(error)))?;
-        files::write_atomic(&path, &text, 0o644).map_err(io_error("write", &path))
+        store::replace_file(&path, &text, 0o644).map_err(io_error("write", &path))
     }
 
     fn read(&self) -> Result<Map<String, Value>, ConfigError> {

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::files;
 use crate::hyperswarm::crypto::KeyPair;
+use crate::store;
 
 /// No key file is larger; a larger one is not read to its end.
 const KEY_FILE_MAX: u64 = 4096;
@@ -165,7 +166,7 @@ impl Folder<'_> {
         let failed =
             |source| IdentityError::Io { what: format!("write key file {}", path.display()), source };
         if self.read(name)?.is_none_or(|present| *present != bytes) {
-            return files::write_atomic(&path, bytes, mode).map_err(failed);
+            return store::replace_file(&path, bytes, mode).map_err(failed);
         }
         let metadata = fs::metadata(&path).map_err(failed)?;
         if mode == SECRET_MODE && metadata.permissions().mode() & 0o077 != 0 {

@@ -36,6 +36,7 @@ mod partial;
 mod put;
 mod python_json;
 mod ranges;
+mod replacement;
 mod serve;
 mod sidecar;
 mod temporary;
@@ -47,6 +48,7 @@ pub use directory::DirectoryOptions;
 pub use find::Named;
 pub use partial::Partial;
 pub use put::{PutOptions, StoredAs};
+pub use replacement::{Cancel, replace_file};
 pub use serve::ServedFile;
 
 /// A SHA-1, the name of a file. Text form: exactly 40 lower-case hex characters.

@@ -1,11 +1,13 @@
 //! `load` and `cat` of files that are in the local store: they need no daemon.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use data_encoding::HEXLOWER;
+use rustix::process::Signal;
 use sha1::{Digest, Sha1};
 
-use crate::run::Home;
+use crate::run::{Home, finish, signal};
 
 const CONTENT: &[u8] = b"some bytes\n\0\xff that are no text";
 
@@ -50,6 +52,32 @@ fn a_damaged_file_reaches_no_destination() {
     let done = home.run(&["load", &uri, "--dest", "out.bin"]);
     assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{}", done.stderr);
     assert_eq!(fs::read(home.path("out.bin")).unwrap(), b"older");
+}
+
+#[test]
+fn an_interrupted_copy_leaves_the_old_file_and_nothing_beside_it() {
+    let (home, path, uri) = with_file();
+    // Without blocks on disk; its hash is wrong, but nobody gets as far as finding out.
+    fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
+    fs::create_dir(home.path("folder")).unwrap();
+    fs::write(home.path("folder/out.bin"), "older").unwrap();
+    for (binary, words) in [
+        ("kachery-p2p", ["load", &uri, "--dest", "folder/out.bin", "--json"].as_slice()),
+        ("kachery-load", &[&uri, "--dest", "folder/out.bin", "--json"]),
+    ] {
+        let mut child = home.command(binary, words).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("\"progress\""), "{binary}: {line}");
+        signal(child.id(), Signal::INT);
+        let done = finish(child);
+        assert_eq!((done.code, done.stderr.as_str()), (130, ""), "{binary}");
+        assert!(done.stdout.contains("interrupted"), "{binary}: {}", done.stdout);
+        let left: Vec<_> =
+            fs::read_dir(home.path("folder")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["out.bin"], "{binary}");
+        assert_eq!(fs::read(home.path("folder/out.bin")).unwrap(), b"older");
+    }
 }
 
 #[test]

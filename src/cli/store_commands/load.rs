@@ -75,7 +75,7 @@ fn copy(
         Some(hash) => hash,
         None => store.hash_of_file(path, Algorithm::Sha1, &|bytes| progress.set(bytes))?,
     };
-    store.copy_out(path, hash, dest, &|bytes| progress.set(bytes))?;
+    store.copy_out(path, hash, dest, &common.cancel, &|bytes| progress.set(bytes))?;
     Ok(())
 }
 

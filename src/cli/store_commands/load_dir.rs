@@ -81,7 +81,7 @@ impl Loading<'_> {
 
     fn copy(&mut self, path: &Path, hash: ContentHash, dest: &Path) -> Result<(), Failure> {
         let progress = self.common.progress(format!("copying to {}", dest.display()), size_of(path)?);
-        self.store.copy_out(path, hash, dest, &|bytes| progress.set(bytes))?;
+        self.store.copy_out(path, hash, dest, &self.common.cancel, &|bytes| progress.set(bytes))?;
         self.loaded += 1;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{digest, sample, tree};
 use crate::store::faults::for_tests::{Fault, plan, seen};
-use crate::store::{Algorithm, ContentHash, DirectoryOptions, PutOptions, Store, StoreError};
+use crate::store::{Algorithm, Cancel, ContentHash, DirectoryOptions, PutOptions, Store, StoreError};
 
 const ERRORS: [(i32, &str); 3] = [(28, "ENOSPC"), (5, "EIO"), (30, "EROFS")];
 
@@ -98,7 +98,13 @@ fn every_disk_fault_leaves_the_store_consistent() {
     let copy_out = |folder: &Path| {
         let store = Store::open(&folder.join("root"))?;
         let stored = store.put_reader(&mut &bytes[..], &PutOptions::default())?;
-        store.copy_out(&stored.path, ContentHash::Sha1(sha1), &folder.join("out"), &|_| {})?;
+        store.copy_out(
+            &stored.path,
+            ContentHash::Sha1(sha1),
+            &folder.join("out"),
+            &Cancel::default(),
+            &|_| {},
+        )?;
         assert!(std::fs::read(folder.join("out")).unwrap() == bytes);
         Ok(())
     };
