@@ -117,6 +117,13 @@ pub const MUX_SEND_BYTES: usize = 256 << 10;
 pub const MUX_REPLY_BYTES: usize = 64 << 10;
 /// Bytes of a received message up to which a small part of it may keep it in memory; parts of longer ones are copied.
 pub const MUX_SHARED_BYTES: usize = 4096;
+/// Bytes received for all channels of a connection and not taken by their readers, with 512 more for each message,
+/// at which the connection is no longer read. Room for 15 of the largest frames of bulk data.
+pub const MUX_INBOX_BYTES: usize = 1 << 20;
+/// Messages one connection carries each way before other tasks get a turn.
+pub const MUX_TURN_MESSAGES: usize = 64;
+/// Time for a peer to take what is left at the end, and to end its side too.
+pub const MUX_CLOSING_TIME: Duration = Duration::from_secs(5);
 
 // ---- hyperswarm: swarm and connections ----
 

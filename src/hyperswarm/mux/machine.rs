@@ -263,6 +263,11 @@ impl Mux {
         self.output.uncork_all();
     }
 
+    /// Whether the connection has ended or failed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether the channel is open on our side.
     pub fn is_open(&self, channel: ChannelId) -> bool {
         self.channel(channel).is_some()

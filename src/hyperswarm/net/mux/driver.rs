@@ -1,0 +1,155 @@
+//! The task of one connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::{Sink, Stream};
+
+use super::Error;
+use super::state::Shared;
+use crate::limits::{MUX_CLOSING_TIME, MUX_TURN_MESSAGES};
+
+/// Carries messages until the connection is over.
+pub(super) async fn run<T, E>(stream: T, shared: Arc<Shared>)
+where
+    T: Stream<Item = Result<Bytes, E>> + Sink<Bytes, Error = E> + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut driver = Driver { stream, shared: &shared, unflushed: false, said_end: false, heard_end: false };
+    let carried = std::future::poll_fn(|context| driver.poll_carry(context)).await;
+    match carried {
+        Ok(()) => {
+            shared.close_channels();
+            let close = std::future::poll_fn(|context| driver.poll_close(context));
+            // A peer that takes nothing more, or never ends its side, is left after a while.
+            let closed = tokio::time::timeout(MUX_CLOSING_TIME, close).await;
+            shared.finish(closed.ok().and_then(Result::err));
+        }
+        Err(error) => {
+            tracing::debug!(%error, "protomux connection destroyed");
+            drop(driver);
+            shared.finish(Some(error));
+        }
+    }
+}
+
+struct Driver<'a, T> {
+    stream: T,
+    shared: &'a Shared,
+    /// Something has been sent and not flushed.
+    unflushed: bool,
+    /// We send no more.
+    said_end: bool,
+    /// The peer sends no more.
+    heard_end: bool,
+}
+
+impl<T, E> Driver<'_, T>
+where
+    T: Stream<Item = Result<Bytes, E>> + Sink<Bytes, Error = E> + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    /// Carries messages both ways until one side wants to end.
+    fn poll_carry(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<Error>>> {
+        // Before looking at anything, so that no change is missed.
+        self.shared.quietly(|state| state.driver = Some(context.waker().clone()));
+        for _ in 0..MUX_TURN_MESSAGES {
+            let received = self.receive(context)?;
+            let sent = self.send(context)?;
+            if self.heard_end || self.shared.quietly(|state| state.closing) {
+                return Poll::Ready(Ok(()));
+            }
+            if !received && !sent {
+                return Poll::Pending;
+            }
+        }
+        // Others have to get a turn, too.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends and flushes what is left, ends our side, and waits for the peer's end: a stream closed with bytes
+    /// unread may lose those on their way to the peer.
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<Error>>> {
+        if !self.said_end {
+            while self.send(context)? {}
+            let left = self.shared.quietly(|state| state.mux.pending_bytes());
+            if left > 0 || Pin::new(&mut self.stream).poll_close(context).map_err(failed)?.is_pending() {
+                return Poll::Pending;
+            }
+            self.said_end = true;
+        }
+        for _ in 0..MUX_TURN_MESSAGES {
+            if self.heard_end {
+                return Poll::Ready(Ok(()));
+            }
+            match Pin::new(&mut self.stream).poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                // All is said; how the peer hangs up does not matter.
+                Poll::Ready(None | Some(Err(_))) => self.heard_end = true,
+                Poll::Ready(Some(Ok(_))) => {}
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Brings what has come in to the channels, then takes the next message if they have room. Whether there was one.
+    fn receive(&mut self, context: &mut Context<'_>) -> Result<bool, Arc<Error>> {
+        if !self.bring()? {
+            return Ok(false);
+        }
+        match Pin::new(&mut self.stream).poll_next(context) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(None) => {
+                self.heard_end = true;
+                Ok(true)
+            }
+            Poll::Ready(Some(message)) => {
+                let message = message.map_err(failed)?;
+                // It was asked whether it wants one.
+                let _ = self.shared.quietly(|state| state.mux.handle_message(message));
+                self.bring()?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Brings events to the channels. Whether the next message may come.
+    fn bring(&mut self) -> Result<bool, Arc<Error>> {
+        let wants = self.shared.quietly(|state| {
+            state.take_events();
+            match state.outcome() {
+                Some(Err(error)) => Err(Arc::clone(error)),
+                _ => Ok(state.mux.wants_message() && state.has_room()),
+            }
+        });
+        self.shared.make_room();
+        wants
+    }
+
+    /// Sends as many messages as the stream takes. Whether any.
+    fn send(&mut self, context: &mut Context<'_>) -> Result<bool, Arc<Error>> {
+        let mut any = false;
+        for _ in 0..MUX_TURN_MESSAGES {
+            if Pin::new(&mut self.stream).poll_ready(context).map_err(failed)?.is_pending() {
+                break;
+            }
+            let Some(message) = self.shared.quietly(|state| state.mux.poll_transmit()) else { break };
+            Pin::new(&mut self.stream).start_send(message).map_err(failed)?;
+            self.unflushed = true;
+            any = true;
+            self.shared.make_room();
+        }
+        if self.unflushed && Pin::new(&mut self.stream).poll_flush(context).map_err(failed)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(any)
+    }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Arc<Error> {
+    Arc::new(Error::Stream(Box::new(error)))
+}

@@ -1,0 +1,325 @@
+//! Two connections joined by bounded channels instead of a secret stream.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::mpsc;
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use tokio::time::timeout;
+
+use super::*;
+use crate::hyperswarm::mux::SendError;
+use crate::limits::{MUX_CLOSING_TIME, MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD, MUX_SEND_BYTES};
+
+/// One end of a stream of messages; counts the bytes it has received.
+struct Pipe {
+    sender: mpsc::Sender<Bytes>,
+    receiver: mpsc::Receiver<Bytes>,
+    received: Arc<AtomicUsize>,
+}
+
+fn pipe() -> (Pipe, Pipe) {
+    let ((to_b, from_a), (to_a, from_b)) = (mpsc::channel(1), mpsc::channel(1));
+    let end = |sender, receiver| Pipe { sender, receiver, received: Arc::default() };
+    (end(to_b, from_b), end(to_a, from_a))
+}
+
+impl Stream for Pipe {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.receiver.poll_next_unpin(context).map(|message| {
+            let message = message?;
+            self.received.fetch_add(message.len(), Ordering::Relaxed);
+            Some(Ok(message))
+        })
+    }
+}
+
+impl Sink<Bytes> for Pipe {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.poll_ready_unpin(context).map_err(io::Error::other)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
+        self.sender.start_send_unpin(message).map_err(io::Error::other)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.poll_flush_unpin(context).map_err(io::Error::other)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.poll_close_unpin(context).map_err(io::Error::other)
+    }
+}
+
+fn joined() -> (Mux, Mux) {
+    let (a, b) = pipe();
+    (Mux::new(a), Mux::new(b))
+}
+
+/// A channel open on both sides.
+async fn channel() -> (Mux, Channel, Mux, Channel) {
+    let (a, b) = joined();
+    let (of_a, of_b) = (a.open("test", b"", options()).unwrap(), b.open("test", b"", options()).unwrap());
+    (a, of_a, b, of_b)
+}
+
+fn options() -> ChannelOptions {
+    ChannelOptions { message_types: 2, ..ChannelOptions::default() }
+}
+
+async fn soon<F: Future>(what: F) -> F::Output {
+    timeout(Duration::from_secs(60), what).await.expect("in time")
+}
+
+#[tokio::test]
+async fn messages_go_both_ways_with_their_types() {
+    let (_a, mut of_a, _b, mut of_b) = channel().await;
+    of_a.send(0, Bytes::from_static(b"hello")).await.unwrap();
+    of_b.send(1, Bytes::from_static(b"world")).await.unwrap();
+    assert_eq!(soon(of_b.next()).await.unwrap(), Message { kind: 0, body: Bytes::from_static(b"hello") });
+    assert_eq!(soon(of_a.next()).await.unwrap(), Message { kind: 1, body: Bytes::from_static(b"world") });
+}
+
+#[tokio::test]
+async fn an_incoming_channel_is_accepted_with_the_handshakes_of_both() {
+    let (a, b) = joined();
+    let mut acceptor = b.accept("test", b"");
+    let with = |handshake| ChannelOptions { handshake: Bytes::from_static(handshake), ..options() };
+    let mut of_a = a.open("test", b"id", with(b"from a")).unwrap();
+    of_a.send(0, Bytes::from_static(b"early")).await.unwrap();
+    let incoming = soon(acceptor.next()).await.unwrap();
+    assert_eq!(
+        (incoming.protocol(), incoming.id(), &**incoming.handshake()),
+        ("test", &b"id"[..], &b"from a"[..])
+    );
+    let mut of_b = incoming.accept(with(b"from b")).unwrap();
+    assert_eq!(&*soon(of_a.opened()).await.unwrap(), b"from b");
+    assert_eq!(&*soon(of_b.opened()).await.unwrap(), b"from a");
+    assert_eq!(&*soon(of_b.next()).await.unwrap().body, b"early");
+}
+
+#[tokio::test]
+async fn a_channel_nobody_accepts_is_rejected() {
+    let (a, b) = joined();
+    let mut unknown = a.open("unknown", b"", options()).unwrap();
+    assert!(matches!(soon(unknown.opened()).await, Err(Closed::Rejected)));
+    let mut acceptor = b.accept("test", b"");
+    let mut refused = a.open("test", b"", options()).unwrap();
+    drop(soon(acceptor.next()).await.unwrap());
+    assert!(matches!(soon(refused.opened()).await, Err(Closed::Rejected)));
+    drop(acceptor);
+    let mut late = a.open("test", b"", options()).unwrap();
+    assert_eq!(soon(late.next()).await, None);
+    assert!(matches!(late.closed(), Some(Closed::Rejected)));
+}
+
+#[tokio::test]
+async fn an_acceptor_that_is_replaced_ends_and_its_channels_are_rejected() {
+    let (a, b) = joined();
+    let mut first = b.accept("test", b"");
+    let mut channel = a.open("test", b"", options()).unwrap();
+    while soon(async { b.connection.0.quietly(|state| state.acceptors.values().all(|x| x.queue.is_empty())) })
+        .await
+    {
+        tokio::task::yield_now().await;
+    }
+    let _second = b.accept("test", b"");
+    assert!(soon(first.next()).await.is_none());
+    assert!(matches!(soon(channel.opened()).await, Err(Closed::Rejected)));
+}
+
+#[tokio::test]
+async fn a_close_reaches_the_peer_after_the_messages_before_it() {
+    let (_a, of_a, _b, mut of_b) = channel().await;
+    for n in 0..100u8 {
+        of_a.send(0, Bytes::copy_from_slice(&[n])).await.unwrap();
+    }
+    of_a.close();
+    assert_eq!(of_a.send(0, Bytes::new()).await, Err(SendError::Closed));
+    for n in 0..100u8 {
+        assert_eq!(&*soon(of_b.next()).await.unwrap().body, [n]);
+    }
+    assert_eq!(soon(of_b.next()).await, None);
+    assert!(matches!(of_b.closed(), Some(Closed::Remote)));
+    assert!(matches!(of_a.closed(), Some(Closed::Here)));
+}
+
+#[tokio::test]
+async fn a_dropped_channel_is_closed() {
+    let (_a, mut of_a, _b, of_b) = channel().await;
+    soon(of_a.opened()).await.unwrap();
+    let (sender, receiver) = of_b.split();
+    drop(receiver);
+    sender.send(0, Bytes::from_static(b"still open")).await.unwrap();
+    assert!(soon(of_a.next()).await.is_some());
+    drop(sender);
+    assert_eq!(soon(of_a.next()).await, None);
+}
+
+#[tokio::test]
+async fn closing_a_channel_wakes_its_own_reader() {
+    let (_a, of_a, _b, _of_b) = channel().await;
+    let (sender, mut receiver) = of_a.split();
+    let reader = tokio::spawn(async move { receiver.next().await });
+    tokio::task::yield_now().await;
+    sender.close();
+    assert_eq!(soon(reader).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn several_messages_are_one_batch() {
+    let (end, mut raw) = pipe();
+    let mux = Mux::new(end);
+    let channel = mux.open("test", b"", options()).unwrap();
+    let message = |body| Message { kind: 1, body: Bytes::from_static(body) };
+    channel.send_all(&[message(b"a"), message(b"b")]).await.unwrap();
+    assert_eq!(&*soon(raw.next()).await.unwrap().unwrap(), b"\0\x01\x01\x04test\0");
+    assert_eq!(&*soon(raw.next()).await.unwrap().unwrap(), b"\0\0\x01\x02\x01a\x02\x01b");
+}
+
+#[tokio::test]
+async fn a_sender_waits_while_the_stream_takes_nothing() {
+    let (end, mut raw) = pipe();
+    let mux = Mux::new(end);
+    let channel = mux.open("test", b"", options()).unwrap();
+    let body = Bytes::from(vec![0; 10_000]);
+    let mut sent = 0;
+    // Paused time would not help: what is waited for is that nothing happens.
+    while let Ok(result) = timeout(Duration::from_millis(200), channel.send(0, body.clone())).await {
+        result.unwrap();
+        sent += body.len();
+    }
+    let most = MUX_SEND_BYTES + 4 * body.len();
+    assert!((MUX_SEND_BYTES..most).contains(&sent), "{sent}");
+    let waiting = tokio::spawn(async move { channel.send(0, body).await });
+    while !waiting.is_finished() {
+        soon(raw.next()).await.unwrap().unwrap();
+    }
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stops_holds_the_connection_up_with_bounded_memory() {
+    let (a, b) = pipe();
+    let received = Arc::clone(&b.received);
+    let (a, b) = (Mux::new(a), Mux::new(b));
+    let of_a = a.open("slow", b"", options()).unwrap();
+    let mut of_b = b.open("slow", b"", options()).unwrap();
+    let body = Bytes::from(vec![5; 50_000]);
+    let messages = 4 * MUX_INBOX_BYTES / body.len();
+    let sender = tokio::spawn(async move {
+        for _ in 0..messages {
+            of_a.send(0, body.clone()).await.unwrap();
+        }
+        of_a
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let taken = received.load(Ordering::Relaxed);
+    println!(
+        "check 21: measured {taken} bytes taken while the reader slept, bar {}",
+        MUX_INBOX_BYTES + 50_100
+    );
+    assert!((MUX_INBOX_BYTES - 50_000..=MUX_INBOX_BYTES + 50_100).contains(&taken), "{taken}");
+    for _ in 0..messages {
+        assert_eq!(soon(of_b.next()).await.unwrap().body.len(), 50_000);
+    }
+    sender.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_without_content_fill_an_inbox_too() {
+    let (a, b) = pipe();
+    let received = Arc::clone(&b.received);
+    let (a, b) = (Mux::new(a), Mux::new(b));
+    let of_a = a.open("slow", b"", options()).unwrap();
+    let _of_b = b.open("slow", b"", options()).unwrap();
+    let sender = tokio::spawn(async move {
+        loop {
+            of_a.send(0, Bytes::new()).await.unwrap();
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let messages = received.load(Ordering::Relaxed) / 2;
+    let most = MUX_INBOX_BYTES / MUX_PENDING_OVERHEAD;
+    assert!((most..most + 16).contains(&messages), "{messages}");
+    sender.abort();
+}
+
+#[tokio::test]
+async fn a_malformed_frame_destroys_the_connection_and_every_channel_knows_why() {
+    let (end, mut raw) = pipe();
+    let mux = Mux::new(end);
+    let mut channel = mux.open("test", b"", options()).unwrap();
+    raw.send(Bytes::from_static(&[0, 2, 9])).await.unwrap();
+    assert_eq!(soon(channel.next()).await, None);
+    let why = "protomux: the peer rejected channel 9, which was not waiting for an answer";
+    let closed = channel.closed().expect("closed").to_string();
+    assert_eq!(closed, format!("the connection was destroyed: {why}"));
+    assert_eq!(soon(mux.closed()).await.unwrap_err().to_string(), why);
+    soon(async { while raw.next().await.is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn a_channel_can_destroy_the_connection() {
+    let (a, of_a, b, _of_b) = channel().await;
+    of_a.destroy("not a number");
+    let why = soon(a.closed()).await.unwrap_err().to_string();
+    assert_eq!(why, "protomux: channel 1 (\"test\"): not a number");
+    // Whether it saw an end or a failure depends on what it was doing.
+    let _ = soon(b.closed()).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_waits_learns_of_the_end() {
+    let (end, raw) = pipe();
+    let mux = Mux::new(end);
+    let channel = mux.open("test", b"", options()).unwrap();
+    let waiting =
+        tokio::spawn(async move { while channel.send(0, Bytes::from(vec![0; 10_000])).await.is_ok() {} });
+    tokio::task::yield_now().await;
+    drop(raw);
+    soon(waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_all_handles_sends_what_is_left_and_ends_the_stream() {
+    let (a, of_a, b, mut of_b) = channel().await;
+    for _ in 0..50 {
+        of_a.send(0, Bytes::from(vec![1; 5000])).await.unwrap();
+    }
+    drop((a, of_a));
+    for _ in 0..50 {
+        assert_eq!(soon(of_b.next()).await.unwrap().body.len(), 5000);
+    }
+    assert_eq!(soon(of_b.next()).await, None);
+    soon(b.closed()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_ends_its_side_is_left_after_five_seconds() {
+    let (end, mut raw) = pipe();
+    let mux = Mux::new(end);
+    mux.close();
+    let begin = tokio::time::Instant::now();
+    soon(mux.closed()).await.unwrap();
+    assert_eq!(begin.elapsed().as_secs(), MUX_CLOSING_TIME.as_secs());
+    assert!(raw.next().await.is_none());
+}
+
+#[tokio::test]
+async fn an_open_channel_keeps_the_connection_when_the_mux_is_dropped() {
+    let (a, of_a, b, mut of_b) = channel().await;
+    drop((a, b));
+    of_a.send(0, Bytes::from_static(b"works")).await.unwrap();
+    assert!(soon(of_b.next()).await.is_some());
+}
