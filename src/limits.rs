@@ -92,6 +92,15 @@ pub const MAX_UDX_LINGERING: usize = 1024;
 pub const MAX_ARRAY_ITEMS: u64 = 0x10_0000;
 /// Bytes of a handshake message, as Noise has it.
 pub const MAX_NOISE_MESSAGE_BYTES: usize = 65_535;
+/// Bytes of one frame of a secret stream after its length: all that three bytes can say, as JavaScript may send it.
+/// Memory grows with what has arrived of a frame, not with what its length announces.
+pub const MAX_SECRET_FRAME_BYTES: usize = 0xff_ffff;
+/// Bytes kept ready for a frame that has begun, beyond twice what has arrived of it.
+pub const SECRET_FRAME_HEADROOM: usize = 64 * 1024;
+/// Bytes taken from a transport at a time, so also what a reader who pauses leaves decrypted or half decrypted.
+pub const SECRET_READ_BYTES: usize = 256 * 1024;
+/// Bytes of plaintext sealed at a time for a writer of bytes, so also what waits for a transport without room.
+pub const SECRET_WRITE_BYTES: usize = 256 * 1024;
 
 /// Channels either side of one protomux connection may have. The original has no limit; 4096 numbers are 64 KiB.
 pub const MUX_CHANNELS: usize = 4096;

@@ -90,9 +90,10 @@ impl KeyPair {
         for (out, byte) in scalar.iter_mut().zip(digest.iter()) {
             *out = *byte;
         }
-        scalar[0] &= 248;
-        scalar[31] &= 127;
-        scalar[31] |= 64;
+        if let [first, .., last] = scalar.as_mut_slice() {
+            *first &= 0b1111_1000;
+            *last = *last & 0b0111_1111 | 0b0100_0000;
+        }
         scalar
     }
 
