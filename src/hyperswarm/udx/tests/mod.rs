@@ -4,3 +4,4 @@ mod pair;
 mod rules;
 mod transfer;
 mod vectors;
+mod weather;
