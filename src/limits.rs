@@ -167,6 +167,15 @@ pub const QUEUE_LOCAL_PER_MINUTE: usize = 32;
 /// Banned addresses remembered per topic; beyond that the oldest is forgotten.
 pub const QUEUE_BANNED: usize = 64;
 
+// ---- hyperswarm: UDP sockets of encrypted streams ----
+
+/// Bytes asked for as a UDP socket's send and receive buffer. The system caps it; this much holds 5 ms of 1 GiB/s,
+/// and a flood of datagrams cannot make the kernel hold more for us.
+pub const UDP_SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Slots of 64 KiB that one receive call fills, each with a datagram or a batch of coalesced ones; also how much is
+/// processed before anything else gets its turn with the lock.
+pub const UDP_RECEIVE_SLOTS: usize = 8;
+
 // ---- store ----
 
 /// Files whose verification is remembered in memory (the rest is remembered on disk): about 10 MiB when full.

@@ -1,1 +1,5 @@
-//! UDX on sockets: batched UDP through quinn-udp, one task per socket, streams that are `AsyncRead + AsyncWrite`.
+//! UDX streams on UDP sockets.
+
+mod datagrams;
+mod outgoing;
+mod path_mtu;
