@@ -267,7 +267,7 @@ fn node_folder() -> PathBuf {
 }
 
 /// Err says what is missing and what to do.
-fn peers_available() -> Result<(), String> {
+pub(crate) fn peers_available() -> Result<(), String> {
     match Command::new("node").arg("--version").output() {
         Ok(output) if output.status.success() => {}
         _ => return Err("the command node is missing (Node.js 18 or later)".to_owned()),

@@ -9,6 +9,7 @@
 //! * [`misbehaving`]: providers that die, lie, stall or send garbage.
 //! * [`bootstrap`]: whose DHT node the others start from.
 //! * [`connections`]: our swarm and a bare hyperswarm 2.14, below kachery.
+//! * [`udx_streams`]: our UDX streams and those of udx-native, in good and in bad [weather](udx_weather).
 //!
 //! Without Node.js or its packages the tests say so loudly and pass; where `CI` is set that is a failure.
 //! Every wait has a bound, and a failure shows what the processes printed.
@@ -22,3 +23,5 @@ mod loading;
 mod misbehaving;
 mod process;
 mod providing;
+mod udx_streams;
+mod udx_weather;

@@ -84,6 +84,12 @@ impl Process {
         self.child.try_wait().expect("ask for a child").is_none()
     }
 
+    /// Kills it: it gets no chance to say goodbye to anybody.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill a child");
+        self.child.wait().expect("wait for a child");
+    }
+
     /// All of its standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.output.0.lock().expect("reader thread").stdout.join("\n")

@@ -234,6 +234,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether something may leave this socket now: then [`poll_transmit`](Self::poll_transmit) is due.
+    pub fn wants_transmit(&self, socket: SocketId) -> bool {
+        self.outboxes.contains_key(&socket)
+    }
+
     /// What happened.
     pub fn poll_event(&mut self) -> Option<(StreamId, Event)> {
         while let Some(&id) = self.eventful.front() {

@@ -59,15 +59,28 @@ impl Datagrams {
         self.local
     }
 
+    /// Ready when there may be something to receive.
+    #[cfg(test)]
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_recv_ready(context)
+    }
+
     /// Receives as many batches as are there, at most one per slot; `Pending` if there is none.
-    pub(super) fn poll_receive(&self, context: &mut Context<'_>, into: &mut Received) -> Poll<io::Result<()>> {
+    pub(super) fn poll_receive(
+        &self,
+        context: &mut Context<'_>,
+        into: &mut Received,
+    ) -> Poll<io::Result<()>> {
         loop {
             match self.socket.poll_recv_ready(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
-            match self.socket.try_io(Interest::READABLE, || into.fill(&self.state, UdpSockRef::from(&self.socket))) {
+            match self
+                .socket
+                .try_io(Interest::READABLE, || into.fill(&self.state, UdpSockRef::from(&self.socket)))
+            {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return Poll::Ready(other),
             }
@@ -93,7 +106,8 @@ impl Datagrams {
             segment_size: (contents.len() > segment).then_some(segment),
             src_ip: None,
         };
-        self.socket.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit))
+        self.socket
+            .try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit))
     }
 
     /// Ready when the system takes datagrams again.
@@ -104,7 +118,9 @@ impl Datagrams {
     /// `address` as this socket's family writes it.
     fn reachable(&self, address: SocketAddr) -> SocketAddr {
         match address.ip() {
-            IpAddr::V4(ip) if self.local.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+            IpAddr::V4(ip) if self.local.is_ipv6() => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
+            }
             _ => address,
         }
     }
@@ -178,7 +194,11 @@ mod tests {
     const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// Receives until `count` datagrams are there.
-    async fn receive(socket: &Datagrams, received: &mut Received, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+    async fn receive(
+        socket: &Datagrams,
+        received: &mut Received,
+        count: usize,
+    ) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut all = Vec::new();
         let until_all = async {
             while all.len() < count {
@@ -270,9 +290,34 @@ mod tests {
         let four = bind_default();
         let port = six.local_address().port();
         send(&four, (Ipv4Addr::LOCALHOST, port).into(), b"to six", 6).await;
-        assert_eq!(receive(&six, &mut Received::new(), 1).await, [(four.local_address(), b"to six".to_vec())]);
+        assert_eq!(
+            receive(&six, &mut Received::new(), 1).await,
+            [(four.local_address(), b"to six".to_vec())]
+        );
         send(&six, four.local_address(), b"to four", 7).await;
         let back = receive(&four, &mut Received::new(), 1).await;
         assert_eq!(back, [((Ipv4Addr::LOCALHOST, port).into(), b"to four".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn one_receive_call_takes_as_many_datagrams_as_there_are_slots() {
+        let (a, b) = (bind_default(), bind_default());
+        for number in 0..=UDP_RECEIVE_SLOTS {
+            send(&a, b.local_address(), &pattern(number + 1), number + 1).await;
+        }
+        let mut received = Received::new();
+        for expected in [UDP_RECEIVE_SLOTS, 1] {
+            poll_fn(|context| b.poll_receive(context, &mut received)).await.unwrap();
+            assert_eq!(received.datagrams().count(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_systems_buffers_are_as_large_as_asked_for_or_as_the_system_allows() {
+        let socket = socket2::SockRef::from(&bind_default().socket).recv_buffer_size().unwrap();
+        let usual = std::net::UdpSocket::bind(ANY_PORT).unwrap();
+        assert!(socket >= socket2::SockRef::from(&usual).recv_buffer_size().unwrap());
+        // Linux tells the double of what was asked for.
+        assert!(socket <= 2 * UDP_SOCKET_BUFFER_BYTES, "{socket}");
     }
 }

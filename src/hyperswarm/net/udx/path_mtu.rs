@@ -48,6 +48,9 @@ mod tests {
 
     #[test]
     fn a_destination_without_route_has_the_usual_mtu() {
-        assert_eq!(path_mtu(Ipv4Addr::LOCALHOST.into(), (Ipv4Addr::new(240, 0, 0, 1), 9).into()), ETHERNET_MTU);
+        assert_eq!(
+            path_mtu(Ipv4Addr::LOCALHOST.into(), (Ipv4Addr::new(240, 0, 0, 1), 9).into()),
+            ETHERNET_MTU
+        );
     }
 }

@@ -1,0 +1,361 @@
+//! Streams between sockets on loopback. What needs lost packets or time is tested on the machine, in virtual time.
+
+mod turns;
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{BindOptions, Offload, StreamError, UdxSocket, UdxStream};
+use crate::hyperswarm::udx::{CloseReason, Closed, OpenError, StateError, StreamId, StreamOptions};
+use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDX_WINDOW_MAX_BYTES};
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const MIB: usize = 1 << 20;
+
+/// Everything here takes milliseconds to seconds.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("in time")
+}
+
+fn socket() -> UdxSocket {
+    UdxSocket::bind(LOOPBACK, BindOptions::default()).unwrap()
+}
+
+/// Connected streams on two sockets.
+fn streams(a: &UdxSocket, b: &UdxSocket) -> (UdxStream, UdxStream) {
+    let (left, right) = (open(a), open(b));
+    left.connect(right.id(), b.local_address()).unwrap();
+    right.connect(left.id(), a.local_address()).unwrap();
+    (left, right)
+}
+
+fn open(socket: &UdxSocket) -> UdxStream {
+    socket.open(StreamOptions::default()).unwrap()
+}
+
+fn random_bytes(seed: u64, length: usize) -> Bytes {
+    let mut bytes = vec![0; length];
+    StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes.into()
+}
+
+async fn send(stream: &UdxStream, mut bytes: Bytes) {
+    while !bytes.is_empty() {
+        stream.write_chunk(bytes.split_to(bytes.len().min(64 * 1024))).await.unwrap();
+    }
+    stream.finish().await.unwrap();
+}
+
+async fn read_to_end(stream: &UdxStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(chunk) = stream.read_chunk().await.unwrap() {
+        all.extend_from_slice(&chunk);
+    }
+    all
+}
+
+fn inner(error: &std::io::Error) -> StreamError {
+    *error.get_ref().and_then(|inner| inner.downcast_ref()).expect("a typed error")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_arrive_in_both_directions_and_both_sides_end() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    let (there, back) = (random_bytes(1, 20 * MIB), random_bytes(2, 10 * MIB));
+    let ((), (), at_left, at_right) = soon(async {
+        tokio::join!(
+            send(&left, there.clone()),
+            send(&right, back.clone()),
+            read_to_end(&left),
+            read_to_end(&right)
+        )
+    })
+    .await;
+    assert!(at_right == there && at_left == back);
+    soon(async { tokio::join!(left.closed(), right.closed()) }).await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_arrive_where_the_system_neither_cuts_nor_joins_datagrams() {
+    let options = BindOptions { offload: Offload::Off, ..BindOptions::default() };
+    let bind = || UdxSocket::bind(LOOPBACK, options).unwrap();
+    let (a, b) = (bind(), bind());
+    let (left, right) = streams(&a, &b);
+    let there = random_bytes(3, 5 * MIB);
+    let ((), arrived) = soon(async { tokio::join!(send(&left, there.clone()), read_to_end(&right)) }).await;
+    assert!(arrived == there);
+}
+
+#[tokio::test]
+async fn a_single_thread_is_enough() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    let there = random_bytes(4, 5 * MIB);
+    let ((), arrived) = soon(async { tokio::join!(send(&left, there.clone()), read_to_end(&right)) }).await;
+    assert!(arrived == there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_can_be_used_as_tokios_byte_stream() {
+    let (a, b) = (socket(), socket());
+    let (mut left, mut right) = streams(&a, &b);
+    soon(async {
+        left.write_all(b"question").await.unwrap();
+        let mut question = [0; 8];
+        right.read_exact(&mut question).await.unwrap();
+        assert_eq!(&question, b"question");
+        right.write_all(b"answer").await.unwrap();
+        right.flush().await.unwrap();
+        let ((), answer) = tokio::join!(async { right.shutdown().await.unwrap() }, async {
+            let mut answer = String::new();
+            left.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+        assert_eq!(answer, "answer");
+        assert_eq!(right.write(b"more").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_on_one_socket_share_fairly() {
+    let (a, b) = (socket(), socket());
+    let pairs: Vec<_> = (0..8).map(|_| streams(&a, &b)).collect();
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let mut readers = Vec::new();
+    for (left, right) in pairs {
+        tokio::spawn(async move {
+            let chunk = Bytes::from(vec![0; 64 * 1024]);
+            while left.write_chunk(chunk.clone()).await.is_ok() {}
+        });
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        readers.push(Arc::clone(&count));
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(chunk)) = right.read_chunk().await {
+                let before = count.fetch_add(chunk.len(), std::sync::atomic::Ordering::Relaxed);
+                if before < 32 * MIB && before + chunk.len() >= 32 * MIB {
+                    tell.send(()).await.ok();
+                }
+            }
+        });
+    }
+    soon(told.recv()).await.unwrap();
+    let counts: Vec<usize> =
+        readers.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).collect();
+    let least = counts.iter().min().unwrap();
+    println!(
+        "MiB of each stream when one had 32: {:?}",
+        counts.iter().map(|count| count / MIB).collect::<Vec<_>>()
+    );
+    assert!(least * 10 >= 32 * MIB, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_reader_holds_at_most_its_window_and_disturbs_no_other_stream() {
+    let (a, b) = (socket(), socket());
+    let (stalled, unread) = streams(&a, &b);
+    let stalled = Arc::new(stalled);
+    let all = random_bytes(5, 4 * UDX_WINDOW_MAX_BYTES);
+    let writer = tokio::spawn({
+        let (stalled, all) = (Arc::clone(&stalled), all.clone());
+        async move { send(&stalled, all).await }
+    });
+    let (left, right) = streams(&a, &b);
+    let there = random_bytes(6, 30 * MIB);
+    let ((), arrived) = soon(async { tokio::join!(send(&left, there.clone()), read_to_end(&right)) }).await;
+    assert!(arrived == there);
+    let held = unread.stats().buffered;
+    println!("a stalled reader holds {held} bytes");
+    assert!(held <= UDX_WINDOW_MAX_BYTES, "{held}");
+    assert!(!writer.is_finished(), "the writer was not held back");
+    let arrived = soon(read_to_end(&unread)).await;
+    soon(writer).await.unwrap();
+    assert!(arrived == all, "nothing was lost by waiting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_and_foreign_packets_disturb_no_stream() {
+    let seed = 7;
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    let stranger = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+    let there = random_bytes(seed, 20 * MIB);
+    let (target, known) = (b.local_address(), right.id());
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flood = tokio::task::spawn_blocking({
+        let stop = Arc::clone(&stop);
+        move || {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut sent = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut datagram = vec![0; random.random_range(0..1500)];
+                random.fill_bytes(&mut datagram);
+                match random.random_range(0..3) {
+                    // Noise, or a UDX header of no stream here.
+                    0 => {}
+                    1 => datagram.iter_mut().zip([0xff, 1]).for_each(|(byte, magic)| *byte = magic),
+                    // Cut within the header of a stream that exists.
+                    _ => {
+                        datagram.truncate(19);
+                        let header = [&[0xff, 1, 1, 0][..], &known.to_le_bytes()].concat();
+                        datagram.iter_mut().zip(header).for_each(|(byte, wanted)| *byte = wanted);
+                    }
+                }
+                sent += usize::from(stranger.send_to(&datagram, target).is_ok());
+            }
+            sent
+        }
+    });
+    let ((), arrived) = soon(async { tokio::join!(send(&left, there.clone()), read_to_end(&right)) }).await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    println!("{} datagrams of a stranger meanwhile, seed {seed}", flood.await.unwrap());
+    assert!(arrived == there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_of_other_protocols_are_handed_on_up_to_a_length_and_a_number() {
+    let options = BindOptions { foreign_queue: 2, ..BindOptions::default() };
+    let (a, b) = (socket(), UdxSocket::bind(LOOPBACK, options).unwrap());
+    assert!(a.take_foreign().is_none());
+    let mut foreign = b.take_foreign().unwrap();
+    assert!(b.take_foreign().is_none(), "only once");
+    let deliver = async |datagram: &[u8]| {
+        while let Err(error) = a.send_foreign(b.local_address(), datagram) {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(async {
+        deliver(&vec![1; MAX_FOREIGN_DATAGRAM_BYTES + 1]).await;
+        deliver(&vec![2; MAX_FOREIGN_DATAGRAM_BYTES]).await;
+        let (from, datagram) = foreign.recv().await.unwrap();
+        assert_eq!((from, datagram), (a.local_address(), vec![2; MAX_FOREIGN_DATAGRAM_BYTES].into()));
+        for number in 0..10 {
+            deliver(&[3, number]).await;
+        }
+        // A stream's bytes on the same socket come after them.
+        let (left, right) = streams(&a, &b);
+        left.write_chunk(Bytes::from_static(b"after")).await.unwrap();
+        assert_eq!(right.read_chunk().await.unwrap().unwrap(), &b"after"[..]);
+        for number in 0..2 {
+            assert_eq!(foreign.recv().await.unwrap().1, &[3, number][..]);
+        }
+        assert!(foreign.try_recv().is_err(), "the queue holds two");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_direction_leaves_the_other_open() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    soon(async {
+        left.write_chunk(Bytes::from_static(b"last words")).await.unwrap();
+        left.finish().await.unwrap();
+        assert_eq!(read_to_end(&right).await, b"last words");
+        right.write_chunk(Bytes::from_static(b"still here")).await.unwrap();
+        assert_eq!(left.read_chunk().await.unwrap().unwrap(), &b"still here"[..]);
+        assert_eq!(
+            inner(&left.write_chunk(Bytes::from_static(b"more")).await.unwrap_err()),
+            StreamError::Finished(StreamId(left.id()))
+        );
+        let (one, other) = tokio::join!(right.close(), left.close());
+        one.and(other).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_stream_is_reset_at_the_peer_even_with_its_socket() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    soon(async {
+        left.write_chunk(Bytes::from_static(b"hello")).await.unwrap();
+        assert_eq!(right.read_chunk().await.unwrap().unwrap(), &b"hello"[..]);
+        drop((left, a));
+        let error = right.read_chunk().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let closed = Closed { stream: StreamId(right.id()), reason: CloseReason::Reset };
+        assert_eq!(inner(&error), StreamError::Closed(closed));
+        assert!(error.to_string().contains(&right.id().to_string()), "{error}");
+        assert_eq!(
+            right.write_chunk(Bytes::from_static(b"?")).await.unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_connected_to_whoever_contacts_it_first() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = (open(&a), open(&b));
+    soon(async {
+        left.connect(right.id(), b.local_address()).unwrap();
+        left.write_chunk(Bytes::from_static(b"knock")).await.unwrap();
+        let contact = right.first_contact().await.unwrap();
+        assert_eq!((contact.from, contact.socket.local_address()), (a.local_address(), b.local_address()));
+        assert_eq!(right.read_chunk().await.unwrap().unwrap(), &b"knock"[..], "bytes can be read before");
+        right.connect_on(&contact.socket, left.id(), contact.from).unwrap();
+        left.finish().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_moves_to_another_socket_in_the_middle_of_a_transfer() {
+    let (a, b) = (socket(), socket());
+    let sibling = a.bind_sibling(LOOPBACK, BindOptions::default()).unwrap();
+    let (left, right) = streams(&a, &b);
+    let there = random_bytes(8, 10 * MIB);
+    soon(async {
+        let moving = async {
+            left.write_chunk(there.slice(..MIB)).await.unwrap();
+            left.change_remote(&sibling, right.id(), b.local_address()).await.unwrap();
+            send(&left, there.slice(MIB..)).await;
+        };
+        let ((), arrived) = tokio::join!(moving, read_to_end(&right));
+        assert!(arrived == there);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_travel_beside_the_bytes() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    soon(async {
+        left.send_message(Bytes::from_static(b"psst")).unwrap();
+        assert_eq!(right.receive_message().await.unwrap(), &b"psst"[..]);
+        right.send_message(Bytes::from_static(b"yes?")).unwrap();
+        assert_eq!(left.receive_message().await.unwrap(), &b"yes?"[..]);
+        let error = left.send_message(vec![0; 70_000].into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        drop(right);
+        assert_eq!(left.receive_message().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stream_cannot_do_yet_is_an_error_that_names_it() {
+    let a = socket();
+    let stream = a.open(StreamOptions { id: Some(77), ..StreamOptions::default() }).unwrap();
+    let error = stream.send_message(Bytes::from_static(b"?")).unwrap_err();
+    assert_eq!(inner(&error), StreamError::Message(StateError::NotConnected(StreamId(77)).into()));
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    let error = a.open(StreamOptions { id: Some(77), ..StreamOptions::default() }).unwrap_err();
+    assert_eq!(inner(&error), StreamError::Open(OpenError::InUse(StreamId(77))));
+    drop(stream);
+    a.open(StreamOptions { id: Some(77), ..StreamOptions::default() }).unwrap();
+}

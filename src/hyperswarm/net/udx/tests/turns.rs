@@ -1,0 +1,100 @@
+//! A socket's task, one turn at a time: nobody can make a turn long.
+
+use std::future::{Future, poll_fn};
+use std::net::UdpSocket;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::super::driver::Driver;
+use super::super::instance::Instance;
+use super::super::{BindOptions, UdxSocket, UdxStream};
+use super::{LOOPBACK, open, soon};
+use crate::limits::{UDP_RECEIVE_CALLS, UDP_RECEIVE_SLOTS, UDP_TRANSMIT_BATCHES, UDX_DIRECT_SEND_BYTES};
+
+/// A socket whose task takes a turn when the test says so, ready to send.
+async fn by_hand() -> (UdxSocket, Driver) {
+    let options = BindOptions { foreign_queue: 1000, ..BindOptions::default() };
+    let (socket, driver) =
+        UdxSocket::assemble(Arc::new(Instance::with_seed([3; 32])), LOOPBACK, options).unwrap();
+    soon(poll_fn(|context| socket.guard.state.datagrams.poll_writable(context))).await.unwrap();
+    (socket, driver)
+}
+
+fn turn(driver: &mut Driver) {
+    let polled = Pin::new(driver).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(polled, Poll::Pending);
+}
+
+fn peer() -> UdpSocket {
+    let peer = UdpSocket::bind(LOOPBACK).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    peer
+}
+
+/// Datagrams that wait at `peer`: on loopback they arrive with the send.
+fn arrived(peer: &UdpSocket) -> usize {
+    let mut buffer = [0; 65_536];
+    std::iter::from_fn(|| peer.recv(&mut buffer).ok()).count()
+}
+
+fn connected(socket: &UdxSocket, peer: &UdpSocket) -> UdxStream {
+    let stream = open(socket);
+    stream.connect(1, peer.local_addr().unwrap()).unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_turn_takes_a_bounded_number_of_datagrams() {
+    let (socket, mut driver) = by_hand().await;
+    let mut foreign = socket.take_foreign().unwrap();
+    let (peer, most) = (peer(), UDP_RECEIVE_CALLS * UDP_RECEIVE_SLOTS);
+    for _ in 0..=most {
+        peer.send_to(b"?", socket.local_address()).unwrap();
+    }
+    // The runtime has to notice that the socket is readable.
+    soon(poll_fn(|context| socket.guard.state.datagrams.poll_readable(context))).await.unwrap();
+    for expected in [most, 1] {
+        turn(&mut driver);
+        assert_eq!(std::iter::from_fn(|| foreign.try_recv().ok()).count(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_turn_sends_a_bounded_number_of_batches() {
+    let (socket, mut driver) = by_hand().await;
+    let peer = peer();
+    let streams: Vec<UdxStream> = (0..=UDP_TRANSMIT_BATCHES).map(|_| connected(&socket, &peer)).collect();
+    for stream in &streams {
+        stream.write_chunk(Bytes::from_static(b"a batch of its own")).await.unwrap();
+    }
+    for expected in [UDP_TRANSMIT_BATCHES, 1] {
+        assert_eq!(arrived(&peer), 0, "small writes leave with the task's turn");
+        turn(&mut driver);
+        assert_eq!(arrived(&peer), expected);
+    }
+}
+
+#[tokio::test]
+async fn who_writes_a_full_batch_sends_it_without_the_task() {
+    let (socket, _driver) = by_hand().await;
+    let peer = peer();
+    let stream = connected(&socket, &peer);
+    stream.write_chunk(vec![0; UDX_DIRECT_SEND_BYTES - 1].into()).await.unwrap();
+    assert_eq!(arrived(&peer), 0);
+    stream.write_chunk(vec![0; 1].into()).await.unwrap();
+    assert!(arrived(&peer) > 0);
+}
+
+#[tokio::test]
+async fn a_flush_sends_what_is_there() {
+    let (socket, _driver) = by_hand().await;
+    let peer = peer();
+    let stream = connected(&socket, &peer);
+    stream.write_chunk(Bytes::from_static(b"little")).await.unwrap();
+    assert_eq!(arrived(&peer), 0);
+    stream.flush_now().unwrap();
+    assert_eq!(arrived(&peer), 1);
+}
