@@ -8,8 +8,11 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::hyperswarm::udx::{Config, Endpoint, Event, Packet, Remote, SocketId, StreamId, StreamOptions};
+use crate::hyperswarm::udx::{
+    Config, Endpoint, Event, Header, Packet, Remote, SocketId, StreamId, StreamOptions,
+};
 
+pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SOCKET: SocketId = SocketId(0);
 pub(super) const IDS: [StreamId; 2] = [StreamId(1001), StreamId(2002)];
 
@@ -212,6 +215,12 @@ impl Pair {
             .map(|(at, _, bytes)| (*at, Packet::decode(bytes).unwrap()))
             .collect()
     }
+}
+
+/// A packet for side 0, as its peer would write it.
+pub(super) fn packet(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    let header = Header { flags, data_offset: 0, stream: IDS[0].0, window: 4 << 20, seq, ack };
+    [&header.encode(), payload].concat()
 }
 
 /// Bytes that repeat late, so that misplaced ones are noticed.

@@ -4,19 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::pair::{IDS, Pair, SOCKET, address, pattern};
+use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
 use crate::hyperswarm::udx::{
-    CloseReason, Config, Disposition, Endpoint, Event, Firewall, Header, MessageError, Packet, Remote,
-    StateError, StreamId, StreamOptions, flag,
+    CloseReason, Config, Disposition, Endpoint, Event, Firewall, MessageError, Packet, Remote, StateError,
+    StreamId, StreamOptions, flag,
 };
-
-const MS: Duration = Duration::from_millis(1);
-
-/// A packet for side 0, as its peer would write it.
-fn packet(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
-    let header = Header { flags, data_offset: 0, stream: IDS[0].0, window: 4 << 20, seq, ack };
-    [&header.encode(), payload].concat()
-}
 
 /// Flags, seq and ack of the packets that side 0 sent since `from` entries of its trace.
 fn answers(pair: &Pair, from: usize) -> Vec<(u8, u32, u32)> {
