@@ -180,7 +180,10 @@ fn cannot_start(error: NodeError) -> Failure {
         NodeError::ChannelName(_) | NodeError::TooManyChannels => Failure::usage(what),
         NodeError::Store(error) => error.into(),
         NodeError::Config { source, .. } if source.kind() != io::ErrorKind::InvalidData => {
-            Failure::new(Exit::Disk, what)
+            Failure::folder(what, &source)
+        }
+        NodeError::Network(source) if source.kind() == io::ErrorKind::InvalidInput => {
+            Failure::usage(what).next("--bootstrap-v2 HOST:49737")
         }
         _ => Failure::new(Exit::Other, what),
     }

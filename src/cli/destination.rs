@@ -27,6 +27,7 @@ impl Destination {
             return Err(Failure::usage("--dest is empty: name a file, a folder with a / at its end, or -"));
         }
         if dest.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            check_folder(dest)?;
             return Ok(Self::File(dest.join(file_name(label, hash))));
         }
         if dest.is_dir() {
@@ -34,7 +35,25 @@ impl Destination {
             return Err(Failure::usage(format!("--dest {shown} is a folder and is not replaced"))
                 .next(format!("--dest {shown}/   (with a / at the end, to write inside it)")));
         }
+        check_folder(folder_of(dest))?;
         Ok(Self::File(dest.to_owned()))
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Before anything is downloaded, which can take hours.
+fn check_folder(folder: &Path) -> Result<(), Failure> {
+    let shown = folder.display();
+    match folder.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::usage(format!("--dest: {shown} is not a folder"))),
+        Err(error) => {
+            let failure = Failure::usage(format!("--dest: there is no folder {shown}: {error}"));
+            Err(failure.next(format!("mkdir -p {shown}")))
+        }
     }
 }
 

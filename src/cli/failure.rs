@@ -93,6 +93,15 @@ impl Failure {
         Self::new(Exit::Interrupted, "interrupted")
     }
 
+    /// A folder that cannot be used; `what` names the step and the path.
+    pub fn folder(what: impl Into<String>, error: &io::Error) -> Self {
+        let failure = Self::new(Exit::Disk, what);
+        match trouble(error) {
+            Some((likely, next)) => failure.likely(likely).next(next),
+            None => failure,
+        }
+    }
+
     /// Reading or writing a file or a pipe; `what` names the step and the path.
     pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         let failure = Self::new(Exit::Disk, format!("{what}: {error}"));
@@ -183,7 +192,7 @@ impl From<ClientError> for Failure {
                 .next("kachery-p2p status"),
             ClientError::Unexpected(_) => Self::new(Exit::NoDaemon, what)
                 .likely("another program, or a daemon of the original kachery-p2p, listens on this port")
-                .next("kachery-p2p daemon-stop, then kachery-p2p daemon-start --channel NAME"),
+                .next("ss -ltnp   (shows which program it is: end it, or give every command the same other --api-port)"),
             ClientError::Refused { code, message, .. } => Self::from_api(&code, &message, "URI"),
         }
     }
@@ -197,8 +206,40 @@ impl From<StoreError> for Failure {
             error if error.is_disk_full_or_readonly() => Exit::Disk,
             _ => Exit::Other,
         };
-        Self::new(exit, error.to_string())
+        let failure = Self::new(exit, error.to_string());
+        match error {
+            StoreError::NoStorageDir => {
+                failure.next("export KACHERY_STORAGE_DIR=~/kachery-storage   (then run the command again)")
+            }
+            StoreError::NotAFile { path } => failure.likely(match path.symlink_metadata() {
+                Err(_) => "there is nothing of that name, seen from the current folder",
+                Ok(_) => "it is a device, a socket, a pipe or a link that leads nowhere",
+            }),
+            StoreError::Io { source, .. } => match trouble(&source) {
+                Some((likely, next)) => failure.likely(likely).next(next),
+                None => failure,
+            },
+            _ => failure,
+        }
     }
+}
+
+/// Why the system refuses, and what helps.
+fn trouble(error: &io::Error) -> Option<(&'static str, &'static str)> {
+    use io::ErrorKind as Kind;
+    Some(match error.kind() {
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            ("this user may not write there", "ls -ld on that folder, or choose another one")
+        }
+        Kind::NotFound => ("a folder above it does not exist", "mkdir -p that folder, or choose another one"),
+        Kind::NotADirectory | Kind::AlreadyExists => {
+            ("something that is no folder has that name", "choose another folder")
+        }
+        Kind::StorageFull | Kind::QuotaExceeded => {
+            ("the disk or your quota is full", "df -h, make room, then run the command again")
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use super::failure::Failure;
 use super::output::Output;
 use super::progress::ProgressMode;
 use crate::api::client::Client;
-use crate::store::uri::{Uri, UriAlgorithm};
-use crate::store::{Algorithm, Sha1, Store, StoreError};
+use crate::store::uri::{self, Uri, UriAlgorithm};
+use crate::store::{Algorithm, NotASha1, Sha1, Store, StoreError};
 
 /// The public bootstrap nodes of the v2 network.
 const BOOTSTRAP_V2: [&str; 3] =
@@ -108,17 +108,35 @@ pub(super) struct Name {
 
 /// Reads a URI as the original's client does: any `sha1...://HASH/label`; only the hash counts.
 pub(super) fn parse_uri(text: &str) -> Result<Name, Failure> {
-    let wanted =
-        "expected something like sha1://HASH/label, with 40 lower-case hexadecimal characters as HASH";
-    let uri: Uri = text.parse().map_err(|error| Failure::usage(format!("{text}: {error}: {wanted}")))?;
+    if !uri::is_hash_uri(text) {
+        let failure = Failure::usage(format!("{text:?} is not the name of a file"));
+        return Err(match std::path::Path::new(text).exists() {
+            true => failure
+                .likely(
+                    "it is a path on this machine; files are loaded by the name that kachery-store prints",
+                )
+                .next(format!("kachery-store {text}   (prints its name)")),
+            false => failure.likely("something is missing at its beginning").next(WANTED),
+        });
+    }
+    let cut = |why: String| {
+        let failure = Failure::usage(format!("{text:?} is not the name of a file: {why}"));
+        failure.likely("it was cut off or changed when it was copied").next(WANTED)
+    };
+    let uri: Uri = text.parse().map_err(|error: uri::UriError| cut(error.to_string()))?;
     if uri.algorithm != UriAlgorithm::Hash(Algorithm::Sha1) {
         return Err(Failure::usage(format!(
             "{text}: only files named by their sha1 are shared between peers"
-        )));
+        ))
+        .likely("it was stored with --algorithm md5")
+        .next("kachery-store FILE   (on the machine that has it; prints its sha1:// name)"));
     }
-    let sha1 = uri.hash.parse().map_err(|error| Failure::usage(format!("{text}: {error}: {wanted}")))?;
+    let sha1 = uri.hash.parse().map_err(|error: NotASha1| cut(error.to_string()))?;
     Ok(Name { sha1, label: uri.rest })
 }
+
+/// What is to be typed where the name of a file is expected.
+const WANTED: &str = "sha1://HASH/label, as kachery-store printed it, with 40 characters 0-9 and a-f as HASH";
 
 #[cfg(test)]
 mod tests {

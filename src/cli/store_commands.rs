@@ -17,6 +17,7 @@ use super::failure::{Exit, Failure};
 use super::load::blocking;
 use super::output::{Output, write_stdout};
 use super::progress::{Progress, ProgressMode};
+use super::settings::parse_uri;
 use super::signals;
 use crate::store::uri::{self, Uri};
 use crate::store::{Cancel, Named, Store};
@@ -90,15 +91,32 @@ impl Common {
 /// A file that is nowhere here; `start` is what the original said then.
 fn not_here(start: &str, target: &Path) -> Failure {
     let shown = target.to_string_lossy();
+    if !uri::is_hash_uri(&shown) {
+        let failure = Failure::new(Exit::NotFound, format!("{start} there is no file {shown}"));
+        return failure.likely("it is mistyped, or a folder, or seen from another current folder");
+    }
     let failure =
         Failure::new(Exit::NotFound, format!("{start} {shown} is not in the store of this machine"));
-    if shown.starts_with("sha1://") { failure.next(format!("kachery-p2p load {shown}")) } else { failure }
+    match parse_uri(&shown) {
+        Ok(_) => failure
+            .likely("it was never stored or loaded here, or KACHERY_STORAGE_DIR is another folder")
+            .next(format!("kachery-p2p load {shown}")),
+        Err(why) => Failure { likely: Some(why.what), next: why.next, ..failure },
+    }
 }
 
 /// A folder that is not here.
 fn no_directory(target: &Path) -> Failure {
     Failure::new(Exit::NotFound, format!("Error loading directory. {}", target.display()))
         .likely("its manifest is not in the store of this machine, or has no such folder")
+        .next("kachery-p2p load URI   (with the URI of the folder, which fetches its manifest)")
+}
+
+/// A file where a folder is wanted.
+fn not_a_folder(shown: &str) -> Failure {
+    Failure::new(Exit::Other, format!("Not a directory: {shown}"))
+        .likely("it is a file")
+        .next(format!("kachery-info {shown}"))
 }
 
 /// Reading what the user named failed.

@@ -41,7 +41,7 @@ pub enum ConfigError {
     },
     /// Another daemon holds the folder.
     #[error(
-        "a daemon is already running with this config folder (process {pid}, API port {api_port}); stop it with: kachery-p2p daemon-stop"
+        "a daemon is already running with this config folder (process {pid}, API port {api_port}); stop it with: kachery-p2p daemon-stop --api-port {api_port}"
     )]
     AlreadyRunning {
         /// Its process ID; 0: it has not written it yet.

@@ -53,7 +53,7 @@ pub enum NodeError {
     },
     /// Another daemon holds the config folder.
     #[error(
-        "a daemon is already running with this config folder (process {pid}, API port {api_port}); stop it with: kachery-p2p daemon-stop"
+        "a daemon is already running with this config folder (process {pid}, API port {api_port}); stop it with: kachery-p2p daemon-stop --api-port {api_port}"
     )]
     AlreadyRunning {
         /// Its process id.

@@ -18,6 +18,9 @@ fn a_daemon_tells_that_it_is_ready_and_answers_every_question() {
     assert_eq!((join.code, join.stdout.as_str(), join.stderr.as_str()), (0, "", ""));
     let leave = home.run_binary("kachery-p2p-leave-channel", &["one"]);
     assert_eq!((leave.code, leave.stdout.as_str(), leave.stderr.as_str()), (0, "", ""));
+    let again = home.run(&["leave-channel", "one"]);
+    assert_eq!((again.code, again.stdout.as_str()), (0, ""));
+    assert_eq!(again.stderr, "\"one\" was not joined; joined are: two, three\n");
     assert_eq!(home.run_binary("kachery-p2p-get-channels", &[]).stdout, "two: 0 peers\nthree: 0 peers\n");
     let info = home.run(&["node-info", "--json"]).stdout;
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();

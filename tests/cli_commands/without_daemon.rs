@@ -148,3 +148,52 @@ fn a_daemon_without_a_storage_folder_says_what_to_set() {
     assert_eq!(done.code, 2);
     assert!(done.stderr.contains("set KACHERY_STORAGE_DIR"), "{}", done.stderr);
 }
+
+/// What a command writes says what happened, the likely reason where it is not plain, and what to do next.
+#[test]
+fn errors_say_what_why_and_what_next() {
+    let home = Home::new();
+    std::fs::write(home.path("file"), "x").unwrap();
+    let nobody = "sha1://8843d7f92416211de9ebb963ff4ce28125932878/x";
+    // Program, words, exit code, parts of the message.
+    let cases: [(&str, &[&str], i32, &[&str]); 13] = [
+        ("kachery-p2p", &["load", "sha1://88/x"], 2, &["not a SHA-1", "cut off", "next: sha1://HASH/label"]),
+        ("kachery-p2p", &["load", "file"], 2, &["is a path", "next: kachery-store file"]),
+        ("kachery-p2p", &["load", "nothing"], 2, &["missing at its beginning", "next: sha1://"]),
+        ("kachery-p2p", &["load", URI, "--dest", "no/file"], 2, &["no folder no", "next: mkdir -p no"]),
+        ("kachery-p2p", &["load", URI, "--dest", "no/"], 2, &["no folder no/", "next: mkdir -p no/"]),
+        ("kachery-p2p", &["load", URI, "--dest", "file/x"], 2, &["file is not a folder"]),
+        (
+            "kachery-p2p",
+            &["daemon-start", "--api-port", "0", "--bootstrap-v2", "x"],
+            2,
+            &["HOST:PORT", "next: --bootstrap-v2"],
+        ),
+        (
+            "kachery-p2p",
+            &["daemon-start", "--api-port", "0", "--config-dir", "file"],
+            7,
+            &["no folder has that name", "next: "],
+        ),
+        (
+            "kachery-p2p",
+            &["daemon-start", "--storage-dir", "file"],
+            1,
+            &["no folder has that name", "next: "],
+        ),
+        ("kachery-store", &["nothing"], 1, &["Not a file or directory: nothing", "nothing of that name"]),
+        ("kachery-load", &["nothing"], 3, &["there is no file nothing", "likely: it is mistyped"]),
+        ("kachery-load", &[nobody], 3, &["not in the store", "likely: ", "next: kachery-p2p load sha1://"]),
+        ("kachery-ls", &["file"], 1, &["Not a directory: file", "next: kachery-info file"]),
+    ];
+    for (program, words, code, parts) in cases {
+        let done = home.run_binary(program, words);
+        assert_eq!((done.code, done.stdout.as_str()), (code, ""), "{program} {words:?}: {}", done.stderr);
+        for part in parts {
+            assert!(done.stderr.contains(part), "{program} {words:?}: no {part:?} in {}", done.stderr);
+        }
+    }
+    let unset = home.command("kachery-store", &["file"]).env_remove("KACHERY_STORAGE_DIR").output().unwrap();
+    let text = String::from_utf8(unset.stderr).unwrap();
+    assert!(text.contains("next: export KACHERY_STORAGE_DIR="), "{text}");
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Exit, Failure, Target};
+use super::{Common, Failure, Target};
 use crate::store::Named;
 
 /// Lists a stored folder: its folders, then its files.
@@ -35,10 +35,10 @@ fn list(arguments: &Arguments) -> Result<(), Failure> {
             manifest.files.into_iter().map(|(name, _)| name).collect(),
         ),
         Target::Path(path) if path.is_file() => {
-            return Err(Failure::new(Exit::Other, format!("Not a directory: {shown}")));
+            return Err(super::not_a_folder(&shown));
         }
         Target::Uri(uri, Named::File { .. }) if !uri.is_directory() => {
-            return Err(Failure::new(Exit::Other, format!("Not a directory: {shown}")));
+            return Err(super::not_a_folder(&shown));
         }
         _ => return Err(super::no_directory(&arguments.uri)),
     };

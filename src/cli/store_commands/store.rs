@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Common, Exit, Failure, size_of};
-use crate::store::{Algorithm, DirectoryOptions, HowStored, PutOptions, Store, StoredAs};
+use crate::store::{Algorithm, DirectoryOptions, HowStored, PutOptions, Store, StoreError, StoredAs};
 
 /// Puts files and folders into the store and prints their names.
 #[derive(Debug, clap::Parser)]
@@ -83,7 +83,7 @@ fn one(arguments: &Arguments, store: &Store, path: &Path) -> Result<(), Failure>
         let uri = uri(&stored, "://", "/", base_name(path));
         (stored, uri)
     } else {
-        return Err(Failure::new(Exit::Other, format!("Not a file or directory: {}", path.display())));
+        return Err(StoreError::NotAFile { path: path.to_owned() }.into());
     };
     let name = stored.hash.algorithm().name();
     let value = json!({
