@@ -7,7 +7,8 @@
 //! * Probing for bandwidth sends more by what is lost at random: a gain of 1.25 finds nothing if a fifth is lost.
 //! * Round trips below [`FINE`] count as that long: there the scheduler, not the path, decides when acknowledgements
 //!   come, and a window of two real round trips would leave a loopback idle most of the time.
-//! * Round trips shorter than [`FINE`] are not probed for a shorter one.
+//! * The window is not shrunk to look for a shorter round trip while those measured are nearly as short as the
+//!   shortest, which is so whenever the stream has the path for itself; nor below [`FINE`].
 //!
 //! Nothing in it depends on the other stream's honesty for safety: a peer that acknowledges too much makes us send
 //! faster, to itself, and the window it advertises bounds what is under way.
@@ -136,8 +137,8 @@ impl Bbr {
 
     fn window_gain(&self) -> f64 {
         match self.mode {
-            Mode::Startup | Mode::Drain => STARTUP_GAIN,
             Mode::ProbeBandwidth if self.loss.heavy() => 1.0,
+            Mode::Startup | Mode::Drain => STARTUP_GAIN,
             Mode::ProbeBandwidth => WINDOW_GAIN,
             Mode::ProbeRtt(_) => 1.0,
         }

@@ -51,15 +51,22 @@ impl MinRtt {
         self.shortest.map(|(rtt, _)| rtt)
     }
 
-    /// Whether the shortest one known was so old that this one took its place, longer as it may be.
+    /// Whether the shortest one known was so old that this one took its place, longer as it is. One that is longer by
+    /// less than a sixteenth confirms it: the queues are nearly empty.
     pub(super) fn update(&mut self, now: Instant, rtt: Duration) -> bool {
-        let old = self.shortest.is_some_and(|(_, at)| now.saturating_duration_since(at) > RTT_TIME);
-        if old || self.shortest.is_none_or(|(shortest, _)| rtt <= shortest) {
-            let longer = self.shortest.is_some_and(|(shortest, _)| rtt > shortest);
+        let Some((shortest, at)) = self.shortest else {
             self.shortest = Some((rtt, now));
-            return old && longer;
+            return false;
+        };
+        if rtt <= shortest.saturating_add(shortest / 16) {
+            self.shortest = Some((shortest.min(rtt), now));
+            return false;
         }
-        false
+        let old = now.saturating_duration_since(at) > RTT_TIME;
+        if old {
+            self.shortest = Some((rtt, now));
+        }
+        old
     }
 
     /// It was looked for and counts for the whole time again.

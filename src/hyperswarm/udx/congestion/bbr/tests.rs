@@ -184,7 +184,7 @@ fn after_ten_seconds_of_longer_round_trips_a_short_one_is_looked_for() {
     let mut next = |bbr: &mut Bbr, now: &mut Instant, in_flight| {
         *now += 20 * MS;
         delivered += 200_000;
-        bbr.on_ack(&Ack { rtt: Some(21 * MS), in_flight, ..ack(*now, 200_000, delivered, 10_000_000) });
+        bbr.on_ack(&Ack { rtt: Some(22 * MS), in_flight, ..ack(*now, 200_000, delivered, 10_000_000) });
     };
     while now < end {
         assert_ne!(bbr.window(), 4000);
@@ -196,9 +196,20 @@ fn after_ten_seconds_of_longer_round_trips_a_short_one_is_looked_for() {
         next(&mut bbr, &mut now, 4000);
         assert_eq!(bbr.window(), 4000);
     }
-    assert_eq!(bbr.min_rtt(), Some(21 * MS));
+    assert_eq!(bbr.min_rtt(), Some(22 * MS));
     next(&mut bbr, &mut now, 4000);
     assert!(bbr.window() > 200_000, "{}", bbr.window());
+}
+
+#[test]
+fn round_trips_nearly_as_short_as_the_shortest_spare_the_search_for_it() {
+    let (mut bbr, mut now) = settled();
+    for n in 101..=1100 {
+        now += 20 * MS;
+        bbr.on_ack(&Ack { rtt: Some(21 * MS), ..ack(now, 200_000, n * 200_000, 10_000_000) });
+        assert!(bbr.window() > 4000);
+    }
+    assert_eq!(bbr.min_rtt(), Some(20 * MS));
 }
 
 #[test]
