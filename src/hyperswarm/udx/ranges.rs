@@ -60,6 +60,16 @@ impl Ranges {
         self.map.iter().map(|(&start, &end)| (start, end))
     }
 
+    /// The range that holds `number`.
+    pub(super) fn around(&self, number: u64) -> Option<(u64, u64)> {
+        let (&start, &end) = self.map.range(..=number).next_back()?;
+        (number < end).then_some((start, end))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
@@ -87,6 +97,17 @@ mod tests {
         assert_eq!(insert(&mut ranges, 20, 21), [(20, 21)]);
         assert_eq!(insert(&mut ranges, 9, 9), []);
         assert_eq!(ranges.iter().collect::<Vec<_>>(), [(3, 21)]);
+    }
+
+    #[test]
+    fn the_range_around_a_number_is_found() {
+        let mut ranges = Ranges::default();
+        insert(&mut ranges, 1, 3);
+        insert(&mut ranges, 5, 9);
+        assert_eq!(ranges.len(), 2);
+        let around: Vec<_> = (0..10).map(|number| ranges.around(number)).collect();
+        let (first, second) = (Some((1, 3)), Some((5, 9)));
+        assert_eq!(around, [None, first, first, None, None, second, second, second, second, None]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Packets under way: found by number in a ring, looked through for losses in the order they were sent. No operation
 //! looks at more packets than it changes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::rate::Stamp;
@@ -46,8 +46,8 @@ pub(super) struct Flight {
     /// Transmissions in order: number, and which transmission of that packet. Those that were acknowledged, lost or
     /// repeated since are skipped when met.
     order: VecDeque<(u64, u32)>,
-    /// Lost packets, in the order they were found so.
-    lost: VecDeque<u64>,
+    /// Lost packets. The lowest is repeated first: the reader waits for it, and all others wait with it.
+    lost: BTreeSet<u64>,
     sacked: Ranges,
     sacked_count: usize,
     bytes: u64,
@@ -120,13 +120,13 @@ impl Flight {
         self.order.push_back((number, transmission));
     }
 
-    /// The first lost packet that was not sent again.
+    /// The lowest lost packet that was not sent again.
     pub(super) fn next_lost(&mut self) -> Option<u64> {
-        while let Some(&number) = self.lost.front() {
+        while let Some(&number) = self.lost.first() {
             if self.get(number).is_some_and(|packet| packet.state == State::Lost) {
                 return Some(number);
             }
-            self.lost.pop_front();
+            self.lost.pop_first();
         }
         None
     }
@@ -160,7 +160,7 @@ impl Flight {
         packet.state = State::Lost;
         let size = u64::from(packet.size);
         self.bytes -= size;
-        self.lost.push_back(number);
+        self.lost.insert(number);
         Some(size)
     }
 
@@ -227,8 +227,41 @@ impl Flight {
         if self.order.capacity() > 1024 {
             self.order = VecDeque::new();
         }
-        if self.lost.capacity() > 256 {
-            self.lost = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hyperswarm::udx::packet::flag;
+    use crate::hyperswarm::udx::stream::rate::RateSampler;
+
+    #[test]
+    fn the_lowest_lost_packet_is_repeated_first_in_whatever_order_they_were_lost() {
+        let now = Instant::now();
+        let stamp = RateSampler::new(now).stamp(now, 0);
+        let mut flight = Flight::default();
+        for offset in 0..4 {
+            flight.push(Sent {
+                offset,
+                length: 1,
+                size: 21,
+                flags: flag::DATA,
+                state: State::Flying,
+                probe: false,
+                timeouts: 0,
+                transmissions: 1,
+                sent_at: now,
+                stamp,
+            });
         }
+        for number in [2, 3, 0] {
+            assert_eq!(flight.lose(number), Some(21));
+        }
+        for number in [0, 2, 3] {
+            assert_eq!(flight.next_lost(), Some(number));
+            flight.repeat(number, now, 21, stamp);
+        }
+        assert_eq!(flight.next_lost(), None);
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Receiver {
     /// Bytes in `early`, overhead included.
     early_bytes: usize,
     ranges: Ranges,
+    /// Numbers in `ranges` that arrived since the last acknowledgement, one of each run, the latest [`RECENT`].
+    recent: VecDeque<u64>,
     end: Option<u64>,
     received: u64,
     messages: VecDeque<Bytes>,
@@ -38,6 +40,9 @@ struct Early {
     flags: u8,
     payload: Bytes,
 }
+
+/// Of the SACK blocks of an acknowledgement that cannot have all, those for what arrived last.
+const RECENT: usize = MAX_UDX_SACK_BLOCKS / 4;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +65,7 @@ impl Receiver {
             early: BTreeMap::new(),
             early_bytes: 0,
             ranges: Ranges::default(),
+            recent: VecDeque::new(),
             end: None,
             received: 0,
             messages: VecDeque::new(),
@@ -110,9 +116,20 @@ impl Receiver {
         self.end.is_some_and(|end| self.next > end)
     }
 
-    /// SACK blocks, if something is kept out of order.
-    pub(super) fn sack_blocks(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.ranges.iter().take(MAX_UDX_SACK_BLOCKS).map(|(start, end)| (self.wire(start), self.wire(end)))
+    /// SACK blocks, ascending, if something is kept out of order. If there are more than fit: what arrived since the
+    /// last time, and the lowest. A sender that is not told of a packet soon takes it for lost, and all before it.
+    pub(super) fn sack_blocks(&mut self) -> impl Iterator<Item = (u32, u32)> {
+        let recent = std::mem::take(&mut self.recent);
+        let mut high = Vec::new();
+        if self.ranges.len() > MAX_UDX_SACK_BLOCKS {
+            high.extend(recent.iter().filter_map(|number| self.ranges.around(*number)));
+            high.sort_unstable();
+            high.dedup();
+        }
+        let low = MAX_UDX_SACK_BLOCKS - high.len();
+        let last = self.ranges.iter().take(low).last().map_or(0, |(start, _)| start);
+        high.retain(|(start, _)| *start > last);
+        self.ranges.iter().take(low).chain(high).map(|(start, end)| (self.wire(start), self.wire(end)))
     }
 
     /// Whether packets are kept out of order.
@@ -198,6 +215,18 @@ impl Receiver {
         self.ranges = Ranges::default();
     }
 
+    fn note(&mut self, number: u64) {
+        match self.recent.back_mut() {
+            Some(last) if *last + 1 == number => *last = number,
+            _ => {
+                if self.recent.len() >= RECENT {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back(number);
+            }
+        }
+    }
+
     /// Keeps a packet that came too early, unless it is too far ahead or there is no room: a peer that ignores the
     /// window, or invents numbers, would otherwise fill the memory.
     fn keep(&mut self, number: u64, ahead: u64, flags: u8, payload: &[u8]) -> Accepted {
@@ -213,6 +242,40 @@ impl Receiver {
         self.early.insert(number, Early { flags, payload: Bytes::copy_from_slice(data) });
         self.early_bytes += data.len() + UDX_OUT_OF_ORDER_OVERHEAD;
         self.ranges.insert(number, number + 1, |_, _| {});
+        self.note(number);
         Accepted::Kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks(receiver: &mut Receiver) -> Vec<(u32, u32)> {
+        receiver.sack_blocks().collect()
+    }
+
+    #[test]
+    fn of_more_gaps_than_fit_the_lowest_and_those_that_arrived_last_are_told() {
+        let mut receiver = Receiver::new(0);
+        let gaps = MAX_UDX_SACK_BLOCKS as u32;
+        for gap in 1..=gaps {
+            receiver.accept(2 * gap, flag::DATA, b"x");
+        }
+        let all: Vec<_> = (1..=gaps).map(|gap| (2 * gap, 2 * gap + 1)).collect();
+        assert_eq!(blocks(&mut receiver), all);
+        receiver.accept(1000, flag::DATA, b"x");
+        receiver.accept(1001, flag::DATA, b"x");
+        let mut expected = all[..all.len() - 1].to_vec();
+        expected.push((1000, 1002));
+        assert_eq!(blocks(&mut receiver), expected);
+        assert_eq!(blocks(&mut receiver), all, "nothing arrived since");
+        for n in 0..100 {
+            receiver.accept(2000 + 2 * n, flag::DATA, b"x");
+        }
+        let told = blocks(&mut receiver);
+        assert_eq!(told.len(), MAX_UDX_SACK_BLOCKS);
+        assert_eq!(told[..told.len() - RECENT], all[..all.len() - RECENT]);
+        assert_eq!(told.last(), Some(&(2198, 2199)));
     }
 }

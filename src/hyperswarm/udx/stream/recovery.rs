@@ -22,6 +22,9 @@ const MAX_TIMEOUTS: u8 = 6;
 const GRANULARITY: Duration = Duration::from_millis(1);
 const MIN_TAIL: Duration = Duration::from_millis(5);
 
+/// Quarters of a round trip that packets may be overtaken by, at most, as long as the round trip measured.
+const MAX_PATIENCE: u32 = 15;
+
 #[derive(Debug, Default)]
 pub(super) struct Rtt {
     smoothed: Option<Duration>,
@@ -70,6 +73,9 @@ pub(super) struct Rack {
     /// Highest number delivered.
     highest: Option<u64>,
     reordering: bool,
+    /// Repetitions were needless so often: the window is longer by as many quarters of a round trip.
+    patience: u32,
+    patient_since: Option<Instant>,
 }
 
 impl Rack {
@@ -80,8 +86,9 @@ impl Rack {
             Some(highest) if number < highest => self.reordering |= !repeated,
             _ => self.highest = Some(number),
         }
-        // An acknowledgement faster than the network can be is of the transmission before.
-        if repeated && min_rtt.is_some_and(|min| rtt < min) {
+        // An acknowledgement faster than the network can be is of the transmission before, which was not lost.
+        if let Some(min) = min_rtt.filter(|min| repeated && rtt < *min) {
+            self.be_patient(now, min);
             return;
         }
         if self.newest.is_none_or(|newest| (packet.sent_at, number) > newest) {
@@ -94,8 +101,17 @@ impl Rack {
         if !self.reordering && (recovering || sacked >= 3) {
             return Duration::ZERO;
         }
-        let quarter = rtt.min().unwrap_or_default() / 4;
-        quarter.min(rtt.smoothed().unwrap_or_default()).max(GRANULARITY)
+        let quarters = rtt.min().unwrap_or_default() / 4 * (1 + self.patience);
+        quarters.min(rtt.smoothed().unwrap_or_default()).max(GRANULARITY)
+    }
+
+    /// Waits longer from now on for packets that were overtaken; once per round trip at most.
+    fn be_patient(&mut self, now: Instant, min_rtt: Duration) {
+        if self.patient_since.is_none_or(|since| now.saturating_duration_since(since) > min_rtt) {
+            self.reordering = true;
+            self.patience = (self.patience + 1).min(MAX_PATIENCE);
+            self.patient_since = Some(now);
+        }
     }
 }
 
@@ -139,7 +155,8 @@ impl Recovery {
         flight: &Flight,
         rto: Option<Instant>,
     ) -> Option<Instant> {
-        if self.recovering() || !self.tail_allowed || flight.is_empty() || flight.sacked() > 0 {
+        // In recovery too, unlike libudx: the last repetitions may be lost as well, and the RTO takes a second.
+        if !self.tail_allowed || flight.is_empty() {
             return None;
         }
         let mut wait = self.rtt.smoothed().map_or(INITIAL_RTO, |smoothed| (2 * smoothed).max(MIN_TAIL));
