@@ -178,6 +178,17 @@ impl Handshake {
     }
 }
 
+/// The keys of both sides of a handshake.
+#[cfg(test)]
+pub(crate) fn test_keys() -> (Keys, Keys) {
+    let (own, other) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
+    let mut initiator = Handshake::ik_initiator(&own, &other.public(), b"", Zeroizing::new([3; 32]));
+    let mut responder = Handshake::ik_responder(&other, b"", Zeroizing::new([4; 32]));
+    responder.read(&initiator.write(b"").expect("writes")).expect("reads");
+    initiator.read(&responder.write(b"").expect("writes")).expect("reads");
+    (initiator.finish().expect("finished"), responder.finish().expect("finished"))
+}
+
 /// The name on the wire is what gets hashed; the choices only select from [`Primitives`], where Curve25519 stands for
 /// our own Diffie-Hellman.
 fn params(pattern: Pattern) -> NoiseParams {

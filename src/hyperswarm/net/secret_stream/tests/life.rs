@@ -1,0 +1,156 @@
+//! Keep-alives, timeouts, ends and hostile peers.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+
+fn keep_alive(after: Duration) -> Options {
+    Options { keep_alive: Some(after), ..Options::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_sends_a_keep_alive_every_interval_which_nobody_sees() {
+    let (one, mut other) = pair_with(4096, keep_alive(seconds(5))).await;
+    assert!(timeout(seconds(26), other.next()).await.is_err(), "no message");
+    assert_eq!(one.counters().frames_sent, 5);
+    assert_eq!(other.counters().frames_received, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_stream_sends_no_keep_alives() {
+    let (mut one, mut other) = pair_with(4096, keep_alive(seconds(5))).await;
+    for _ in 0..10 {
+        sleep(seconds(4)).await;
+        one.send(b"busy").await.expect("send");
+        other.next().await.expect("a message").expect("authentic");
+    }
+    assert_eq!(one.counters().frames_sent, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keep_alive_empty_messages_are_messages() {
+    let (mut one, mut other) = pair().await;
+    one.send(b"").await.expect("send");
+    assert!(other.next().await.expect("a message").expect("authentic").is_empty());
+    sleep(seconds(100)).await;
+    assert_eq!(one.counters().frames_sent, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_keep_alive_follows_the_end() {
+    let (mut one, mut other) = pair_with(4096, keep_alive(seconds(5))).await;
+    one.finish().await.expect("end");
+    assert!(other.next().await.is_none());
+    sleep(seconds(100)).await;
+    assert_eq!(one.counters().frames_sent, 0);
+    assert!(matches!(one.send(b"late").await, Err(StreamError::Finished)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_hears_nothing_gives_up_after_the_timeout() {
+    let options = Options { timeout: Some(seconds(10)), ..Options::default() };
+    let (mut one, mut other) = pair_with(4096, options).await;
+    sleep(seconds(60)).await;
+    let begin = Instant::now();
+    one.send(b"still here").await.expect("send");
+    other.next().await.expect("a message").expect("authentic");
+    let result = other.next().await.expect("an error");
+    assert!(matches!(result, Err(StreamError::TimedOut(after)) if after == seconds(10)), "{result:?}");
+    assert_eq!(begin.elapsed(), seconds(10));
+    assert!(other.next().await.is_none());
+    assert!(matches!(other.send(b"late").await, Err(StreamError::TimedOut(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_shakes_hands_is_given_up() {
+    let (one, _silent) = pipe(4096);
+    let options = Options { timeout: Some(seconds(10)), ..Options::default() };
+    let result = SecretStream::initiate(one, &key_pair(1), options).await;
+    assert!(matches!(result.err(), Some(StreamError::TimedOut(_))));
+}
+
+#[tokio::test]
+async fn keep_alives_of_a_peer_reset_the_timeout() {
+    tokio::time::pause();
+    let (one, other) = pipe(4096);
+    let (ours, theirs) = (key_pair(1), key_pair(2));
+    let impatient = Options { timeout: Some(seconds(6)), ..Options::default() };
+    let (one, other) = tokio::join!(
+        SecretStream::initiate(one, &ours, keep_alive(seconds(5))),
+        SecretStream::accept(other, &theirs, Options { discard_empty: true, ..impatient })
+    );
+    let (_one, mut other) = (one.expect("initiator"), other.expect("responder"));
+    assert!(timeout(seconds(60), other.next()).await.is_err(), "it still waits");
+}
+
+#[tokio::test]
+async fn a_destroyed_stream_ends_at_both_sides() {
+    let (mut one, mut other) = pair().await;
+    one.destroy();
+    assert!(matches!(one.send(b"late").await, Err(StreamError::Destroyed)));
+    assert!(matches!(one.next().await, Some(Err(StreamError::Destroyed))));
+    assert!(one.next().await.is_none());
+    // A pipe in memory cannot tell this from an end.
+    assert!(other.next().await.is_none());
+    while other.send(b"to nobody").await.is_ok() {}
+}
+
+#[tokio::test]
+async fn destroying_wakes_a_reader_that_waits() {
+    let (one, _other) = pair().await;
+    let (mut sender, mut receiver) = one.split();
+    let reader = tokio::spawn(async move { receiver.next().await });
+    tokio::task::yield_now().await;
+    sender.destroy();
+    assert!(matches!(reader.await.expect("no panic"), Some(Err(StreamError::Destroyed))));
+}
+
+#[tokio::test]
+async fn dropping_both_halves_closes_the_transport_although_a_keeper_runs() {
+    let (one, mut other) = pair_with(4096, keep_alive(seconds(5))).await;
+    let (sender, receiver) = one.split();
+    drop(sender);
+    drop(receiver);
+    assert!(other.next().await.is_none());
+}
+
+/// A stream, and its peer's end of the pipe after the handshake, for sending what no stream would.
+async fn raw_pair() -> (Stream, tokio::io::DuplexStream) {
+    let (keys, _) = crate::hyperswarm::crypto::noise::test_keys();
+    let (one, other) = tokio::io::duplex(1 << 20);
+    (SecretStream::with_keys(ByteStream::new(one), &keys, Options::default()).expect("random"), other)
+}
+
+#[tokio::test]
+async fn garbage_from_the_peer_destroys_the_stream_and_says_whose_it_was() {
+    let (mut stream, mut peer) = raw_pair().await;
+    peer.write_all(&[56, 0, 0]).await.expect("write");
+    peer.write_all(&[0; 56]).await.expect("write");
+    let error = stream.next().await.expect("an error").expect_err("garbage");
+    assert_eq!(
+        error.to_string(),
+        format!("secret stream with {}: header of another stream", stream.remote())
+    );
+    assert!(matches!(stream.send(b"late").await, Err(StreamError::Protocol { .. })));
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).await.expect("closed");
+    assert_eq!(rest.len(), 59, "our header, and then nothing");
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_away_inside_a_frame_is_an_error_and_not_an_end() {
+    let (mut stream, mut peer) = raw_pair().await;
+    peer.write_all(&[56, 0, 0, 1, 2]).await.expect("write");
+    drop(peer);
+    let error = stream.next().await.expect("an error").expect_err("cut");
+    assert!(error.to_string().ends_with("the stream ended inside a frame"), "{error}");
+}
+
+#[tokio::test]
+async fn the_header_leaves_without_waiting_for_the_peer() {
+    let (_stream, mut peer) = raw_pair().await;
+    let mut header = [0; 59];
+    peer.read_exact(&mut header).await.expect("a header");
+    assert_eq!(header[..3], [56, 0, 0]);
+}
