@@ -24,6 +24,7 @@
 
 mod bytes_io;
 mod error;
+mod futures_io;
 mod keeper;
 mod messages;
 mod receiver;
@@ -33,6 +34,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod udx;
 
 pub use error::StreamError;
 pub use messages::Messages;

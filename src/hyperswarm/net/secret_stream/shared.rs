@@ -1,8 +1,9 @@
 //! What the handles of one stream share.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,8 +51,9 @@ pub(super) struct Shared<T> {
 /// The sending side. Whoever holds the lock may seal and write.
 struct Writing {
     sender: Sender,
-    /// Sealed, and not taken by the transport yet. Nothing else is sealed before it is gone.
-    pending: Bytes,
+    /// Sealed, and not taken by the transport yet. Senders wait until it is empty, so that it holds what one of them
+    /// sealed and possibly a keep-alive.
+    pending: VecDeque<Bytes>,
     keep_alive: KeepAlive,
     over: Option<Over>,
     bytes_sent: u64,
@@ -103,7 +105,7 @@ impl<T: Transport> Shared<T> {
         let writing = Writing {
             sender,
             bytes_sent: header.len() as u64,
-            pending: header,
+            pending: VecDeque::from([header]),
             keep_alive: KeepAlive::new(Instant::now().into_std(), keep_alive),
             over: None,
         };
@@ -132,11 +134,27 @@ impl<T: Transport> Shared<T> {
     ) -> Poll<Result<R, StreamError>> {
         self.register(Asker::Sender, context);
         let mut writing = lock(&self.writing);
-        std::task::ready!(self.drive(&mut writing))?;
+        ready!(self.drive(&mut writing))?;
         let result = writing.seal(seal)?;
         // What does not fit waits; an error shows with the next call.
         let _ = self.drive(&mut writing);
         Poll::Ready(Ok(result))
+    }
+
+    /// As [`poll_seal`](Self::poll_seal), for who waited with [`poll_drained`](Self::poll_drained) before. The rest of
+    /// it goes with the next call, or with the keeper.
+    pub(super) fn seal<R>(
+        &self,
+        seal: impl FnOnce(&mut Sender, &mut Vec<u8>) -> Result<R, MessageTooLong>,
+    ) -> Result<R, StreamError> {
+        let mut writing = lock(&self.writing);
+        if let Some(over) = writing.over {
+            return Err(self.explain(over));
+        }
+        let result = writing.seal(seal)?;
+        // What does not fit waits; an error shows with the next call.
+        let _ = self.drive(&mut writing);
+        Ok(result)
     }
 
     /// Waits until the transport has everything that was sealed.
@@ -146,7 +164,7 @@ impl<T: Transport> Shared<T> {
     }
 
     pub(super) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        std::task::ready!(self.poll_drained(context))?;
+        ready!(self.poll_drained(context))?;
         self.transport.poll_flush(&mut Context::from_waker(&self.waker)).map_err(StreamError::from)
     }
 
@@ -156,7 +174,7 @@ impl<T: Transport> Shared<T> {
         {
             let mut writing = lock(&self.writing);
             if !matches!(writing.over, Some(Over::Finished)) {
-                std::task::ready!(self.drive(&mut writing))?;
+                ready!(self.drive(&mut writing))?;
                 writing.keep_alive.stop();
                 writing.over = Some(Over::Finished);
             }
@@ -192,7 +210,7 @@ impl<T: Transport> Shared<T> {
         {
             let mut writing = lock(&self.writing);
             writing.keep_alive.stop();
-            writing.pending = Bytes::new();
+            writing.pending.clear();
             if matches!(writing.over, None | Some(Over::Finished)) {
                 writing.over = Some(reason);
             }
@@ -250,8 +268,12 @@ impl<T: Transport> Shared<T> {
             return Poll::Ready(Err(self.explain(over)));
         }
         let mut context = Context::from_waker(&self.waker);
-        while !writing.pending.is_empty() {
-            std::task::ready!(self.transport.poll_write_chunk(&mut context, &mut writing.pending))?;
+        while let Some(chunk) = writing.pending.front_mut() {
+            if chunk.is_empty() {
+                writing.pending.pop_front();
+            } else {
+                ready!(self.transport.poll_write_chunk(&mut context, chunk))?;
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -271,7 +293,7 @@ impl Writing {
         let mut out = Vec::new();
         let result = seal(&mut self.sender, &mut out)?;
         self.bytes_sent += out.len() as u64;
-        self.pending = out.into();
+        self.pending.push_back(out.into());
         self.keep_alive.sent(Instant::now().into_std());
         Ok(result)
     }

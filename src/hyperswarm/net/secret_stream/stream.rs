@@ -48,7 +48,8 @@ impl Default for Options {
 /// It is open as soon as its keys are there; it does not wait for the peer's header. Dropping it, or all of the parts
 /// it was split into, destroys it. To end in order, finish and read to the end.
 ///
-/// As [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite) it does not keep what was written
+/// It is a [`Stream`](futures::Stream) and a [`Sink`](futures::Sink) of messages, for protomux. As
+/// [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite) it does not keep what was written
 /// at once together; do not mix that with messages.
 pub struct SecretStream<T> {
     sender: SecretSender<T>,

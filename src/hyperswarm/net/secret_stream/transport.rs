@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio_util::io::poll_read_buf;
@@ -117,10 +117,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport for ByteStream<S> {
 
 impl<S: AsyncRead> Reading<S> {
     fn poll(&mut self, context: &mut Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {
-        // Takes the same memory again if the last chunk is not in use any more.
-        self.buffer.reserve(self.next_read.min(max));
-        let room = self.buffer.capacity();
-        let read = match poll_read_buf(Pin::new(&mut self.stream), context, &mut self.buffer) {
+        let room = self.next_read.min(max);
+        // Takes the same memory again if the last chunk is not in use any more, and may make more room than asked.
+        self.buffer.reserve(room);
+        let mut limited = (&mut self.buffer).limit(room);
+        let read = match poll_read_buf(Pin::new(&mut self.stream), context, &mut limited) {
             Poll::Ready(read) => read?,
             Poll::Pending => {
                 // An idle stream keeps no buffer.

@@ -116,3 +116,29 @@ async fn a_message_too_long_is_refused_and_the_stream_goes_on() {
     one.send(b"short").await.expect("send");
     assert_eq!(other.next().await.expect("a message").expect("authentic"), "short");
 }
+
+#[tokio::test]
+async fn a_stream_is_a_stream_and_sink_of_messages() {
+    use futures::{SinkExt, StreamExt};
+    let (mut one, other) = pair_with(100, Options::default()).await;
+    let receiving = tokio::spawn(other.map(|message| message.expect("authentic").len()).collect::<Vec<_>>());
+    for length in [10, 10_000, 0] {
+        SinkExt::send(&mut one, vec![1; length].into()).await.expect("send");
+    }
+    SinkExt::close(&mut one).await.expect("end");
+    assert_eq!(receiving.await.expect("no panic"), [10, 10_000, 0]);
+}
+
+#[tokio::test]
+async fn channels_run_on_secret_streams() {
+    use crate::hyperswarm::mux::ChannelOptions;
+    use crate::hyperswarm::net::mux::Mux;
+    let (one, other) = pair_with(1000, Options { keep_alive: Some(seconds(5)), ..Options::default() }).await;
+    let (one, other) = (Mux::new(one), Mux::new(other));
+    let mut ours = one.open("test", b"", ChannelOptions::default()).expect("open");
+    let mut theirs = other.open("test", b"", ChannelOptions::default()).expect("open");
+    ours.send(0, Bytes::from_static(b"hello")).await.expect("send");
+    assert_eq!(theirs.next().await.expect("a message").body, "hello");
+    theirs.send(0, Bytes::from_static(b"back")).await.expect("send");
+    assert_eq!(ours.next().await.expect("a message").body, "back");
+}

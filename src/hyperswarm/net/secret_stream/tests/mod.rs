@@ -3,6 +3,7 @@
 mod bytes;
 mod life;
 mod messages;
+mod udx;
 
 use std::time::Duration;
 
