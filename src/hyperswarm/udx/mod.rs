@@ -11,6 +11,8 @@
 
 pub mod congestion;
 mod endpoint;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 pub mod pacing;
 mod packet;
 mod ranges;

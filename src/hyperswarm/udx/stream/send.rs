@@ -193,11 +193,11 @@ impl Stream {
         while left > 0
             && let Some(number) = probe.or_else(|| self.flight.next_lost())
         {
-            let path = self.paths.of(number).filter(|path| path.socket == socket)?;
+            let Some(path) = self.paths.of(number).filter(|path| path.socket == socket) else { break };
+            let Some(packet) = self.flight.get(number) else { break };
             if *way.get_or_insert(path) != path {
                 break;
             }
-            let packet = self.flight.get(number)?;
             let size = HEADER_BYTES + self.extension_bytes(number) + packet.length as usize;
             if !batch.takes(size) {
                 break;

@@ -1,7 +1,11 @@
 //! The machine as a whole: two endpoints that are handed each other's datagrams in virtual time.
 
+mod hostile;
 mod limits;
+mod operations;
 mod pair;
+mod recovery;
+mod relay;
 mod rules;
 mod transfer;
 mod vectors;
