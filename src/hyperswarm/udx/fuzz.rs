@@ -158,7 +158,7 @@ impl Duet {
     #[allow(clippy::indexing_slicing)] // Sides are 0 and 1.
     fn transmit(&mut self, side: usize, max: usize) {
         let mut buffer = Vec::new();
-        let socket = SOCKETS[usize::from(max % 5 == 0)];
+        let socket = SOCKETS[usize::from(max.is_multiple_of(5))];
         while let Some(transmit) = self.ends[side].poll_transmit(self.now, socket, max, &mut buffer) {
             assert!(transmit.length == buffer.len() && (1..=65_507).contains(&buffer.len()));
             assert!(buffer.len().div_ceil(transmit.segment_size) <= max);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::pair::{MS, Pair, packet};
+use super::pair::{Filter, MS, Pair, packet};
 use crate::hyperswarm::udx::{Header, flag};
 
 /// Loses the `count`th transmission of each data packet in `numbers` from side 0.
-fn losing(numbers: &'static [u32]) -> Box<dyn FnMut(usize, &[u8]) -> bool> {
+fn losing(numbers: &'static [u32]) -> Filter {
     let mut lost = Vec::new();
     Box::new(move |side, datagram| {
         let header = Header::decode(datagram).unwrap();
@@ -73,7 +73,7 @@ fn a_lost_tail_is_probed_for_after_two_round_trips_and_not_before_one_was_measur
 #[test]
 fn overtaking_within_a_quarter_of_a_round_trip_is_no_loss() {
     let mut pair = Pair::connected(1);
-    pair.delay = 0 * MS;
+    pair.delay = Duration::ZERO;
     pair.filter = Some(Box::new(|side, _| side == 1));
     for _ in 0..2 {
         pair.write(0, vec![7; 40]);
