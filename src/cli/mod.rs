@@ -6,6 +6,7 @@
 
 mod arguments;
 mod channels;
+mod config_file;
 mod daemon;
 mod demo;
 mod destination;
@@ -24,11 +25,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 use tokio::runtime::{Builder, Runtime};
 
 use arguments::{Arguments, Command};
+use config_file::FileSettings;
 use output::Output;
 use settings::Settings;
 
@@ -48,11 +50,26 @@ pub fn run_wrapper(command: &str) -> ExitCode {
 
 fn run_words(words: Vec<OsString>) -> ExitCode {
     let json = words.iter().any(|word| word == "--json");
-    let arguments = match Arguments::try_parse_from(words) {
-        Ok(arguments) => arguments,
+    let parsed = Arguments::command().try_get_matches_from(words);
+    let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
+    let (arguments, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return misunderstood(&error, json),
     };
-    let settings = Settings::new(arguments.global);
+    let global = arguments.global;
+    let output = Output { json: global.json, quiet: global.quiet };
+    let file = match arguments.command {
+        // They are about this program, not about anybody's daemon.
+        Command::Demo { .. } | Command::Version => Ok(FileSettings::default()),
+        _ => FileSettings::read(global.config_dir.as_deref()),
+    };
+    let settings = match file {
+        Ok(file) => Settings::new(global, &matches, file),
+        Err(failure) => {
+            output.failure(&failure);
+            return failure.exit.into();
+        }
+    };
     let result =
         start_log(&settings, &arguments.command).and_then(|()| execute(&settings, arguments.command));
     match result {
@@ -97,7 +114,7 @@ fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
 
 async fn dispatch(settings: &Settings, command: Command) -> Result<(), Failure> {
     match command {
-        Command::DaemonStart { channels } => daemon::start(settings, settings::given(channels)).await,
+        Command::DaemonStart { channels } => daemon::start(settings, settings::not_empty(channels)).await,
         Command::Demo { size, file } => demo::run(settings, size, file).await,
         Command::DhtNode { network, listen } => dht_node::run(settings, network, listen).await,
         command => ask(settings, command).await,

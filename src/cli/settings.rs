@@ -1,10 +1,13 @@
-//! What the flags and the environment say, with the defaults filled in: flag, then environment, then default.
+//! What the flags, the environment and the config file say, with the defaults filled in: flag, then environment, then
+//! config file, then default.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ArgMatches;
+
 use super::arguments::Global;
+use super::config_file::{self, FileSettings, as_given, fill, given};
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::ProgressMode;
@@ -35,7 +38,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(global: Global) -> Self {
+    /// `matches`: where the values of `global` came from.
+    pub(super) fn new(mut global: Global, matches: &ArgMatches, file: FileSettings) -> Self {
+        let given = |id| given(matches, id);
+        fill(&mut global.storage_dir, as_given(file.storage_dir()), given("storage_dir"));
+        fill(&mut global.timeout, file.timeout().map(Some), given("timeout"));
+        fill(&mut global.api_port, file.api_port, given("api_port"));
+        fill(&mut global.bootstrap_v2, file.bootstrap_v2, given("bootstrap_v2"));
+        fill(&mut global.no_mdns, file.no_mdns, given("no_mdns"));
+        fill(&mut global.json, file.json, given("json"));
+        fill(&mut global.quiet, file.quiet, given("quiet"));
+        fill(&mut global.no_progress, file.no_progress, given("no_progress"));
+        fill(&mut global.verbose, file.verbose, given("verbose"));
         Self {
             output: Output { json: global.json, quiet: global.quiet },
             progress: !global.no_progress && !global.quiet,
@@ -43,9 +57,9 @@ impl Settings {
             timeout: global.timeout,
             mdns: !global.no_mdns,
             api_port: global.api_port,
-            config_dir: folder(global.config_dir),
-            storage_dir: folder(global.storage_dir),
-            bootstrap_v2: given(global.bootstrap_v2),
+            config_dir: config_file::folder(global.config_dir.as_deref()),
+            storage_dir: global.storage_dir.filter(|path| !path.is_empty()).map(PathBuf::from),
+            bootstrap_v2: not_empty(global.bootstrap_v2),
             isolated: false,
         }
     }
@@ -62,11 +76,7 @@ impl Settings {
 
     /// `~/.kachery-p2p` unless told otherwise.
     pub(super) fn config_dir(&self) -> Result<PathBuf, Failure> {
-        if let Some(folder) = &self.config_dir {
-            return Ok(folder.clone());
-        }
-        let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
-        home.map(|home| home.join(".kachery-p2p")).ok_or_else(|| {
+        self.config_dir.clone().ok_or_else(|| {
             Failure::usage("no config folder: HOME is not set")
                 .next("set KACHERY_P2P_CONFIG_DIR to a folder of yours")
         })
@@ -89,12 +99,7 @@ impl Settings {
 }
 
 /// An empty variable is one that is not set.
-fn folder(given: Option<OsString>) -> Option<PathBuf> {
-    given.filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-/// The same for a list.
-pub(super) fn given(mut values: Vec<String>) -> Vec<String> {
+pub(super) fn not_empty(mut values: Vec<String>) -> Vec<String> {
     values.retain(|value| !value.is_empty());
     values
 }

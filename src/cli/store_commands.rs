@@ -9,9 +9,10 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::Parser;
+use clap::{ArgMatches, Parser};
+
+use super::config_file::{FileSettings, as_given, fill, given};
 
 use super::failure::{Exit, Failure};
 use super::load::blocking;
@@ -42,6 +43,9 @@ const PROGRESS_FROM: u64 = 64 << 20;
 /// Flags that every one of these commands has.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
+    /// Folder of config.json [default: ~/.kachery-p2p]
+    #[arg(long, value_name = "DIR", env = "KACHERY_P2P_CONFIG_DIR")]
+    config_dir: Option<OsString>,
     /// Folder of the stored files, shared with Python's kachery.
     // Not a PathBuf: clap refuses an empty one, which as a variable means that it is not set.
     #[arg(long, value_name = "DIR", env = "KACHERY_STORAGE_DIR")]
@@ -61,6 +65,17 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// Takes from the config file what neither flags nor variables gave; `matches` says what they did.
+    fn fill_from_file(&mut self, matches: &ArgMatches) -> Result<(), Failure> {
+        let file = FileSettings::read(self.config_dir.as_deref())?;
+        let given = |id| given(matches, id);
+        fill(&mut self.storage_dir, as_given(file.storage_dir()), given("storage_dir"));
+        fill(&mut self.json, file.json, given("json"));
+        fill(&mut self.quiet, file.quiet, given("quiet"));
+        fill(&mut self.no_progress, file.no_progress, given("no_progress"));
+        Ok(())
+    }
+
     fn open_store(&self) -> Result<Store, Failure> {
         let given = self.storage_dir.as_deref().filter(|path| !path.is_empty());
         Ok(Store::from_environment(given.map(Path::new))?)
@@ -125,18 +140,20 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Parses the command line, runs the command, reports its failure.
-fn run<A: Parser + Send + Sync + 'static>(
-    common: fn(&A) -> &Common,
+fn run<A: Parser + Send + 'static>(
+    common: fn(&mut A) -> &mut Common,
     command: fn(&A) -> Result<(), Failure>,
 ) -> ExitCode {
-    let arguments = Arc::new(A::parse());
-    let output = common(&arguments).output();
+    let matches = A::command().get_matches();
+    let mut arguments = A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let common = common(&mut arguments);
+    let filled = common.fill_from_file(&matches);
+    let (output, cancel) = (common.output(), common.cancel.clone());
     let level = if output.quiet { "error" } else { "warn" };
     let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr).without_time();
     // Only fails if another logger is there, and then that one does it.
     log.with_target(false).try_init().ok();
-    let cancel = common(&arguments).cancel.clone();
-    match interruptible(cancel, move || command(&arguments)) {
+    match filled.and_then(|()| interruptible(cancel, move || command(&arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let exit = failure.exit;

@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use super::files;
 use crate::store;
 
-const CONFIG_FILE: &str = "config.json";
+/// In the config folder: the channels, and settings of the command line.
+pub const CONFIG_FILE: &str = "config.json";
 const LOCK_FILE: &str = "daemon.lock";
 /// No config file is larger.
 const CONFIG_FILE_MAX: u64 = 1 << 20;
@@ -165,16 +166,7 @@ impl ConfigDir {
     }
 
     fn read(&self) -> Result<Map<String, Value>, ConfigError> {
-        let path = self.path.join(CONFIG_FILE);
-        let bytes = files::read(&path, CONFIG_FILE_MAX).map_err(io_error("read", &path))?;
-        let Some(bytes) = bytes else { return Ok(Map::new()) };
-        let corrupt = |why: String| ConfigError::Corrupt { path, why };
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(config)) if config.get("channels").is_none_or(Value::is_array) => Ok(config),
-            Ok(Value::Object(_)) => Err(corrupt("\"channels\" is not a list".to_owned())),
-            Ok(_) => Err(corrupt("not a JSON object".to_owned())),
-            Err(error) => Err(corrupt(format!("not JSON ({error})"))),
-        }
+        read_config(&self.path)
     }
 
     fn write_lock(&mut self, api_port: u16) -> io::Result<()> {
@@ -183,6 +175,11 @@ impl ConfigDir {
         self.lock.rewind()?;
         self.lock.write_all(text.as_bytes())
     }
+}
+
+/// What `config.json` in this folder has under `"settings"`, which is for the command line. Needs no lock.
+pub fn settings(folder: &Path) -> Result<Option<Value>, ConfigError> {
+    Ok(read_config(folder)?.remove("settings"))
 }
 
 /// Checks a channel name: 1 to 256 bytes, no control characters, no space at either end.
@@ -199,6 +196,19 @@ pub fn check_channel_name(name: &str) -> Result<(), &'static str> {
     match name.starts_with(' ') || name.ends_with(' ') {
         true => Err("it begins or ends with a space; remove it"),
         false => Ok(()),
+    }
+}
+
+fn read_config(folder: &Path) -> Result<Map<String, Value>, ConfigError> {
+    let path = folder.join(CONFIG_FILE);
+    let bytes = files::read(&path, CONFIG_FILE_MAX).map_err(io_error("read", &path))?;
+    let Some(bytes) = bytes else { return Ok(Map::new()) };
+    let corrupt = |why: String| ConfigError::Corrupt { path, why };
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(config)) if config.get("channels").is_none_or(Value::is_array) => Ok(config),
+        Ok(Value::Object(_)) => Err(corrupt("\"channels\" is not a list".to_owned())),
+        Ok(_) => Err(corrupt("not a JSON object".to_owned())),
+        Err(error) => Err(corrupt(format!("not JSON ({error})"))),
     }
 }
 

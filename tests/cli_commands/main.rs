@@ -2,6 +2,7 @@
 // Helpers of tests may panic; clippy recognises only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod config_file;
 mod daemon;
 mod demo;
 mod local;

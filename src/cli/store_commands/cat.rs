@@ -28,7 +28,7 @@ struct Arguments {
 
 /// Runs `kachery-cat` on the arguments of the process.
 pub fn kachery_cat() -> ExitCode {
-    super::run::<Arguments>(|a| &a.common, cat)
+    super::run::<Arguments>(|a| &mut a.common, cat)
 }
 
 fn cat(arguments: &Arguments) -> Result<(), Failure> {

@@ -21,7 +21,7 @@ struct Arguments {
 
 /// Runs `kachery-info` on the arguments of the process.
 pub fn kachery_info() -> ExitCode {
-    super::run::<Arguments>(|a| &a.common, info)
+    super::run::<Arguments>(|a| &mut a.common, info)
 }
 
 fn info(arguments: &Arguments) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ struct Arguments {
 
 /// Runs `kachery-load` on the arguments of the process.
 pub fn kachery_load() -> ExitCode {
-    super::run::<Arguments>(|a| &a.common, load)
+    super::run::<Arguments>(|a| &mut a.common, load)
 }
 
 fn load(arguments: &Arguments) -> Result<(), Failure> {

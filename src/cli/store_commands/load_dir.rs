@@ -27,7 +27,7 @@ struct Arguments {
 
 /// Runs `kachery-load-dir` on the arguments of the process.
 pub fn kachery_load_dir() -> ExitCode {
-    super::run::<Arguments>(|a| &a.common, load_dir)
+    super::run::<Arguments>(|a| &mut a.common, load_dir)
 }
 
 struct Loading<'a> {

@@ -23,7 +23,7 @@ struct Arguments {
 
 /// Runs `kachery-ls` on the arguments of the process.
 pub fn kachery_ls() -> ExitCode {
-    super::run::<Arguments>(|a| &a.common, list)
+    super::run::<Arguments>(|a| &mut a.common, list)
 }
 
 fn list(arguments: &Arguments) -> Result<(), Failure> {

@@ -38,7 +38,7 @@ enum AlgorithmName {
 
 /// Runs `kachery-store` on the arguments of the process.
 pub fn kachery_store() -> ExitCode {
-    super::run::<Arguments>(|a| &a.common, all)
+    super::run::<Arguments>(|a| &mut a.common, all)
 }
 
 fn all(arguments: &Arguments) -> Result<(), Failure> {
