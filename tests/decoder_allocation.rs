@@ -2,8 +2,12 @@
 
 mod counting;
 
-use kachery_p2p::hyperswarm::codec::v2;
+use kachery_p2p::hyperswarm::codec::compact::Reader;
+use kachery_p2p::hyperswarm::codec::{mdns, v2};
 use kachery_p2p::hyperswarm::crypto::KeyPair;
+use kachery_p2p::hyperswarm::crypto::noise::Handshake;
+use kachery_p2p::hyperswarm::mux::{ChannelOptions, Event, Mux};
+use kachery_p2p::hyperswarm::udx;
 use kachery_p2p::node::legacy::{ConnectionReader, Direction, Protocol, json};
 
 use counting::peak;
@@ -38,6 +42,12 @@ fn inputs() -> Vec<Vec<u8>> {
     // Field 9 promises 2^62 bytes; field 15 opens 20,000 groups.
     all.push([b"\x08\x01\x10\x07\x4a".as_slice(), &[0x80; 8], &[0x40, 1, 2, 3]].concat());
     all.push([b"\x08\x01\x10\x07".as_slice(), &[0x7b; 20_000]].concat());
+    // Batches of protomux: opens of an unknown and of a known protocol, messages for both kinds of channel.
+    let open = |channel: u8, name: &[u8; 4]| [&[9, 1, channel, 4], &name[..], &[0, 0]].concat();
+    all.push([&[0, 0, 0], &open(1, b"none").repeat(5000)[..]].concat());
+    all.push([&[0, 0, 0], &(1..60).flat_map(|n| open(n, b"late")).collect::<Vec<_>>()[..]].concat());
+    all.push([&[0, 0, 0], &open(1, b"late")[..], &[0, 1], &[1, 0].repeat(20_000)].concat());
+    all.push([&[0, 0, 0], &open(1, b"test")[..], &[0, 1], &[1, 0].repeat(20_000)].concat());
     for length in [1, 5, 6, 14, 38, 100, 1000, 4096] {
         all.push(vec![7; length]);
         all.push(fields(&[(1, &vec![7; length]), (2, &vec![7; length])]));
@@ -47,7 +57,7 @@ fn inputs() -> Vec<Vec<u8>> {
 
 #[test]
 fn decoders_allocate_in_proportion_to_their_input() {
-    let decoders: [Decoder; 9] = [
+    let decoders: [Decoder; 15] = [
         ("Message", |b| drop(v2::Message::decode(b))),
         ("Holepunch", |b| drop(v2::Holepunch::decode(b))),
         ("PeersInput", |b| drop(v2::PeersInput::decode(b))),
@@ -57,6 +67,16 @@ fn decoders_allocate_in_proportion_to_their_input() {
         ("peers", |b| drop(v2::decode_peers(b))),
         ("peersWithLength", |b| drop(v2::decode_peers_with_length(b))),
         ("localPeers", |b| drop(v2::decode_local_peers([10, 0], b))),
+        ("mDNS", |b| drop(mdns::Message::decode(b))),
+        ("array of uint", |b| drop(Reader::new(b).array("list", |r| r.uint("item")))),
+        ("array of array", |b| {
+            drop(Reader::new(b).array("list", |r| r.array("inner", |r| r.string("item"))))
+        }),
+        ("udx packet", |b| {
+            drop(udx::Packet::decode(b).map(|packet| packet.sack_blocks().collect::<Vec<_>>()))
+        }),
+        ("noise message", read_handshake),
+        ("protomux message", read_protomux),
     ];
     let mut worst = (0.0, "");
     for input in inputs() {
@@ -71,6 +91,25 @@ fn decoders_allocate_in_proportion_to_their_input() {
         }
     }
     println!("check 2: measured {:.3} of the bound ({}), bar 1, seed none", worst.0, worst.1);
+}
+
+/// Reads a message as the first of a handshake.
+fn read_handshake(bytes: &[u8]) {
+    let own = KeyPair::from_seed(&[9; 32]);
+    drop(Handshake::xx(false, &own, b"", [7; 32].into()).read(bytes));
+}
+
+/// Reads a message as one of a connection with channels of every kind, answering nothing and taking no rejects.
+fn read_protomux(bytes: &[u8]) {
+    let mut mux = Mux::new();
+    mux.pair("late", b"");
+    let _ = mux.open("test", b"", ChannelOptions::default());
+    let _ = mux.handle_message(bytes::Bytes::copy_from_slice(bytes));
+    while let Some(event) = mux.poll_event() {
+        if let Event::Failed(_) = event {
+            break;
+        }
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ async fn open(path: &Path) -> io::Result<impl Stream<Item = io::Result<Bytes>> +
 }
 
 /// A request that is answered with an error.
-enum Refused {
+pub(super) enum Refused {
     /// 400, as body-parser's.
     Malformed(String),
     /// 200 with `success` false, which the Python client raises.
@@ -158,7 +158,7 @@ impl IntoResponse for Refused {
 }
 
 /// The body as body-parser's strict mode reads it: an object (an array has no fields); nothing means `{}`.
-fn object(body: &[u8]) -> Result<Map<String, Value>, Refused> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refused> {
     if body.is_empty() {
         return Ok(Map::new());
     }
@@ -170,11 +170,11 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Refused> {
     }
 }
 
-fn file_key(request: &Map<String, Value>) -> Option<Sha1> {
+pub(super) fn file_key(request: &Map<String, Value>) -> Option<Sha1> {
     request.get("fileKey")?.get("sha1")?.as_str()?.parse().ok()
 }
 
-fn channel_name(body: &[u8]) -> Result<String, Refused> {
+pub(super) fn channel_name(body: &[u8]) -> Result<String, Refused> {
     match object(body)?.get("channelName") {
         Some(Value::String(name)) => Ok(name.clone()),
         Some(_) => Err(Refused::Failure("channelName: expected a string")),

@@ -10,6 +10,8 @@
 
 pub mod client;
 mod connections;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 mod guard;
 mod legacy;
 mod range;

@@ -261,7 +261,7 @@ fn fields(value: &impl serde::Serialize) -> Map<String, Value> {
 }
 
 /// A request that names something wrongly: 400.
-struct Usage(String);
+pub(super) struct Usage(String);
 
 impl IntoResponse for Usage {
     fn into_response(self) -> Response {
@@ -273,14 +273,14 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Usage> {
     serde_json::from_slice(body).map_err(|error| Usage(format!("the body is not a JSON object: {error}")))
 }
 
-fn channel(body: &[u8]) -> Result<String, Usage> {
+pub(super) fn channel(body: &[u8]) -> Result<String, Usage> {
     match object(body)?.get("channel") {
         Some(Value::String(name)) => Ok(name.clone()),
         _ => Err(Usage("channel: expected a string".into())),
     }
 }
 
-fn search(body: &[u8], default_timeout: Duration) -> Result<(Sha1, Duration), Usage> {
+pub(super) fn search(body: &[u8], default_timeout: Duration) -> Result<(Sha1, Duration), Usage> {
     let request = object(body)?;
     let text = request.get("sha1").and_then(Value::as_str);
     let sha1 = text

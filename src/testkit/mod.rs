@@ -2,6 +2,7 @@
 //! delay, rate and queue, loss singly or in bursts, reordering, duplication and black holes for large datagrams, all
 //! decided by one seed. Ten minutes of retries take microseconds, and a seed that failed fails again.
 
+pub mod fuzz;
 mod link;
 mod network;
 #[cfg(test)]

@@ -2,5 +2,7 @@
 //! fill, and name the field they refuse.
 
 pub mod compact;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 pub mod mdns;
 pub mod v2;

@@ -165,6 +165,4 @@ fn optional_address(field: Option<Bytes>, name: &'static str) -> Result<Option<S
 }
 
 #[cfg(test)]
-mod fuzz_tests;
-#[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 //! streams of generation v4.
 
 mod blake2b;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 pub mod hypersign;
 mod keypair;
 mod long_message;

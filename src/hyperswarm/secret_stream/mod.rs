@@ -15,6 +15,8 @@
 //! An error of any of these ends the stream: the owner is to destroy the transport, as nothing after it can be read.
 
 mod frames;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 mod keep_alive;
 mod opening;
 mod receiver;

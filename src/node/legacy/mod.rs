@@ -15,6 +15,8 @@
 
 pub mod envelope;
 pub mod frame;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 pub mod json;
 pub mod message;
 pub mod node_id;

@@ -1,11 +1,6 @@
 use std::path::Path;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-
 use super::*;
-
-const SEED: u64 = 0x6d64_6e73;
 
 /// The datagrams captured between two original daemons.
 fn vectors() -> Vec<(String, Vec<u8>)> {
@@ -53,31 +48,6 @@ fn a_captured_answer_has_the_port_and_the_id_of_its_sender() {
     assert_eq!(service.target, Ipv4Addr::UNSPECIFIED);
     assert_eq!(service.id.unwrap().0[..4], [0x27, 0xc0, 0xc5, 0xb7]);
     assert_eq!(response.asker, None);
-}
-
-#[test]
-fn mutated_packets_never_panic_and_what_decodes_encodes_again() {
-    let vectors = vectors();
-    let mut rng = StdRng::seed_from_u64(SEED);
-    let mut decoded = 0;
-    for round in 0..200_000 {
-        let mut bytes = vectors[rng.random_range(0..vectors.len())].1.clone();
-        for _ in 0..rng.random_range(1..8) {
-            let at = rng.random_range(0..bytes.len());
-            match rng.random_range(0..4) {
-                0 => bytes[at] = rng.random(),
-                1 => bytes[at] ^= 1 << rng.random_range(0..8),
-                2 => bytes.insert(at, rng.random()),
-                _ => drop(bytes.remove(at)),
-            }
-        }
-        if let Ok(message) = Message::decode(&bytes) {
-            decoded += 1;
-            let again = Message::decode(&message.encode());
-            assert_eq!(again, Ok(message), "seed {SEED:#x} round {round}");
-        }
-    }
-    println!("check 1: measured 200000 mutations, {decoded} decoded, bar no panic, seed {SEED:#x}");
 }
 
 #[test]

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::hyperswarm::mux::SendError;
-use crate::limits::{MUX_CLOSING_TIME, MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD, MUX_SEND_BYTES};
+use crate::limits::{
+    MUX_CLOSING_TIME, MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD, MUX_SEND_BYTES, MUX_TURN_MESSAGES,
+};
 
 /// One end of a stream of messages; counts the bytes it has received.
 struct Pipe {
@@ -322,4 +324,48 @@ async fn an_open_channel_keeps_the_connection_when_the_mux_is_dropped() {
     drop((a, b));
     of_a.send(0, Bytes::from_static(b"works")).await.unwrap();
     assert!(soon(of_b.next()).await.is_some());
+}
+
+/// Always has another message, which means nothing.
+struct Firehose;
+
+impl Stream for Firehose {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        READ.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Bytes::from_static(&[0, 7]))))
+    }
+}
+
+impl Sink<Bytes> for Firehose {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, _: Bytes) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+static READ: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn a_connection_that_never_pauses_lets_others_have_a_turn_after_64_messages() {
+    let mut driver = Box::pin(driver::run(Firehose, Arc::new(Shared::default())));
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    for turn in 1..=3 {
+        assert!(driver.as_mut().poll(&mut context).is_pending());
+        assert_eq!(READ.load(Ordering::Relaxed), turn * MUX_TURN_MESSAGES);
+    }
 }

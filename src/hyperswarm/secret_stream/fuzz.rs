@@ -1,0 +1,68 @@
+//! Bodies of the fuzz targets of this room.
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::hyperswarm::crypto::PublicKey;
+use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_FRAME_HEADROOM};
+
+/// `data` is what the other side of an established stream sends: its first byte says how it is cut into chunks.
+/// Whether a message came out.
+pub fn stream(data: &[u8]) -> bool {
+    let Some((cut, data)) = data.split_first() else { return false };
+    let mut receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES, cut % 2 == 0);
+    for chunk in data.chunks(usize::from(*cut) + 1) {
+        receiver.receive(Bytes::copy_from_slice(chunk));
+        loop {
+            match receiver.next_message() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    assert!(receiver.end().is_err());
+                    assert_eq!(receiver.memory(), 0);
+                    return receiver.frames() > 0;
+                }
+            }
+        }
+        assert!(receiver.memory() <= 2 * data.len() + SECRET_FRAME_HEADROOM);
+    }
+    receiver.frames() > 0
+}
+
+/// `data` is an unordered message. Whether it opened.
+pub fn unordered(data: &[u8]) -> bool {
+    MessageOpener::new(&keys(false)).open(data).is_some()
+}
+
+/// Streams and messages that both bodies take, to begin from.
+pub fn samples() -> Vec<Vec<u8>> {
+    let (mut sender, header) = Sender::new(&keys(true), &[9; HEADER_BYTES]);
+    let mut whole = [&[200], &header[..]].concat();
+    for message in [&b"one"[..], b"", &[2; 40], b"four"] {
+        // Far below the longest message.
+        let _ = sender.seal(message, &mut whole);
+    }
+    let mut sealer = MessageSealer::new(&keys(true), 7);
+    let mut samples: Vec<_> =
+        (0..4).filter_map(|n| Some(sealer.seal(&vec![n; usize::from(n)]).ok()?.to_vec())).collect();
+    samples.push(whole.get(1..).unwrap_or_default().to_vec());
+    for cut in [0, 1, 20, 59] {
+        if let Some(first) = whole.first_mut() {
+            *first = cut;
+        }
+        samples.push(whole.clone());
+    }
+    samples
+}
+
+fn keys(initiator: bool) -> Keys {
+    let (tx, rx) = if initiator { ([1; 32], [2; 32]) } else { ([2; 32], [1; 32]) };
+    Keys {
+        initiator,
+        remote: PublicKey([3; 32]),
+        handshake_hash: [4; 64],
+        tx: Zeroizing::new(tx),
+        rx: Zeroizing::new(rx),
+    }
+}

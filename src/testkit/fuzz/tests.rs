@@ -1,0 +1,97 @@
+//! Seeded mutations through all targets. FUZZ_EXECUTIONS sets how many for each, FUZZ_TARGET which.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+
+use super::*;
+
+const SEED: u64 = 20;
+
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Tries one target, and says what it cost.
+fn try_target(target: &Target) {
+    let samples = (target.samples)();
+    assert!(samples.len() >= 4, "{}: {} samples", target.name, samples.len());
+    let understood = samples.iter().filter(|sample| (target.run)(sample)).count();
+    assert!(understood > 0, "{}: not one of the samples is understood", target.name);
+    let executions = setting("FUZZ_EXECUTIONS").map_or(target.executions, |n| n.parse().expect("a number"));
+    let (mut valid, mut slowest, begin) = (0, Duration::ZERO, Instant::now());
+    let mut rng = StdRng::seed_from_u64(SEED);
+    for n in 0..executions {
+        let input = mutate(&mut rng, &samples);
+        let outcome = catch_unwind(AssertUnwindSafe(|| timed(target, &input)));
+        let (understood, took) =
+            outcome.unwrap_or_else(|_| panic!("{}, execution {n}: {}", target.name, HEXLOWER.encode(&input)));
+        valid += u64::from(understood);
+        slowest = slowest.max(took);
+    }
+    println!(
+        "check 1: measured {executions} executions of {} without panic ({valid} understood, slowest {slowest:?}, {:.1?} in all), bar {}, seed {SEED}",
+        target.name,
+        begin.elapsed(),
+        target.executions
+    );
+    assert!(valid > executions / 1000, "{}: only {valid} of {executions} understood", target.name);
+    assert!(slowest < Duration::from_secs(1), "{}: {slowest:?}", target.name);
+}
+
+/// What one input costs; the least of several times if it seems to be much, as the machine does other things, too.
+fn timed(target: &Target, input: &[u8]) -> (bool, Duration) {
+    let once = || {
+        let begin = Instant::now();
+        ((target.run)(input), begin.elapsed())
+    };
+    let (understood, took) = once();
+    let again = (0..3).filter(|_| took > Duration::from_millis(200)).map(|_| once().1);
+    (understood, again.fold(took, Duration::min))
+}
+
+#[test]
+fn no_decoder_panics_or_hangs_on_mutated_input() {
+    let wanted = setting("FUZZ_TARGET");
+    let targets = TARGETS.iter().filter(|target| wanted.as_deref().is_none_or(|name| name == target.name));
+    let targets = Mutex::new(targets.collect::<Vec<_>>());
+    assert!(!targets.lock().expect("nobody").is_empty(), "no target {wanted:?}");
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from).min(4) {
+            scope.spawn(|| {
+                while let Some(target) = { targets.lock().expect("no panic in here").pop() } {
+                    try_target(target);
+                }
+            });
+        }
+    });
+}
+
+/// scripts/fuzz sets FUZZ_SAMPLES to the folder from which libFuzzer is to start.
+#[test]
+fn samples_are_written_where_a_fuzzer_wants_them() {
+    let temporary = tempfile::tempdir().expect("temporary folder");
+    let folder = setting("FUZZ_SAMPLES").map_or(temporary.path().to_owned(), std::path::PathBuf::from);
+    for target in TARGETS {
+        let folder = folder.join(target.name);
+        std::fs::create_dir_all(&folder).expect("create a folder");
+        for (n, sample) in (target.samples)().iter().enumerate() {
+            std::fs::write(folder.join(format!("sample-{n}")), sample).expect("write a sample");
+        }
+        assert!(std::fs::read_dir(folder).expect("read the folder").count() >= 4);
+    }
+}
+
+/// Each target is a program of the fuzz package, and the other way around.
+#[test]
+fn every_target_is_a_program_of_the_fuzz_package() {
+    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/fuzz/Cargo.toml");
+    let package = std::fs::read_to_string(package).expect("read the package");
+    let names =
+        package.lines().filter_map(|line| line.strip_prefix("path = \"targets/")?.strip_suffix(".rs\""));
+    let programs: HashSet<&str> = names.collect();
+    assert_eq!(programs, TARGETS.iter().map(|target| target.name).collect());
+}
