@@ -73,6 +73,8 @@ pub const UDX_WINDOW_SLACK_BYTES: usize = 64 * 1024;
 pub const MAX_UDX_OUT_OF_ORDER: usize = 20_480;
 /// Bytes a packet kept out of order counts beyond its payload (allocation, tree): empty ones are not free.
 pub const UDX_OUT_OF_ORDER_OVERHEAD: usize = 128;
+/// Used up chunks of 128 KiB that a thread keeps to be filled again: 2 MiB, what arrives in one turn of a socket.
+pub const UDX_SPARE_CHUNKS: usize = 16;
 /// SACK blocks in one acknowledgement: what fits the smallest datagram. libudx sends at most 50, and takes any number.
 pub const MAX_UDX_SACK_BLOCKS: usize = 128;
 /// Messages received and not yet read, or waiting to be sent, per stream. Further ones are dropped, as a network may.
