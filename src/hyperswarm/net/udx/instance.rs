@@ -22,6 +22,8 @@ pub(super) struct Core {
     unflushed: Vec<StreamId>,
     sockets: Vec<(SocketId, Weak<SocketGuard>)>,
     last_socket: u32,
+    /// When a socket's task will look at the deadlines at the latest.
+    armed: Option<Instant>,
 }
 
 /// What the user of a stream waits for, and what it was told.
@@ -70,10 +72,8 @@ pub(super) struct Nudge {
 impl Nudge {
     pub(super) fn act(self, instance: &Instance) {
         let Some(socket) = self.socket else { return };
-        if self.at_once {
-            socket.state.transmit(instance);
-        }
-        if self.task {
+        let unarmed = self.at_once && socket.send(instance);
+        if self.task || unarmed {
             socket.state.task.wake();
         }
     }
@@ -89,6 +89,7 @@ impl Instance {
             unflushed: Vec::new(),
             sockets: Vec::new(),
             last_socket: 0,
+            armed: None,
         };
         Self { core: Mutex::new(core) }
     }
@@ -97,6 +98,11 @@ impl Instance {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Core) -> T) -> T {
         // A panic under the lock was reported where it happened; other streams should not die of it.
         work(&mut self.core.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a deadline has come closer than any task knows.
+    pub(super) fn is_unarmed(&self) -> bool {
+        self.with(|core| core.unarmed().is_some())
     }
 
     /// Runs `work` under the lock, then wakes whoever its events concern, and sends on other sockets what it caused
@@ -136,16 +142,39 @@ impl Core {
         self.sockets.iter().find(|(other, _)| *other == id)?.1.upgrade()
     }
 
+    /// Every socket that is still open.
+    pub(super) fn all_sockets(&self) -> Vec<Arc<SocketGuard>> {
+        self.sockets.iter().filter_map(|(_, socket)| socket.upgrade()).collect()
+    }
+
     /// Sockets other than `except` on which something may leave now.
     pub(super) fn sockets_with_work(&self, except: Option<SocketId>) -> Vec<Arc<SocketGuard>> {
         let due = |id: SocketId| Some(id) != except && self.endpoint.wants_transmit(id);
         self.sockets.iter().filter(|(id, _)| due(*id)).filter_map(|(_, socket)| socket.upgrade()).collect()
     }
 
-    /// The socket of a stream, if something may leave there now.
+    /// The socket of a stream, if something may leave there now or its task has to look at the deadlines.
     pub(super) fn due(&self, id: StreamId) -> Option<Arc<SocketGuard>> {
         let socket = &self.streams.get(&id)?.socket;
-        self.endpoint.wants_transmit(socket.state.id).then(|| Arc::clone(socket))
+        (self.endpoint.wants_transmit(socket.state.id) || self.unarmed().is_some())
+            .then(|| Arc::clone(socket))
+    }
+
+    /// The next deadline, if no task will see to it in time.
+    fn unarmed(&self) -> Option<Instant> {
+        self.endpoint.poll_timeout().filter(|next| self.armed.is_none_or(|armed| *next < armed))
+    }
+
+    /// The next deadline, if no task will see to it in time; from now on the caller does.
+    pub(super) fn arm(&mut self) -> Option<Instant> {
+        let next = self.unarmed()?;
+        self.armed = Some(next);
+        Some(next)
+    }
+
+    /// A task's timer has fired, or will not any more: whoever has the next turn sees to the deadlines.
+    pub(super) fn disarm(&mut self, at: Instant) {
+        self.armed.take_if(|armed| *armed == at);
     }
 
     /// `bytes` were written to a stream.

@@ -122,6 +122,15 @@ pub(super) struct SocketGuard {
     foreign_datagrams: Mutex<Option<mpsc::Receiver<ForeignDatagram>>>,
 }
 
+impl SocketGuard {
+    /// Sends what the machine has for this socket, as a user of a stream; whether the socket's task should look at
+    /// the deadlines after that.
+    pub(super) fn send(&self, instance: &Instance) -> bool {
+        self.state.transmit(instance);
+        instance.is_unarmed()
+    }
+}
+
 impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.state.closing.store(true, Ordering::SeqCst);

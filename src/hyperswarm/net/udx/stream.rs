@@ -345,8 +345,10 @@ impl UdxStream {
     }
 
     fn transmit(&self, due: Option<Arc<SocketGuard>>) {
-        if let Some(socket) = due {
-            socket.state.transmit(&self.instance);
+        if let Some(socket) = due
+            && socket.send(&self.instance)
+        {
+            socket.state.task.wake();
         }
     }
 }

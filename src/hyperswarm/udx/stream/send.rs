@@ -14,6 +14,10 @@ use crate::limits::UDX_SEND_QUEUE_BYTES;
 /// Bytes of one batch: what a kernel segments at most.
 const MAX_BATCH: usize = LARGEST_DATAGRAM as usize;
 
+/// Bytes under way from when on small remainders of the window wait for more room: four batches, so that waiting for
+/// one never leaves the path idle.
+const PATIENT_FROM: u64 = 4 * MAX_BATCH as u64;
+
 /// Packets without data that are due.
 #[derive(Debug, Default)]
 pub(super) struct Control {
@@ -150,6 +154,11 @@ impl Stream {
         let window = self.controller.window();
         let by_window = if in_flight == 0 { window.max(1) } else { window.saturating_sub(in_flight) };
         if by_window == 0 {
+            return 0;
+        }
+        // Acknowledgements will make room for a whole batch soon: half of one costs a system call as well.
+        let waits = by_window < wanted && by_window < MAX_BATCH as u64;
+        if waits && in_flight >= PATIENT_FROM {
             return 0;
         }
         let wanted = wanted.min(by_window);

@@ -12,6 +12,7 @@ use super::super::driver::Driver;
 use super::super::instance::Instance;
 use super::super::{BindOptions, UdxSocket, UdxStream};
 use super::{LOOPBACK, open, soon};
+use crate::hyperswarm::udx::{StreamOptions, flag};
 use crate::limits::{UDP_RECEIVE_CALLS, UDP_RECEIVE_SLOTS, UDP_TRANSMIT_BATCHES, UDX_DIRECT_SEND_BYTES};
 
 /// A socket whose task takes a turn when the test says so, ready to send.
@@ -97,4 +98,59 @@ async fn a_flush_sends_what_is_there() {
     assert_eq!(arrived(&peer), 0);
     stream.flush_now().unwrap();
     assert_eq!(arrived(&peer), 1);
+}
+
+/// Receives the next datagram at `peer`, whose runtime the test shares.
+async fn next(peer: &tokio::net::UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 2048];
+    let length = soon(peer.recv(&mut buffer)).await.unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+/// A peer that acknowledges nothing.
+async fn silent_peer() -> (tokio::net::UdpSocket, std::net::SocketAddr) {
+    let peer = tokio::net::UdpSocket::bind(LOOPBACK).await.unwrap();
+    let address = peer.local_addr().unwrap();
+    (peer, address)
+}
+
+#[tokio::test]
+async fn a_deadline_that_a_user_sets_is_kept_though_no_packet_comes() {
+    let (peer, address) = silent_peer().await;
+    let socket = super::socket();
+    let keep_alive = Some(std::time::Duration::from_millis(20));
+    let stream = socket.open(StreamOptions { keep_alive, ..StreamOptions::default() }).unwrap();
+    stream.connect(1, address).unwrap();
+    for _ in 0..3 {
+        assert_eq!(next(&peer).await.get(2), Some(&flag::HEARTBEAT));
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_lost_is_repeated() {
+    let (peer, address) = silent_peer().await;
+    let socket = super::socket();
+    let stream = open(&socket);
+    stream.connect(1, address).unwrap();
+    let finishing = tokio::spawn(async move { stream.finish().await });
+    for _ in 0..2 {
+        assert_eq!(next(&peer).await.get(2), Some(&flag::END));
+    }
+    finishing.abort();
+}
+
+#[tokio::test]
+async fn deadlines_are_kept_when_the_socket_that_kept_them_is_closed() {
+    let (peer, address) = silent_peer().await;
+    let first = super::socket();
+    let second = first.bind_sibling(LOOPBACK, BindOptions::default()).unwrap();
+    let keep_alive = Some(std::time::Duration::from_millis(20));
+    let stream = second.open(StreamOptions { keep_alive, ..StreamOptions::default() }).unwrap();
+    stream.connect(1, address).unwrap();
+    next(&peer).await;
+    drop(first);
+    for _ in 0..3 {
+        assert_eq!(next(&peer).await.get(2), Some(&flag::HEARTBEAT));
+    }
 }
