@@ -10,6 +10,7 @@
 //! * [`bootstrap`]: whose DHT node the others start from.
 //! * [`connections`]: our swarm and a bare hyperswarm 2.14, below kachery.
 //! * [`udx_streams`]: our UDX streams and those of udx-native, in good and in bad [weather](udx_weather).
+//! * [`secret_streams`]: our secret streams and those of @hyperswarm/secret-stream, over TCP and UDX.
 //!
 //! Without Node.js or its packages the tests say so loudly and pass; where `CI` is set that is a failure.
 //! Every wait has a bound, and a failure shows what the processes printed.
@@ -23,5 +24,6 @@ mod loading;
 mod misbehaving;
 mod process;
 mod providing;
+mod secret_streams;
 mod udx_streams;
 mod udx_weather;
