@@ -40,7 +40,9 @@ pub struct Link {
     pub batch: Duration,
 }
 
-/// Losses in bursts (Gilbert-Elliott): the link is in its good or its bad state and may change with every datagram.
+/// Losses in bursts (Gilbert-Elliott): the link is in its good or its bad state and may change with every datagram. It
+/// is good again after [`BURST_PAUSE`] without any, else a sender that retries once a second would never see the end
+/// of a burst.
 #[derive(Clone, Copy, Debug)]
 pub struct Bursts {
     /// Probability of becoming bad.
@@ -50,6 +52,9 @@ pub struct Bursts {
     /// Probability that a datagram is lost in the bad state.
     pub loss: f64,
 }
+
+/// See [`Bursts`].
+const BURST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Link {
     /// No delay, no limit, nothing lost.
@@ -109,6 +114,7 @@ pub(super) struct Pipe {
     /// Until when it is busy with what it has accepted.
     busy: Instant,
     bad: bool,
+    last: Instant,
     start: Instant,
     /// Datagrams under way that arrive in this order; those that overtake others are in the network's heap.
     pub(super) ordered: VecDeque<Datagram>,
@@ -117,7 +123,7 @@ pub(super) struct Pipe {
 impl Pipe {
     pub(super) fn new(start: Instant, link: Link) -> Self {
         let stats = LinkStats::default();
-        Self { link, stats, busy: start, bad: false, start, ordered: VecDeque::new() }
+        Self { link, stats, busy: start, bad: false, last: start, start, ordered: VecDeque::new() }
     }
 
     /// How long a datagram that came now would wait.
@@ -143,7 +149,7 @@ impl Pipe {
             return (None, None);
         };
         let copy = happens(rng, self.link.duplication).then(|| self.arrival(rng, left));
-        let lost = self.in_burst(rng) | happens(rng, self.link.loss);
+        let lost = self.in_burst(now, rng) | happens(rng, self.link.loss);
         if lost {
             self.stats.lost += 1;
             return (copy, None);
@@ -165,8 +171,10 @@ impl Pipe {
         Some(self.busy)
     }
 
-    fn in_burst(&mut self, rng: &mut StdRng) -> bool {
+    fn in_burst(&mut self, now: Instant, rng: &mut StdRng) -> bool {
         let Some(bursts) = self.link.bursts else { return false };
+        self.bad &= now.saturating_duration_since(self.last) < BURST_PAUSE;
+        self.last = now;
         let change = if self.bad { bursts.end } else { bursts.begin };
         self.bad ^= happens(rng, change);
         self.bad && happens(rng, bursts.loss)

@@ -127,7 +127,8 @@ pub(super) struct Recovery {
     pub(super) rtt: Rtt,
     pub(super) rack: Rack,
     pub(super) phase: Phase,
-    /// A tail probe may be sent: a round trip was measured since the last one.
+    /// A tail probe may be sent: something was acknowledged since the last one. (libudx waits for a measured round trip,
+    /// which repetitions do not give.)
     pub(super) tail_allowed: bool,
     /// A tail probe is to be sent now.
     pub(super) tail_probe: bool,

