@@ -10,6 +10,9 @@ const GROWTH: f64 = 1.25;
 const FLAT_ROUNDS: u32 = 3;
 /// Pacing gains in turn; each lasts about one round trip.
 const GAINS: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// Growth per turn of these gains that says that the path has much more, and turns in a row that must say so.
+const TURN_GROWTH: f64 = 1.15;
+const GROWING_TURNS: u32 = 2;
 /// Packets that must be lost before the share of losses means anything.
 const FEW_PACKETS: u64 = 20;
 /// Rounds over which the share of losses is smoothed.
@@ -26,6 +29,11 @@ pub(super) struct FullPipe {
 }
 
 impl FullPipe {
+    /// It was taken for full too early, or others left it.
+    pub(super) fn reopen(&mut self, bandwidth: u64) {
+        *self = Self { full: false, bandwidth, flat: 0 };
+    }
+
     pub(super) fn on_round(&mut self, bandwidth: u64, app_limited: bool, too_much: bool) {
         if self.full || (app_limited && !too_much) {
             return;
@@ -45,11 +53,14 @@ pub(super) struct Cycle {
     phase: usize,
     since: Option<Instant>,
     random: u64,
+    /// The bandwidth when the last turn began, and how many turns in a row found much more.
+    bandwidth: u64,
+    growing: u32,
 }
 
 impl Cycle {
     pub(super) fn new(seed: u64) -> Self {
-        Self { phase: 0, since: None, random: seed }
+        Self { phase: 0, since: None, random: seed, bandwidth: 0, growing: 0 }
     }
 
     pub(super) fn gain(&self) -> f64 {
@@ -64,11 +75,29 @@ impl Cycle {
         let choice = ((mixed >> 32) % 7) as usize;
         self.phase = if choice == 0 { 0 } else { choice + 1 };
         self.since = Some(now);
+        (self.bandwidth, self.growing) = (u64::MAX, 0);
+    }
+
+    /// A turn is over at this bandwidth. Whether turn after turn found so much more that the path must have far more:
+    /// a quarter per turn would take for ever to find it.
+    fn outgrown(&mut self, bandwidth: u64) -> bool {
+        let grown = bandwidth as f64 >= self.bandwidth as f64 * TURN_GROWTH;
+        self.growing = if grown { self.growing + 1 } else { 0 };
+        self.bandwidth = bandwidth;
+        self.growing >= GROWING_TURNS
     }
 
     /// Goes to the next phase if this one has done its work: `above`, the path had more than it holds or lost some;
     /// `empty`, its queue is gone.
-    pub(super) fn advance(&mut self, now: Instant, rtt: Duration, above: bool, empty: bool) {
+    /// True if the path has outgrown these turns.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        rtt: Duration,
+        above: bool,
+        empty: bool,
+        bandwidth: u64,
+    ) -> bool {
         let since = *self.since.get_or_insert(now);
         let over = now.saturating_duration_since(since) > rtt.max(FINE);
         let next = match self.gain() {
@@ -80,6 +109,7 @@ impl Cycle {
             self.phase = (self.phase + 1) % GAINS.len();
             self.since = Some(now);
         }
+        next && self.phase == 0 && self.outgrown(bandwidth)
     }
 }
 

@@ -72,6 +72,18 @@ fn a_loopback_with_acknowledgements_in_lumps_is_filled() {
 }
 
 #[test]
+fn a_path_that_becomes_ten_times_as_fast_is_filled_within_three_seconds() {
+    let mut bottleneck = Bottleneck::new(path(10, 50 * MS), 1);
+    bottleneck.run(Duration::from_secs(5));
+    bottleneck.set_path(path(100, 50 * MS));
+    bottleneck.run(Duration::from_secs(3));
+    let before = bottleneck.delivered(0);
+    bottleneck.run(Duration::from_secs(1));
+    let share = (bottleneck.delivered(0) - before) as f64 / (100 * MEGABIT) as f64;
+    assert!(share > 0.9, "{share}");
+}
+
+#[test]
 fn one_flow_leaves_the_queue_nearly_empty() {
     let mut bottleneck = Bottleneck::new(path(100, 50 * MS), 1);
     bottleneck.run(Duration::from_secs(2));

@@ -71,6 +71,10 @@ impl Bottleneck {
         Self { path, start: now, now, busy: now, rng, flows, waits: Default::default() }
     }
 
+    pub(super) fn set_path(&mut self, path: Path) {
+        self.path = path;
+    }
+
     pub(super) fn delivered(&self, flow: usize) -> u64 {
         self.flows[flow].delivered
     }
