@@ -1,6 +1,6 @@
 //! One UDX instance: streams by local id, deadlines, and whose turn it is to send.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::congestion::Controller;
 use super::congestion::bbr::Bbr;
+use super::id_map::IdMap;
 use super::packet::{HEADER_BYTES, Header, Packet, flag};
 use super::stream::{Farewell, Stream};
 use super::types::{CloseReason, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit};
@@ -52,15 +53,15 @@ impl fmt::Debug for Config {
 pub struct Endpoint {
     config: Config,
     rng: StdRng,
-    streams: HashMap<StreamId, Slot>,
+    streams: IdMap<StreamId, Slot>,
     /// When each stream wants to be woken; the same as `Slot::deadline`, by stream.
     deadlines: BTreeSet<(Instant, StreamId)>,
-    outboxes: HashMap<SocketId, Outbox>,
+    outboxes: IdMap<SocketId, Outbox>,
     /// Streams with events, each once.
     eventful: VecDeque<StreamId>,
     /// Streams that relay, by the stream whose peer they relay to.
-    relays: HashMap<StreamId, Vec<StreamId>>,
-    lingering: HashMap<StreamId, Farewell>,
+    relays: IdMap<StreamId, Vec<StreamId>>,
+    lingering: IdMap<StreamId, Farewell>,
     /// The keys of `lingering`, oldest first; some may be gone.
     lingering_order: VecDeque<StreamId>,
     /// Datagrams in outboxes that belong to no stream.
@@ -95,12 +96,12 @@ impl Endpoint {
         Self {
             config,
             rng: StdRng::seed_from_u64(seed),
-            streams: HashMap::new(),
+            streams: IdMap::default(),
             deadlines: BTreeSet::new(),
-            outboxes: HashMap::new(),
+            outboxes: IdMap::default(),
             eventful: VecDeque::new(),
-            relays: HashMap::new(),
-            lingering: HashMap::new(),
+            relays: IdMap::default(),
+            lingering: IdMap::default(),
             lingering_order: VecDeque::new(),
             loose: 0,
         }

@@ -13,6 +13,7 @@ pub mod congestion;
 mod endpoint;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fuzz;
+mod id_map;
 pub mod pacing;
 mod packet;
 mod ranges;
