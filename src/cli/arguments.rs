@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::api;
 
@@ -123,6 +124,23 @@ pub(super) enum Command {
     Status,
     /// Print the version
     Version,
+    /// Print the completions of a shell, for instance: completions bash
+    Completions {
+        /// Which shell
+        shell: Shell,
+        /// Of which program, for instance kachery-store or kachery-p2p-load
+        #[arg(long, env = "KACHERY_P2P_PROGRAM", value_name = "NAME", default_value = "kachery-p2p")]
+        program: String,
+    },
+    /// Print a manual page, or write those of all programs
+    Man {
+        /// Of which program or command, for instance kachery-store or kachery-p2p-load
+        #[arg(long, env = "KACHERY_P2P_PROGRAM", value_name = "NAME", default_value = "kachery-p2p")]
+        program: String,
+        /// Write the pages of all programs and commands into this folder
+        #[arg(long, env = "KACHERY_P2P_MAN_DIR", value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Run a DHT node by itself, for instance as the bootstrap node of a private network
     DhtNode {
         /// Which network

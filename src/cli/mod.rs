@@ -15,6 +15,7 @@ mod failure;
 mod find;
 mod load;
 mod output;
+mod pages;
 pub mod progress;
 mod settings;
 mod signals;
@@ -60,7 +61,9 @@ fn run_words(words: Vec<OsString>) -> ExitCode {
     let output = Output { json: global.json, quiet: global.quiet };
     let file = match arguments.command {
         // They are about this program, not about anybody's daemon.
-        Command::Demo { .. } | Command::Version => Ok(FileSettings::default()),
+        Command::Demo { .. } | Command::Version | Command::Completions { .. } | Command::Man { .. } => {
+            Ok(FileSettings::default())
+        }
         _ => FileSettings::read(global.config_dir.as_deref()),
     };
     let settings = match file {
@@ -137,6 +140,8 @@ async fn ask(settings: &Settings, command: Command) -> Result<(), Failure> {
             Command::NodeInfo => status::node_info(settings).await,
             Command::Status => status::status(settings).await,
             Command::Version => status::version(settings),
+            Command::Completions { shell, program } => pages::completions(settings, shell, &program),
+            Command::Man { program, dir } => pages::manual(settings, &program, dir.as_deref()),
         }
     };
     tokio::select! {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Parser};
+use clap::{ArgMatches, CommandFactory, Parser};
 
 use super::config_file::{FileSettings, as_given, fill, given};
 
@@ -36,6 +36,18 @@ pub use load::kachery_load;
 pub use load_dir::kachery_load_dir;
 pub use ls::kachery_ls;
 pub use store::kachery_store;
+
+/// The definitions of all of them.
+pub(super) fn definitions() -> [clap::Command; 6] {
+    [
+        store::Arguments::command(),
+        load::Arguments::command(),
+        cat::Arguments::command(),
+        info::Arguments::command(),
+        ls::Arguments::command(),
+        load_dir::Arguments::command(),
+    ]
+}
 
 /// Files below this many bytes are done before a bar could be seen.
 const PROGRESS_FROM: u64 = 64 << 20;

@@ -197,3 +197,17 @@ fn errors_say_what_why_and_what_next() {
     let text = String::from_utf8(unset.stderr).unwrap();
     assert!(text.contains("next: export KACHERY_STORAGE_DIR="), "{text}");
 }
+
+#[test]
+fn manual_pages_and_completions_come_from_the_definitions() {
+    let home = Home::new();
+    let page = home.run(&["man"]).stdout;
+    assert!(page.contains(".TH kachery-p2p 1") && page.contains("KACHERY_P2P_API_PORT"), "{page}");
+    let script = home.run(&["completions", "bash", "--program", "kachery-load"]).stdout;
+    assert!(script.contains("_kachery__load()") && script.contains("--dest"), "{script}");
+    assert_eq!(home.run(&["man", "--dir", "pages"]).stdout, "pages\n");
+    for name in ["kachery-p2p.1", "kachery-p2p-load.1", "kachery-store.1", "kachery-load-dir.1"] {
+        assert!(home.path("pages").join(name).is_file(), "no {name}");
+    }
+    assert_eq!(home.run(&["completions", "nonsense"]).code, 2);
+}

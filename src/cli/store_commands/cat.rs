@@ -12,7 +12,7 @@ use crate::store::Named;
 /// Writes a stored file, or a range of its bytes, to standard output.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kachery-cat", version)]
-struct Arguments {
+pub(super) struct Arguments {
     /// For instance sha1://HASH/name, or a plain path.
     #[arg(value_name = "URI")]
     uri: PathBuf,

@@ -11,7 +11,7 @@ use crate::store::{Algorithm, Named};
 /// Prints path, size and hash of a stored file as JSON.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kachery-info", version)]
-struct Arguments {
+pub(super) struct Arguments {
     /// For instance sha1://HASH/name, or a plain path.
     #[arg(value_name = "URI")]
     uri: PathBuf,

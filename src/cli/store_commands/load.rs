@@ -14,7 +14,7 @@ use crate::store::{Algorithm, ContentHash, Named, Store};
 /// Prints where a stored file is, or copies it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kachery-load", version)]
-struct Arguments {
+pub(super) struct Arguments {
     /// For instance sha1://HASH/name, or a plain path.
     #[arg(value_name = "URI")]
     uri: PathBuf,

@@ -14,7 +14,7 @@ use crate::store::{Algorithm, ContentHash, Named, Store};
 /// Copies a stored folder to a new folder.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kachery-load-dir", version)]
-struct Arguments {
+pub(super) struct Arguments {
     /// For instance sha1dir://HASH.name/sub, or the path of a folder.
     #[arg(value_name = "URI")]
     uri: PathBuf,

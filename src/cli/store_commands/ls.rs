@@ -13,7 +13,7 @@ use crate::store::Named;
 /// Lists a stored folder: its folders, then its files.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kachery-ls", version)]
-struct Arguments {
+pub(super) struct Arguments {
     /// For instance sha1dir://HASH.name/sub, or a plain path.
     #[arg(value_name = "URI")]
     uri: PathBuf,

@@ -12,7 +12,7 @@ use crate::store::{Algorithm, DirectoryOptions, HowStored, PutOptions, Store, St
 /// Puts files and folders into the store and prints their names.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kachery-store", version)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Files or folders; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
