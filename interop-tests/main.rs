@@ -11,6 +11,7 @@
 //! * [`connections`]: our swarm and a bare hyperswarm 2.14, below kachery.
 //! * [`udx_streams`]: our UDX streams and those of udx-native, in good and in bad [weather](udx_weather).
 //! * [`secret_streams`]: our secret streams and those of @hyperswarm/secret-stream, over TCP and UDX.
+//! * [`protomux`]: our channels and those of npm's protomux, on secret streams over TCP and UDX.
 //!
 //! Without Node.js or its packages the tests say so loudly and pass; where `CI` is set that is a failure.
 //! Every wait has a bound, and a failure shows what the processes printed.
@@ -23,6 +24,7 @@ mod lab;
 mod loading;
 mod misbehaving;
 mod process;
+mod protomux;
 mod providing;
 mod secret_streams;
 mod udx_streams;
