@@ -235,26 +235,26 @@ async fn ask(client: Client) -> anyhow::Result<serde_json::Value> {
     let ours = report(&stream, before);
     // The stream lives until the server has reported, so that the server's end is acknowledged.
     let theirs: Report = hear(&mut control).await?;
-    let mut line = serde_json::json!({
-        "mode": client.mode, "seconds": seconds,
+    let result = match client.mode {
+        Mode::Rtt => {
+            trips.sort_unstable();
+            let at = |share: usize| trips.get((trips.len() * share / 100).min(trips.len().saturating_sub(1)));
+            let micros = |share| at(share).map(|trip: &Duration| trip.as_secs_f64() * 1e6);
+            serde_json::json!({
+                "rounds": trips.len(), "median_microseconds": micros(50), "p99_microseconds": micros(99),
+            })
+        }
+        Mode::Download | Mode::Upload => serde_json::json!({
+            "bytes": bytes, "mib_per_second": (bytes >> 20) as f64 / seconds,
+            "cpu_seconds_per_gib": (ours.cpu_seconds + theirs.cpu_seconds) / (bytes as f64 / f64::from(1 << 30)),
+        }),
+    };
+    Ok(serde_json::json!({
+        "mode": client.mode, "seconds": seconds, "result": result,
         "client_cpu_seconds": ours.cpu_seconds, "server_cpu_seconds": theirs.cpu_seconds,
         "packets": ours.packets_sent.max(theirs.packets_sent), "mtu": ours.mtu.max(theirs.mtu),
         "retransmitted": ours.packets_retransmitted + theirs.packets_retransmitted,
-    });
-    if client.mode == Mode::Rtt {
-        trips.sort_unstable();
-        let at = |share: usize| trips.get((trips.len() * share / 100).min(trips.len().saturating_sub(1)));
-        let micros = |trip: Option<&Duration>| trip.map(|trip| trip.as_secs_f64() * 1e6);
-        line["rounds"] = trips.len().into();
-        line["median_microseconds"] = serde_json::json!(micros(at(50)));
-        line["p99_microseconds"] = serde_json::json!(micros(at(99)));
-    } else {
-        let gib = bytes as f64 / f64::from(1 << 30);
-        line["bytes"] = bytes.into();
-        line["mib_per_second"] = serde_json::json!((bytes >> 20) as f64 / seconds);
-        line["cpu_seconds_per_gib"] = serde_json::json!((ours.cpu_seconds + theirs.cpu_seconds) / gib);
-    }
-    Ok(line)
+    }))
 }
 
 async fn send(stream: &UdxStream, bytes: u64) -> anyhow::Result<()> {
