@@ -37,13 +37,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Bytes in use by this thread.
+pub(crate) fn in_use() -> usize {
+    IN_USE.with(|in_use| in_use.get().0) as usize
+}
+
 /// The most bytes allocated at once while `decode` runs.
 pub(crate) fn peak(decode: impl FnOnce()) -> usize {
-    let before = IN_USE.with(|in_use| {
-        let (now, _) = in_use.get();
-        in_use.set((now, now));
-        now
-    });
+    let before = in_use();
+    IN_USE.with(|in_use| in_use.set((before as isize, before as isize)));
     decode();
-    IN_USE.with(|in_use| in_use.get().1 - before) as usize
+    IN_USE.with(|in_use| in_use.get().1) as usize - before
 }

@@ -221,10 +221,10 @@ impl Flight {
     fn rest(&mut self) {
         self.order.clear();
         self.lost.clear();
-        if self.packets.capacity() > 256 {
+        if self.packets.capacity() > 64 {
             self.packets = VecDeque::new();
         }
-        if self.order.capacity() > 1024 {
+        if self.order.capacity() > 256 {
             self.order = VecDeque::new();
         }
     }
