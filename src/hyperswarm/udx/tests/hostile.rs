@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
-use crate::hyperswarm::udx::{CloseReason, flag};
+use crate::hyperswarm::udx::{CloseReason, Extension, flag};
 
 /// RELIABILITY 7: everywhere, near what is expected, and mostly empty.
 #[test]
@@ -89,4 +89,17 @@ fn a_flood_for_one_stream_does_not_disturb_another() {
     pair.run_for(Duration::from_secs(1));
     assert!(pair.received[0] == pattern(200_000));
     assert_eq!(pair.stream(0).id(), IDS[0]);
+}
+
+#[test]
+fn a_probe_that_was_cut_on_its_way_is_not_answered() {
+    let mut pair = Pair::connected(1);
+    let mut probe = packet(0, 0, 0, &Extension::Probe(9000).encode());
+    probe[3] = Extension::BYTES as u8;
+    for (length, answers) in [(2048, 0), (9001, 0), (9000, 1)] {
+        probe.resize(length, 0);
+        pair.inject(0, &probe);
+        assert_eq!(pair.sent(0).len(), answers, "{length} of 9000 bytes");
+    }
+    assert_eq!(pair.sent(0)[0].1.extension(), Some(Extension::Reply(9000)));
 }
