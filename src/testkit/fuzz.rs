@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Instant;
+
 use data_encoding::HEXLOWER;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
@@ -15,15 +17,15 @@ use crate::hyperswarm::crypto::KeyPair;
 use crate::hyperswarm::crypto::fuzz as crypto;
 use crate::hyperswarm::mux::fuzz as mux;
 use crate::hyperswarm::secret_stream::fuzz as secret_stream;
-use crate::hyperswarm::udx;
+use crate::hyperswarm::udx::fuzz as udx;
 use crate::node::legacy::{NodeId, Style, fuzz as legacy};
 
 /// A decoder, or a machine that is fed.
 pub struct Target {
     /// As the cargo-fuzz target is called.
     pub name: &'static str,
-    /// Panics when something is wrong. Gives whether the input was understood, at least in part.
-    pub run: fn(&[u8]) -> bool,
+    /// Panics when something is wrong; machines start at the given time. Gives whether the input was understood, at least in part.
+    pub run: fn(Instant, &[u8]) -> bool,
     /// What mutations start from.
     pub samples: fn() -> Vec<Vec<u8>>,
     /// How many mutations `cargo test` tries, by what they cost.
@@ -32,23 +34,29 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    target("compact", codec::compact, || hex_of(COMPACT), 200_000),
-    target("dht_v2", codec::dht_v2, || hex_of(PROTOBUF), 200_000),
-    target("mdns", codec::mdns, || hex_of(MDNS), 200_000),
-    target("kachery_frames", legacy::frames, kachery_frames, 200_000),
-    target("kachery_messages", legacy::messages, kachery_texts, 200_000),
-    target("api_bodies", api::bodies, api_bodies, 200_000),
-    target("noise", crypto::noise, noise_messages, 2_000),
-    target("secret_stream", secret_stream::stream, secret_stream::samples, 200_000),
-    target("secret_stream_unordered", secret_stream::unordered, secret_stream::samples, 200_000),
-    target("udx_packets", udx_packets, || hex_of(UDX), 200_000),
-    target("protomux_frames", mux::frames, || hex_of(PROTOMUX), 200_000),
+    target("compact", |_, data| codec::compact(data), || hex_of(COMPACT), 200_000),
+    target("dht_v2", |_, data| codec::dht_v2(data), || hex_of(PROTOBUF), 200_000),
+    target("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), 200_000),
+    target("kachery_frames", |_, data| legacy::frames(data), kachery_frames, 200_000),
+    target("kachery_messages", |_, data| legacy::messages(data), kachery_texts, 200_000),
+    target("api_bodies", |_, data| api::bodies(data), api_bodies, 200_000),
+    target("noise", |_, data| crypto::noise(data), noise_messages, 2_000),
+    target("secret_stream", |_, data| secret_stream::stream(data), secret_stream::samples, 200_000),
+    target(
+        "secret_stream_unordered",
+        |_, data| secret_stream::unordered(data),
+        secret_stream::samples,
+        200_000,
+    ),
+    target("udx_packets", udx::packets, || hex_of(UDX), 10_000),
+    target("protomux_frames", |_, data| mux::frames(data), || hex_of(PROTOMUX), 200_000),
     target("protomux_operations", mux_operations, operation_lists, 4_000),
+    target("udx_operations", udx_operations, operation_lists, 100),
 ];
 
 const fn target(
     name: &'static str,
-    run: fn(&[u8]) -> bool,
+    run: fn(Instant, &[u8]) -> bool,
     samples: fn() -> Vec<Vec<u8>>,
     executions: u64,
 ) -> Target {
@@ -59,10 +67,10 @@ const fn target(
 ///
 /// # Panics
 /// If there is none of this name, or the body found something.
-pub fn run(name: &str, data: &[u8]) {
+pub fn run(name: &str, now: Instant, data: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     match target {
-        Some(target) => drop((target.run)(data)),
+        Some(target) => drop((target.run)(now, data)),
         None => panic!("no fuzz target {name:?}"),
     }
 }
@@ -251,18 +259,12 @@ fn operation_lists() -> Vec<Vec<u8>> {
     [20, 50, 100, 200, 400, 800].map(list).to_vec()
 }
 
-fn mux_operations(data: &[u8]) -> bool {
+fn mux_operations(_: Instant, data: &[u8]) -> bool {
     mux::operations(data);
     true
 }
 
-/// Packets, their SACK blocks and extension blocks.
-fn udx_packets(data: &[u8]) -> bool {
-    let Ok(packet) = udx::Packet::decode(data) else { return false };
-    assert!(packet.sack_blocks().count() <= data.len() / 8);
-    assert_eq!(data.get(..udx::HEADER_BYTES), Some(&packet.header.encode()[..]));
-    if let Some(extension) = packet.extension() {
-        assert_eq!(udx::Extension::decode(&extension.encode()), Some(extension));
-    }
+fn udx_operations(now: Instant, data: &[u8]) -> bool {
+    udx::operations(now, data);
     true
 }

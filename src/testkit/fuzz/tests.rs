@@ -19,7 +19,7 @@ fn setting(name: &str) -> Option<String> {
 fn try_target(target: &Target) {
     let samples = (target.samples)();
     assert!(samples.len() >= 4, "{}: {} samples", target.name, samples.len());
-    let understood = samples.iter().filter(|sample| (target.run)(sample)).count();
+    let understood = samples.iter().filter(|sample| (target.run)(Instant::now(), sample)).count();
     assert!(understood > 0, "{}: not one of the samples is understood", target.name);
     let executions = setting("FUZZ_EXECUTIONS").map_or(target.executions, |n| n.parse().expect("a number"));
     let (mut valid, mut slowest, begin) = (0, Duration::ZERO, Instant::now());
@@ -46,7 +46,7 @@ fn try_target(target: &Target) {
 fn timed(target: &Target, input: &[u8]) -> (bool, Duration) {
     let once = || {
         let begin = Instant::now();
-        ((target.run)(input), begin.elapsed())
+        ((target.run)(begin, input), begin.elapsed())
     };
     let (understood, took) = once();
     let again = (0..3).filter(|_| took > Duration::from_millis(200)).map(|_| once().1);
