@@ -40,8 +40,8 @@ struct Arguments {
     /// How often to ask.
     #[arg(long, default_value_t = 1000)]
     count: usize,
-    /// Threads of the runtime; 1: everything on one.
-    #[arg(long, default_value_t = 2)]
+    /// Threads of the runtime; 1: everything on one, as in the quinn of the comparison.
+    #[arg(long, default_value_t = 1)]
     threads: usize,
 }
 
