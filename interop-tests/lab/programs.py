@@ -175,12 +175,12 @@ class Daemon(Program):
         return done.stdout
 
     def connected(self, peers=1, seconds=30):
-        """Waits until that many peers are connected in the channel."""
+        """Waits until that many peers are connected in one of its channels."""
         until = time.monotonic() + seconds
         while True:
             for line in self.run("kachery-p2p", "get-channels").splitlines():
-                name, _, count = line.rpartition(":")
-                if name == CHANNEL and int(count.split()[0]) >= peers:
+                _, _, count = line.rpartition(":")
+                if int(count.split()[0]) >= peers:
                     return
             if time.monotonic() > until:
                 raise Failure(f"fewer than {peers} peers after {seconds} s\n{self}")

@@ -10,18 +10,23 @@ const PERIOD: Duration = Duration::from_secs(300);
 /// First wait after an announce that reached nobody; doubles up to the period. Upstream waits the whole period, and
 /// so a computer that starts before its network is up stays alone for 5 to 10 minutes.
 const RETRY: Duration = Duration::from_secs(10);
+/// Wait after the first announce that reached somebody. Two nodes that start in the same moment both look up before
+/// the other has announced; upstream they meet 5 to 10 minutes later.
+const SECOND: Duration = Duration::from_secs(10);
 
 /// Says when to announce (and thereby look up) one topic. One announce runs at a time.
 pub struct Announcer {
     next: Option<Instant>,
     failures: u32,
+    /// An announce has reached somebody before.
+    announced: bool,
     rng: StdRng,
 }
 
 impl Announcer {
     /// The first announce is due at once.
     pub fn new(now: Instant, seed: [u8; 32]) -> Self {
-        Self { next: Some(now), failures: 0, rng: StdRng::from_seed(seed) }
+        Self { next: Some(now), failures: 0, announced: false, rng: StdRng::from_seed(seed) }
     }
 
     /// Whether to start an announce now. The next comes only after [`Announcer::ended`].
@@ -33,7 +38,7 @@ impl Announcer {
     pub fn ended(&mut self, now: Instant, reached: usize) {
         let wait = if reached > 0 {
             self.failures = 0;
-            PERIOD
+            if std::mem::replace(&mut self.announced, true) { PERIOD } else { SECOND }
         } else {
             self.failures = self.failures.saturating_add(1);
             (RETRY * 2u32.saturating_pow((self.failures - 1).min(8))).min(PERIOD)
@@ -80,9 +85,18 @@ mod tests {
     #[test]
     fn an_announce_is_repeated_300_to_600_seconds_after_its_end() {
         let (now, mut announcer) = started();
+        wait_after(&mut announcer, now, 4);
         let waits: Vec<_> = (0..200).map(|_| wait_after(&mut announcer, now, 4).as_secs()).collect();
         assert!(waits.iter().all(|w| (300..600).contains(w)), "{waits:?}");
         assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 250, "{waits:?}");
+    }
+
+    #[test]
+    fn the_second_announce_comes_soon_for_whoever_started_in_the_same_moment() {
+        let (now, mut announcer) = started();
+        let wait = wait_after(&mut announcer, now, 4).as_secs();
+        assert!((10..20).contains(&wait), "{wait}");
+        assert!(wait_after(&mut announcer, now, 4).as_secs() >= 300);
     }
 
     #[test]
@@ -92,6 +106,7 @@ mod tests {
             let wait = wait_after(&mut announcer, now, 0).as_secs();
             assert!((low..low * 2).contains(&wait), "{wait} s, expected from {low} s");
         }
+        assert!(wait_after(&mut announcer, now, 1).as_secs() < 20);
         assert!(wait_after(&mut announcer, now, 1).as_secs() >= 300);
         assert!(wait_after(&mut announcer, now, 0).as_secs() < 20);
     }
