@@ -225,8 +225,9 @@ pub const EXCLUDED_NODES_MAX: usize = 256;
 pub const V012_MAX_FILE: u64 = 378;
 /// Bytes of the largest range an original 0.2.1 serves in one request.
 pub const V021_MAX_RANGE: u64 = 20_000_000;
-/// Raw bytes in one data message to a peer without the hypersign limit: one disk read of the originals.
-pub const DATA_PIECE: usize = 65_536;
+/// Raw bytes in one data message to a peer without the hypersign limit: two disk reads of the originals, which take
+/// messages of any length. Each message costs two signatures and a check.
+pub const DATA_PIECE: usize = 131_072;
 /// Message IDs remembered per swarm. At full download speed (1300 messages a second) this is 50 s, else ten minutes.
 pub const SEEN_MESSAGES_MAX: usize = 65_536;
 /// Seconds for which a message or request ID is remembered.
