@@ -1,7 +1,7 @@
 //! Protomux on any stream of messages, such as a secret stream: channels whose messages are futures.
 //!
-//! One task per connection, the [driver](driver), owns the stream and moves messages between it and the machine
-//! [`mux::Mux`](crate::hyperswarm::mux::Mux). Machine, inboxes and acceptors are behind one lock ([`state`]), which
+//! One task per connection, the `driver`, owns the stream and moves messages between it and the machine
+//! `mux::Mux`. Machine, inboxes and acceptors are behind one lock (`state`), which
 //! is held for moments and never across an await. Handles ([`Mux`], [`Channel`], [`Acceptor`]) take the lock, do
 //! what they have to do at once, and wake the driver. There are no queues of commands. What is queued:
 //!

@@ -8,7 +8,7 @@
 //!                       +-------------------------------+  transmit (GSO)
 //! ```
 //!
-//! Tasks: one per socket ([`driver`]), ending with the last [`UdxSocket`] and [`UdxStream`] that use it. Users run on
+//! Tasks: one per socket (`driver`), ending with the last [`UdxSocket`] and [`UdxStream`] that use it. Users run on
 //! their own tasks; who writes enough for a batch sends it at once, without a task switch; smaller writes leave when
 //! the socket's task runs next, that is after the writer's turn, or at a flush.
 //!

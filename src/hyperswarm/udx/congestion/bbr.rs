@@ -6,10 +6,10 @@
 //!   retransmission timeout), the window follows what is still under way.
 //! * Probing for bandwidth sends more by what is lost at random: a gain of 1.25 finds nothing if a fifth is lost.
 //! * A path that gives more turn after turn is searched as at the start: round trips that vary end startup early.
-//! * Round trips below [`FINE`] count as that long: there the scheduler, not the path, decides when acknowledgements
+//! * Round trips below `FINE` count as that long: there the scheduler, not the path, decides when acknowledgements
 //!   come, and a window of two real round trips would leave a loopback idle most of the time.
 //! * The window is not shrunk to look for a shorter round trip while those measured are nearly as short as the
-//!   shortest, which is so whenever the stream has the path for itself; nor below [`FINE`].
+//!   shortest, which is so whenever the stream has the path for itself; nor below `FINE`.
 //!
 //! Nothing in it depends on the other stream's honesty for safety: a peer that acknowledges too much makes us send
 //! faster, to itself, and the window it advertises bounds what is under way.
@@ -102,7 +102,7 @@ impl Bbr {
         self.bandwidth.max()
     }
 
-    /// The shortest round trip of late, rounded up to [`FINE`].
+    /// The shortest round trip of late, rounded up to `FINE`.
     pub fn min_rtt(&self) -> Option<Duration> {
         self.rtt.value()
     }
