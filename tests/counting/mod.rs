@@ -37,15 +37,16 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Bytes in use by this thread.
-pub(crate) fn in_use() -> usize {
-    IN_USE.with(|in_use| in_use.get().0) as usize
+/// Bytes in use by this thread; below zero if it freed more of what others allocated.
+pub(crate) fn in_use() -> isize {
+    IN_USE.with(|in_use| in_use.get().0)
 }
 
 /// The most bytes allocated at once while `decode` runs.
 pub(crate) fn peak(decode: impl FnOnce()) -> usize {
     let before = in_use();
-    IN_USE.with(|in_use| in_use.set((before as isize, before as isize)));
+    IN_USE.with(|in_use| in_use.set((before, before)));
     decode();
-    IN_USE.with(|in_use| in_use.get().1) as usize - before
+    let most = IN_USE.with(|in_use| in_use.get().1);
+    usize::try_from(most - before).expect("a peak is not below the start")
 }
