@@ -52,9 +52,7 @@ impl Lab {
     }
 
     fn with(bootstrap: impl FnOnce() -> (Process, String)) -> Option<Self> {
-        if let Err(why) = peers_available() {
-            assert!(std::env::var_os("CI").is_none(), "the interop tests cannot run: {why}");
-            eprintln!("SKIPPED: an interop test cannot run: {why}");
+        if !can_run() {
             return None;
         }
         let (process, address) = bootstrap();
@@ -266,8 +264,18 @@ fn node_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("interop-tests/node")
 }
 
+/// Whether Node.js and its packages are there. Says so loudly where not; where `CI` is set that is a failure.
+pub(crate) fn can_run() -> bool {
+    let available = peers_available();
+    if let Err(why) = &available {
+        assert!(std::env::var_os("CI").is_none(), "the interop tests cannot run: {why}");
+        eprintln!("SKIPPED: an interop test cannot run: {why}");
+    }
+    available.is_ok()
+}
+
 /// Err says what is missing and what to do.
-pub(crate) fn peers_available() -> Result<(), String> {
+fn peers_available() -> Result<(), String> {
     match Command::new("node").arg("--version").output() {
         Ok(output) if output.status.success() => {}
         _ => return Err("the command node is missing (Node.js 18 or later)".to_owned()),

@@ -27,5 +27,6 @@ mod process;
 mod protomux;
 mod providing;
 mod secret_streams;
+mod stream_peers;
 mod udx_streams;
 mod udx_weather;

@@ -12,38 +12,25 @@ use kachery_p2p::hyperswarm::net::mux::{Channel, Closed, Message, Mux};
 use kachery_p2p::hyperswarm::net::secret_stream::{ByteStream, Options, SecretStream};
 use kachery_p2p::hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
 use kachery_p2p::hyperswarm::udx::StreamOptions;
-use serde_json::Value;
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::lab::{LONG, SOON, js, peers_available};
+use crate::lab::{LONG, SOON, can_run, js};
 use crate::process::Process;
+use crate::stream_peers::{event, event_that, port};
 
 /// 16 MiB.
 const LARGE: usize = 16 << 20;
 
 /// Starts npm's peer. None, loudly, where Node.js or its packages are missing.
 fn peer(arguments: &[&str]) -> Option<(Process, SocketAddr)> {
-    if let Err(why) = peers_available() {
-        assert!(std::env::var_os("CI").is_none(), "the interop tests cannot run: {why}");
-        eprintln!("SKIPPED: an interop test cannot run: {why}");
+    if !can_run() {
         return None;
     }
     let process = Process::start("protomux", js("protomux_peer.js").args(arguments));
-    let port = event(&process, "ready", |_| true)["port"].as_u64().and_then(|port| port.try_into().ok());
-    Some((process, SocketAddr::from((Ipv4Addr::LOCALHOST, port.expect("a port")))))
-}
-
-/// Waits until the peer reports an event that `wanted` accepts.
-fn event(process: &Process, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    // Other tasks of the test go on meanwhile.
-    tokio::task::block_in_place(|| {
-        process.line(name, SOON, |line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            (line["event"] == name && wanted(&line)).then_some(line)
-        })
-    })
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(&process)));
+    Some((process, address))
 }
 
 /// A secret stream to npm's peer; it begins the handshake if it was started with `--initiator`.
@@ -105,10 +92,10 @@ async fn channels_we_open_to_npm_protomux_carry_handshakes_and_messages() {
             let echoed = next(channel).await;
             assert_eq!((echoed.kind, &*echoed.body), (n as u64 % 2, &[n as u8; 100][..]));
         }
-        let seen = event(&process, "echo", |echo| echo["id"] == "13".repeat(32));
+        let seen = event_that(&process, "echo", |echo| echo["id"] == "13".repeat(32));
         assert_eq!(seen["handshake"], "from us");
         channels[3].close();
-        event(&process, "closed", |closed| closed["isRemote"] == true);
+        event_that(&process, "closed", |closed| closed["isRemote"] == true);
         let mut again = mux.open("echo", &[3; 32], options("again")).expect("open");
         send(&again, 0, b"the number is used again").await;
         assert_eq!(&*next(&mut again).await.body, b"the number is used again");
@@ -155,10 +142,10 @@ async fn channels_npm_protomux_opens_are_accepted_or_rejected() {
     for text in ["hello", "from", "protomux"] {
         assert_eq!(&next(&mut channel).await.body[1..], text.as_bytes());
     }
-    assert_eq!(event(&process, "opened", |_| true)["handshake"], "from us");
-    event(&process, "closed", |closed| closed["protocol"] == "unwanted");
+    assert_eq!(event(&process, "opened")["handshake"], "from us");
+    event_that(&process, "closed", |closed| closed["protocol"] == "unwanted");
     send(&channel, 0, b"\x04back").await;
-    assert_eq!(event(&process, "heard", |_| true)["text"], "back");
+    assert_eq!(event(&process, "heard")["text"], "back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,9 +155,9 @@ async fn an_alias_on_either_side_pairs_the_channel() {
     let aliases = vec!["new-name".to_owned()];
     let mut channel = mux.open("old-name", b"", ChannelOptions { aliases, ..options("us") }).expect("open");
     assert_eq!(&*timeout(SOON, channel.opened()).await.expect("in time").expect("opened"), b"open new-name");
-    event(&process, "opened", |opened| opened["protocol"] == "new-name");
+    event_that(&process, "opened", |opened| opened["protocol"] == "new-name");
     send(&channel, 0, b"\x07aliased").await;
-    assert_eq!(event(&process, "heard", |_| true)["text"], "aliased");
+    assert_eq!(event(&process, "heard")["text"], "aliased");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,7 +185,7 @@ async fn malformed_frames_of_ours_destroy_the_connection_of_npm_protomux() {
     ] {
         let Some((process, mut stream)) = stream(&[]).await else { return };
         SinkExt::send(&mut stream, Bytes::copy_from_slice(frame)).await.expect("sent");
-        let destroyed = event(&process, "destroyed", |_| true);
+        let destroyed = event(&process, "destroyed");
         assert_eq!(destroyed["error"], error);
         let last = timeout(SOON, StreamExt::next(&mut stream)).await.expect("in time");
         assert!(!matches!(last, Some(Ok(_))), "{last:?}");
@@ -221,7 +208,7 @@ async fn malformed_frames_of_npm_protomux_destroy_our_connection_and_name_the_re
         assert!(timeout(SOON, echo.next()).await.expect("in time").is_none());
         let ended = timeout(SOON, mux.closed()).await.expect("in time");
         assert_eq!(ended.expect_err("destroyed").to_string(), error);
-        event(&process, "destroyed", |_| true);
+        event(&process, "destroyed");
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::lab::{LONG, SOON, js, peers_available};
+use crate::lab::{LONG, SOON, can_run, js};
 use crate::process::Process;
+use crate::stream_peers::{event, pattern, port, sha1};
 
 const OUR_ID: u32 = 4712;
 const THEIR_ID: u32 = 816;
@@ -42,16 +43,6 @@ fn our_keys() -> KeyPair {
 
 fn their_keys() -> KeyPair {
     KeyPair::from_seed(&[2; 32])
-}
-
-/// Whether Node.js and its packages are there; says so loudly where not.
-fn available() -> bool {
-    if let Err(why) = peers_available() {
-        assert!(std::env::var_os("CI").is_none(), "the interop tests cannot run: {why}");
-        eprintln!("SKIPPED: an interop test cannot run: {why}");
-        return false;
-    }
-    true
 }
 
 fn start(transport: &str, port: u16, role: Role, arguments: &[&str]) -> Process {
@@ -99,25 +90,8 @@ async fn over_udx(role: Role, options: Options, arguments: &[&str]) -> (SecretSt
     let socket = UdxSocket::bind(LOOPBACK, BindOptions::default()).expect("bind");
     let stream = socket.open(StreamOptions { id: Some(OUR_ID), ..StreamOptions::default() }).expect("open");
     let process = start("udx", socket.local_address().port(), role, arguments);
-    let port = event(&process, "ready")["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-    stream.connect(THEIR_ID, (Ipv4Addr::LOCALHOST, port.expect("a port")).into()).expect("connect");
+    stream.connect(THEIR_ID, (Ipv4Addr::LOCALHOST, port(&process)).into()).expect("connect");
     (open(stream, role, options).await, process)
-}
-
-/// Waits until the peer reports `name`.
-fn event(process: &Process, name: &str) -> Value {
-    // Other tasks of the test go on meanwhile.
-    tokio::task::block_in_place(|| {
-        process.line(name, LONG, |line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            (line["event"] == name).then_some(line)
-        })
-    })
-}
-
-/// The bytes that `secret_stream_peer.js` sends.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|n| (n + n / 256) as u8).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -144,7 +118,7 @@ async fn echo<T: Transport>((mut stream, process): (SecretStream<T>, Process), r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_echoed_over_tcp_in_every_role() {
-    if !available() {
+    if !can_run() {
         return;
     }
     for role in ROLES {
@@ -154,7 +128,7 @@ async fn messages_are_echoed_over_tcp_in_every_role() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_echoed_over_udx_in_every_role() {
-    if !available() {
+    if !can_run() {
         return;
     }
     for role in ROLES {
@@ -166,7 +140,7 @@ async fn messages_are_echoed_over_udx_in_every_role() {
 async fn bulk<T: Transport>(name: &str, (stream, process): (SecretStream<T>, Process)) {
     let begin = Instant::now();
     let bytes = pattern(LARGE);
-    let sha1 = hex(&Sha1::digest(&bytes));
+    let sha1 = sha1(&bytes);
     let (mut sender, mut receiver) = stream.split();
     let writing = tokio::spawn(async move {
         sender.write_all(&bytes).await.expect("write");
@@ -195,7 +169,7 @@ fn large() -> [String; 4] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_mib_go_both_ways_over_tcp() {
-    if available() {
+    if can_run() {
         let arguments = large();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         bulk("over tcp", over_tcp(Role::WeBegin, Options::default(), &arguments).await).await;
@@ -204,7 +178,7 @@ async fn a_hundred_mib_go_both_ways_over_tcp() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_mib_go_both_ways_over_udx() {
-    if available() {
+    if can_run() {
         let arguments = large();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         bulk("over udx", over_udx(Role::TheyBegin, Options::default(), &arguments).await).await;
@@ -227,7 +201,7 @@ async fn datagram_echo<T: Unordered>(stream: &SecretStream<T>, message: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unordered_messages_are_echoed_over_udx_in_both_roles() {
-    if !available() {
+    if !can_run() {
         return;
     }
     for role in [Role::WeBegin, Role::TheyBegin] {
@@ -243,7 +217,7 @@ async fn unordered_messages_are_echoed_over_udx_in_both_roles() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keep_alives_go_both_ways_unseen() {
-    if !available() {
+    if !can_run() {
         return;
     }
     let options = Options { keep_alive: Some(Duration::from_millis(100)), ..Options::default() };
@@ -264,7 +238,7 @@ async fn keep_alives_go_both_ways_unseen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_destroying_ends_our_stream_with_a_reset_over_udx_and_an_end_over_tcp() {
-    if !available() {
+    if !can_run() {
         return;
     }
     let (mut stream, _process) = over_udx(Role::WeBegin, Options::default(), &["--action", "destroy"]).await;
@@ -281,7 +255,7 @@ async fn javascript_destroying_ends_our_stream_with_a_reset_over_udx_and_an_end_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_destroying_resets_the_stream_of_javascript() {
-    if !available() {
+    if !can_run() {
         return;
     }
     let (mut stream, process) = over_udx(Role::WeBegin, Options::default(), &["--action", "echo"]).await;
@@ -313,7 +287,7 @@ async fn killed<T: Transport>((mut stream, process): (SecretStream<T>, Process))
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_dies_in_the_middle_of_a_transfer_is_an_error() {
-    if !available() {
+    if !can_run() {
         return;
     }
     let arguments = ["--action", "send", "--bytes", "1000000000"];
@@ -328,7 +302,7 @@ async fn a_peer_that_dies_in_the_middle_of_a_transfer_is_an_error() {
 
 #[test]
 fn the_example_talks_to_its_javascript_peer() {
-    if !available() {
+    if !can_run() {
         return;
     }
     let peer = Process::start("secret_stream_echo.js", js("secret_stream_echo.js").args(["2", "1"]));

@@ -11,8 +11,9 @@ use serde_json::Value;
 use sha1::{Digest, Sha1};
 use tokio::time::timeout;
 
-use crate::lab::{LONG, SOON, js, peers_available};
+use crate::lab::{LONG, SOON, can_run, js};
 use crate::process::Process;
+use crate::stream_peers::{event, pattern, port, sha1};
 use crate::udx_weather::{Proxy, Weather};
 
 const OUR_ID: u32 = 4711;
@@ -40,9 +41,7 @@ enum First {
 impl Pair {
     /// None, loudly, where Node.js or its packages are missing.
     async fn new(first: First, action: &str, bytes: usize, weather: Option<Weather>) -> Option<Self> {
-        if let Err(why) = peers_available() {
-            assert!(std::env::var_os("CI").is_none(), "the interop tests cannot run: {why}");
-            eprintln!("SKIPPED: an interop test cannot run: {why}");
+        if !can_run() {
             return None;
         }
         let socket = UdxSocket::bind(LOOPBACK, BindOptions::default()).expect("bind");
@@ -55,9 +54,7 @@ impl Pair {
             command.args(["--port", &socket.local_address().port().to_string()]);
         }
         let process = Process::start("udx-native", &mut command);
-        let port =
-            event(&process, "ready")["port"].as_u64().and_then(|port| port.try_into().ok()).expect("a port");
-        let mut theirs = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut theirs = SocketAddr::from((Ipv4Addr::LOCALHOST, port(&process)));
         let proxy = match weather {
             Some(weather) => Some(Proxy::start(socket.local_address(), theirs, weather).await),
             None => None,
@@ -86,35 +83,6 @@ impl Pair {
         let error = timeout(SOON, self.stream.closed()).await.expect("in time").expect_err("not in order");
         *error.get_ref().and_then(|inner| inner.downcast_ref()).expect("a typed error")
     }
-}
-
-/// Waits until udx-native reports `name`.
-fn event(process: &Process, name: &str) -> Value {
-    // Other tasks of the test go on meanwhile.
-    tokio::task::block_in_place(|| {
-        process.line(name, LONG, |line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            (line["event"] == name).then_some(line)
-        })
-    })
-}
-
-/// The bytes `udx_peer.js` sends.
-fn pattern(length: usize) -> Bytes {
-    let mut state = 1_u32;
-    let mut bytes = Vec::with_capacity(length + 4);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes.into()
-}
-
-fn sha1(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(&Sha1::digest(bytes))
 }
 
 async fn send(stream: &UdxStream, mut bytes: Bytes) {

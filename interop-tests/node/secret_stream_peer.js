@@ -2,8 +2,9 @@
 'use strict';
 // One end of a secret stream on npm's @hyperswarm/secret-stream:
 //   secret_stream_peer.js --transport tcp|udx --port N [--id N --remote-id N] [--initiator] [--remote-key HEX]
-//                         [--action NAME] [--bytes N] [--keep-alive MS]
-// Connects to --port on loopback. Its key pair is that of a seed of 32 bytes 2. With --remote-key the handshake is IK.
+//                         [--ik] [--action NAME] [--bytes N] [--keep-alive MS]
+// Connects to --port on loopback. Its key pair is that of a seed of 32 bytes 2. With --ik the handshake is IK, for which
+// its initiator needs --remote-key.
 // Actions:
 //   echo      sends back every message, and unordered ones unordered; ends when the other side ends
 //   send      writes --bytes bytes in messages of 64 KiB, reports their hash, ends
@@ -13,13 +14,12 @@
 //   hold      reads, and says nothing
 // Prints a line of JSON for each event: ready (with the UDX port), open (with the peer's key), received, sent, end,
 // close (with the error and how many bytes were received).
-// The bytes are those of `pattern` in secret_streams.rs: byte n is the low byte of n + n / 256.
 
-const { createHash } = require('crypto');
 const net = require('net');
 const { parseArgs } = require('util');
 const SecretStream = require('@hyperswarm/secret-stream');
 const UDX = require('udx-native');
+const traffic = require('./lib/traffic');
 
 const { values } = parseArgs({
   options: {
@@ -37,7 +37,6 @@ const { values } = parseArgs({
 });
 
 const report = (event, fields) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
-const total = Number(values.bytes);
 const port = Number(values.port);
 
 let cleanUp = () => {};
@@ -64,56 +63,13 @@ const stream = new SecretStream(values.initiator, connect(), {
   keepAlive: Number(values['keep-alive']),
 });
 
-function pattern(at, length) {
-  const chunk = Buffer.allocUnsafe(length);
-  for (let n = 0; n < length; n++) chunk[n] = (at + n) + Math.floor((at + n) / 256);
-  return chunk;
-}
-
-function send() {
-  const hash = createHash('sha1');
-  let at = 0;
-  const more = () => {
-    while (at < total) {
-      const chunk = pattern(at, Math.min(65536, total - at));
-      at += chunk.length;
-      hash.update(chunk);
-      if (!stream.write(chunk)) return stream.once('drain', more);
-    }
-    report('sent', { bytes: total, sha1: hash.digest('hex') });
-    stream.end();
-  };
-  more();
-}
-
-function receive(then) {
-  const hash = createHash('sha1');
-  let bytes = 0;
-  stream.on('data', (message) => {
-    hash.update(message);
-    bytes += message.length;
-  });
-  stream.on('end', () => {
-    report('received', { bytes, sha1: hash.digest('hex') });
-    then();
-  });
-}
-
 const actions = {
   echo: () => {
     stream.on('data', (message) => stream.write(message));
     stream.on('message', (message) => stream.trySend(message));
     stream.on('end', () => stream.end());
   },
-  send: () => {
-    stream.resume();
-    send();
-  },
-  receive: () => receive(() => stream.end()),
-  both: () => {
-    receive(() => {});
-    send();
-  },
+  ...traffic(stream, Number(values.bytes), report),
   destroy: () => stream.once('data', () => stream.destroy()),
   hold: () => {
     stream.on('data', (message) => report('message', { length: message.length }));

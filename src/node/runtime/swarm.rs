@@ -117,14 +117,7 @@ impl SwarmHandle {
             protocol,
             purpose,
             signer,
-            core: Mutex::new(Core {
-                machine: LegacySwarm::new(config),
-                next_connection: 0,
-                outboxes: HashMap::new(),
-                requests: HashMap::new(),
-                seeks: Vec::new(),
-                serving: HashMap::new(),
-            }),
+            core: Mutex::new(Core::new(config)),
             timer: Notify::new(),
             peers: watch::Sender::new(0),
             status: watch::Sender::new(swarm.status()),
@@ -392,6 +385,17 @@ impl SwarmHandle {
 }
 
 impl Core {
+    fn new(config: SwarmConfig) -> Self {
+        Self {
+            machine: LegacySwarm::new(config),
+            next_connection: 0,
+            outboxes: HashMap::new(),
+            requests: HashMap::new(),
+            seeks: Vec::new(),
+            serving: HashMap::new(),
+        }
+    }
+
     fn send(&mut self, connection: ConnectionId, frame: Arc<OutgoingFrame>) {
         let Some(outbox) = self.outboxes.get(&connection) else { return };
         if outbox.frames.try_send(frame).is_err() {
@@ -460,14 +464,7 @@ mod tests {
         let purpose = Purpose::Channel("one".to_owned());
         let rng = StdRng::seed_from_u64(1);
         let config = SwarmConfig { protocol: Protocol::Daemon02, purpose, own, rng };
-        Core {
-            machine: LegacySwarm::new(config),
-            next_connection: 0,
-            outboxes: HashMap::new(),
-            requests: HashMap::new(),
-            seeks: Vec::new(),
-            serving: HashMap::new(),
-        }
+        Core::new(config)
     }
 
     #[test]
