@@ -64,10 +64,12 @@ pub enum Action<C> {
         /// Who relays.
         referrer: SocketAddrV4,
     },
-    /// Nobody answered.
+    /// Nobody answered, or there were too many requests to make this one.
     Failed {
-        /// Whom was asked.
+        /// Who was to be asked.
         to: SocketAddrV4,
+        /// Whether it was asked: if not, nothing is known about it.
+        sent: bool,
         /// As given.
         context: C,
     },
@@ -134,7 +136,11 @@ impl<C> Requests<C> {
     /// `encode` gets the request id.
     pub fn start(&mut self, now: Instant, outgoing: Outgoing<C>, encode: impl FnOnce(u16) -> Bytes) {
         if self.requests.len() >= MAX_REQUESTS {
-            self.actions.push_back(Action::Failed { to: outgoing.to, context: outgoing.context });
+            self.actions.push_back(Action::Failed {
+                to: outgoing.to,
+                sent: false,
+                context: outgoing.context,
+            });
             return;
         }
         let rid = self.fresh_rid();
@@ -223,7 +229,11 @@ impl<C> Requests<C> {
         }
         if sent.tries >= TRIES {
             if let Some(request) = self.requests.remove(&rid) {
-                self.actions.push_back(Action::Failed { to: request.to, context: request.context });
+                self.actions.push_back(Action::Failed {
+                    to: request.to,
+                    sent: true,
+                    context: request.context,
+                });
                 self.finished(now);
             }
         } else if saturated {

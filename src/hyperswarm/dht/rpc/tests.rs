@@ -249,6 +249,6 @@ fn requests_beyond_the_limit_fail_at_once() {
     }
     assert_eq!((failures, requests.requests.len()), (0, MAX_REQUESTS), "at the limit");
     requests.start(start, outgoing(5000), payload);
-    assert_eq!(requests.poll_action(), Some(Action::Failed { to: addr(5000), context: 5000 }));
+    assert_eq!(requests.poll_action(), Some(Action::Failed { to: addr(5000), sent: false, context: 5000 }));
     assert_eq!(requests.requests.len(), MAX_REQUESTS);
 }

@@ -99,18 +99,25 @@ impl Node {
         }
     }
 
-    /// A request got no answer.
-    pub(super) fn request_failed(&mut self, now: Instant, to: SocketAddrV4, context: Purpose) {
+    /// A request got no answer, which the node pays for; or could not be made, for which it does not.
+    pub(super) fn request_failed(&mut self, now: Instant, to: SocketAddrV4, sent: bool, context: Purpose) {
+        let asked = match &context {
+            Purpose::Query { node, .. } => *node,
+            Purpose::Check { node } | Purpose::MakeRoom { node, .. } => Some(*node),
+            Purpose::Reach { .. } => None,
+        };
+        if let Some(node) = asked.filter(|_| sent) {
+            self.table.remove_at(&node, to);
+        }
         match context {
-            Purpose::Query { query, node, .. } => {
-                node.inspect(|node| self.table.remove_at(node, to));
+            Purpose::Query { query, .. } => {
                 if let Some(operation) = self.operations.get_mut(&query) {
                     operation.query.failed();
                 }
                 self.drive(now, query);
             }
-            Purpose::Check { node } => self.table.remove_at(&node, to),
-            Purpose::MakeRoom { ping, node } => self.make_room_failed(now, ping, node, to),
+            Purpose::Check { .. } => {}
+            Purpose::MakeRoom { ping, .. } => self.make_room_failed(now, ping, sent),
             Purpose::Reach { query } => self.emit(Event::Reached(query, Err(Unreachable))),
         }
     }

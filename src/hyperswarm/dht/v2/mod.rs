@@ -330,7 +330,7 @@ impl Node {
             match action {
                 Action::Send { to, payload } => self.transmit(to, payload),
                 Action::Punch { rid, to, referrer } => self.ask_for_punch(rid, to, referrer),
-                Action::Failed { to, context } => self.request_failed(now, to, context),
+                Action::Failed { to, sent, context } => self.request_failed(now, to, sent, context),
             }
         }
     }

@@ -105,10 +105,11 @@ impl Node {
         self.ping_next_in_bucket(now, ping);
     }
 
-    /// The nodes of a full bucket pinged for a newcomer: this one is gone, the newcomer takes its place.
-    pub(super) fn make_room_failed(&mut self, now: Instant, ping: u64, node: NodeId, addr: SocketAddrV4) {
-        self.table.remove_at(&node, addr);
-        if let Some(BucketPing { newcomer, .. }) = self.upkeep.bucket_pings.remove(&ping) {
+    /// The nodes of a full bucket pinged for a newcomer: one is `gone`, so the newcomer takes its place; or it could not
+    /// be pinged, so nobody's place is free.
+    pub(super) fn make_room_failed(&mut self, now: Instant, ping: u64, gone: bool) {
+        let ended = self.upkeep.bucket_pings.remove(&ping).filter(|_| gone);
+        if let Some(BucketPing { newcomer, .. }) = ended {
             let tick = self.upkeep.tick(now);
             self.table.heard(newcomer.id, newcomer.addr, newcomer.to, tick, newcomer.proven);
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hyperswarm::codec::v2::encode_address;
-use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKET_PINGS};
+use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKET_PINGS, MAX_REQUESTS};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -235,6 +235,19 @@ fn at_most_16_full_buckets_are_pinged_at_the_same_time() {
         assert_eq!(node.upkeep.bucket_pings.len(), (n + 1).min(MAX_BUCKET_PINGS));
     }
     assert_eq!(pings(&mut node).len(), MAX_BUCKET_PINGS);
+}
+
+#[test]
+fn a_node_that_could_not_be_pinged_keeps_its_place() {
+    let (mut node, start, newcomers) = crowded(1);
+    let now = start + Duration::from_secs(39);
+    for _ in 0..MAX_REQUESTS {
+        node.ping(now, addr(9000));
+    }
+    knock(&mut node, now, newcomers[0], addr(5000));
+    assert!(node.table.find(&newcomers[0]).is_none() && node.upkeep.bucket_pings.is_empty());
+    node.handle_timeout(start + Duration::from_secs(40));
+    assert_eq!(node.table_len(), 2 * MAX_BUCKET_NODES);
 }
 
 #[test]
