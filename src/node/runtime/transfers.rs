@@ -16,6 +16,8 @@ use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
 const KEPT: Duration = Duration::from_secs(120);
 
 type Key = (Protocol, NodeId);
+/// Set when the swarm is joined.
+type Cell = Arc<OnceCell<Arc<SwarmHandle>>>;
 
 /// The transfer swarms of other nodes.
 pub(crate) struct Transfers {
@@ -26,7 +28,7 @@ pub(crate) struct Transfers {
 }
 
 struct Entry {
-    swarm: Arc<OnceCell<Arc<SwarmHandle>>>,
+    swarm: Cell,
     users: usize,
     idle_since: Instant,
 }
@@ -35,7 +37,7 @@ struct Entry {
 pub(crate) struct Lease {
     transfers: Arc<Transfers>,
     key: Key,
-    swarm: Option<Arc<SwarmHandle>>,
+    swarm: Cell,
 }
 
 impl Lease {
@@ -43,7 +45,7 @@ impl Lease {
     // A lease is given out only after its swarm was set.
     #[allow(clippy::expect_used)]
     pub(crate) fn swarm(&self) -> &Arc<SwarmHandle> {
-        self.swarm.as_ref().expect("a lease has a swarm")
+        self.swarm.get().expect("a lease has a swarm")
     }
 }
 
@@ -55,14 +57,13 @@ impl Transfers {
     /// Joins the transfer swarm of a node, or shares it.
     pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> Result<Lease, String> {
         let key = (protocol, node);
-        let (cell, evicted) = self.enter(key)?;
-        let mut lease = Lease { transfers: self.clone(), key, swarm: None };
+        let (swarm, evicted) = self.enter(key)?;
+        let lease = Lease { transfers: self.clone(), key, swarm };
         if let Some(evicted) = evicted {
             tokio::spawn(async move { evicted.leave().await });
         }
-        let swarm = cell.get_or_try_init(|| self.join(protocol, node)).await;
-        lease.swarm =
-            Some(swarm.map_err(|error| format!("its transfer swarm cannot be joined: {error}"))?.clone());
+        let joined = lease.swarm.get_or_try_init(|| self.join(protocol, node)).await;
+        joined.map_err(|error| format!("its transfer swarm cannot be joined: {error}"))?;
         Ok(lease)
     }
 
@@ -71,8 +72,7 @@ impl Transfers {
         self.table().values().filter_map(|entry| entry.swarm.get().cloned()).collect()
     }
 
-    #[allow(clippy::type_complexity)]
-    fn enter(&self, key: Key) -> Result<(Arc<OnceCell<Arc<SwarmHandle>>>, Option<Arc<SwarmHandle>>), String> {
+    fn enter(&self, key: Key) -> Result<(Cell, Option<Arc<SwarmHandle>>), String> {
         let mut table = self.table();
         let mut evicted = None;
         // One that ended by itself (its sockets failed) is joined anew.
@@ -124,7 +124,9 @@ impl Transfers {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut table = self.transfers.table();
-        let Some(entry) = table.get_mut(&self.key) else { return };
+        // One that ended by itself may have been replaced: its leases are none of the new one's.
+        let ours = table.get_mut(&self.key).filter(|entry| Arc::ptr_eq(&entry.swarm, &self.swarm));
+        let Some(entry) = ours else { return };
         entry.users -= 1;
         entry.idle_since = Instant::now();
         if entry.users > 0 {
@@ -161,8 +163,8 @@ mod tests {
 
     /// As [`Transfers::acquire`] before the swarm is joined: takes a place, needs no socket.
     fn take(transfers: &Arc<Transfers>, number: usize) -> Result<Lease, String> {
-        transfers.enter(key(number))?;
-        Ok(Lease { transfers: transfers.clone(), key: key(number), swarm: None })
+        let (swarm, _) = transfers.enter(key(number))?;
+        Ok(Lease { transfers: transfers.clone(), key: key(number), swarm })
     }
 
     #[tokio::test]
@@ -193,5 +195,20 @@ mod tests {
         let _beyond = transfers.acquire(protocol, node).await.expect("the place of the idle one");
         assert_eq!(transfers.table().len(), limits::TRANSFER_SWARMS);
         swarm.ended.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn leases_of_a_swarm_that_ended_by_itself_do_not_count_for_the_one_joined_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let (protocol, node) = key(0);
+        let old = transfers.acquire(protocol, node).await.expect("a port");
+        old.swarm().ended.cancel();
+        let new = transfers.acquire(protocol, node).await.expect("another");
+        assert!(!new.swarm().ended.is_cancelled());
+        drop(old);
+        assert_eq!(transfers.table().get(&key(0)).map(|entry| entry.users), Some(1));
+        drop(new);
+        assert_eq!(transfers.table().get(&key(0)).map(|entry| entry.users), Some(0));
     }
 }
