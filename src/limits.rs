@@ -211,9 +211,12 @@ pub const MAX_MANIFEST_DEPTH: usize = 60;
 pub const FRAME_MAX: usize = 1 << 20;
 /// Characters before the `#` of a frame: enough for the digits of `FRAME_MAX` and the little junk the original accepts.
 pub const FRAME_MAX_LENGTH_DIGITS: usize = 16;
+/// Bytes of a broadcast's text up to which it is copied out of the buffer it was read into (256 KiB and more), so that
+/// no small message that waits to be relayed keeps such a buffer in memory. File data is larger, and shared.
+pub const BROADCAST_COPIED_BYTES: usize = 64 * 1024;
 /// Levels of nested arrays and objects. Messages in use have 7; bounds the stack.
 pub const JSON_MAX_DEPTH: usize = 32;
-/// Values in one frame. Messages in use have about 20, and one per excluded node.
+/// Values in one frame. Messages in use have about 20, and one per excluded node. Frames with more are passed over.
 pub const JSON_MAX_VALUES: usize = 4096;
 /// Characters of a message or request ID. Originals use 10.
 pub const WIRE_ID_MAX: usize = 32;

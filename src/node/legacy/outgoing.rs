@@ -10,6 +10,7 @@ use super::reader::{Broadcast, Direction};
 use super::{NodeId, Protocol, Style, WireId, frame, json};
 use crate::hyperswarm::crypto::Signature;
 use crate::hyperswarm::crypto::hypersign::SignableError;
+use crate::limits;
 
 /// A frame that waits to be signed and sent. Shared by all connections to which it goes; [`Self::prepare`] does the
 /// work once, and the others get the same bytes.
@@ -47,11 +48,12 @@ impl OutgoingFrame {
         Arc::new(Self { content, prepared: OnceLock::new() })
     }
 
-    /// The bytes to write to the socket; None: nothing must be sent (a relayed broadcast with a wrong signature, or
-    /// a text too long for a 0.1.2 signature). Up to 0.8 ms of computing for 64 KiB of file data; call it on several
+    /// The bytes to write to the socket; None: nothing must be sent (a relayed broadcast with a wrong signature, a text
+    /// too long for a 0.1.2 signature, or a frame at which its reader would close the connection). Up to 0.8 ms of computing for 64 KiB of file data; call it on several
     /// threads for several frames, but write the frames of a connection in the order of their `Output::Send`.
     pub fn prepare(&self, signer: &Signer) -> Option<Bytes> {
-        self.prepared.get_or_init(|| self.content.build(signer).ok().flatten()).clone()
+        let short = |frame: &Bytes| frame.len() <= limits::FRAME_MAX;
+        self.prepared.get_or_init(|| self.content.build(signer).ok().flatten().filter(short)).clone()
     }
 
     /// Roughly its bytes on the wire, for queue bounds; the same before and after `prepare`.

@@ -39,7 +39,7 @@ impl Direction {
     }
 }
 
-/// What a connection's bytes mean. All but `Initial` and `PeerError` are signed by the neighbour.
+/// What a connection's bytes mean. All but `Initial`, `PeerError` and `Unread` are signed by the neighbour.
 #[derive(Clone, Debug)]
 pub enum Incoming {
     /// The first frame: who the neighbour says it is.
@@ -52,6 +52,9 @@ pub enum Incoming {
     Broadcast(Arc<Broadcast>),
     /// Signed, but not understood or not acceptable: dropped, counts as a sign of life. Why, for the log.
     Ignored(&'static str),
+    /// More than is parsed, so not even its signature was looked at: dropped. Why, for the log. The connection goes on,
+    /// or somebody whose message just passes here could have us relay it, a little larger, and be left by everybody.
+    Unread(&'static str),
     /// The unsigned error frame of an original; the connection is over.
     PeerError(String),
 }
@@ -63,7 +66,7 @@ pub struct Broadcast {
     pub(crate) id: WireId,
     pub(crate) message: Message,
     pub(crate) exclude: Vec<NodeId>,
-    /// Canonical text of `{"messageId":..,"message":..}`; a slice of the frame where possible.
+    /// Canonical text of `{"messageId":..,"message":..}`; a slice of the frame where that is large and canonical.
     pub(crate) text: Bytes,
     pub(crate) signature: Signature,
     verified: OnceLock<bool>,
@@ -129,7 +132,15 @@ impl ConnectionReader {
     }
 
     fn message(&mut self, frame: &Bytes) -> Result<Incoming, ReadError> {
-        let value = json::parse(frame)?;
+        let value = match json::parse(frame) {
+            Err(JsonError::TooManyValues) if self.neighbour.is_some() => {
+                return Ok(Incoming::Unread("too many values"));
+            }
+            Err(JsonError::TooDeep) if self.neighbour.is_some() => {
+                return Ok(Incoming::Unread("nested too deeply"));
+            }
+            parsed => parsed?,
+        };
         let Some(object) = value.as_object() else {
             // The original reader turns null, false, 0 and "" into {}; neither that nor anything else is signed.
             return Err(ReadError::Envelope(WrongField("body")));
@@ -195,6 +206,9 @@ impl ConnectionReader {
         let signature = body.string("signature").and_then(parse_signature);
         let message = inner.object("message").ok_or(WrongField("message"))?;
         let text = match inner.canonical_text() {
+            std::borrow::Cow::Borrowed(text) if text.len() <= limits::BROADCAST_COPIED_BYTES => {
+                Bytes::copy_from_slice(text)
+            }
             std::borrow::Cow::Borrowed(text) => frame.slice_ref(text),
             std::borrow::Cow::Owned(text) => text.into(),
         };

@@ -71,6 +71,11 @@ impl Connections {
         before >= low && link.queued < low
     }
 
+    /// Who the connection's `initial` says it is.
+    pub(super) fn node_of(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.links.get(&connection)?.node
+    }
+
     pub(super) fn ready_nodes(&self) -> impl Iterator<Item = NodeId> {
         self.nodes.iter().filter(|(_, node)| node.connected).map(|(id, _)| *id)
     }

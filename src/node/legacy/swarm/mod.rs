@@ -97,6 +97,10 @@ impl LegacySwarm {
                 let neighbour = self.heard(now, connection);
                 self.event(Event::Dropped { neighbour, why });
             }
+            Incoming::Unread(why) => {
+                let neighbour = self.connections.node_of(connection);
+                self.event(Event::Dropped { neighbour, why });
+            }
             Incoming::PeerError(text) => self.close(now, connection, CloseReason::PeerError(text)),
         }
     }

@@ -1,12 +1,12 @@
 //! Section 10 of the protocol description: what the originals fall for, and what may be sent to hurt us.
 
 use super::*;
-use crate::node::legacy::{Direction, frame, reader::Broadcast};
+use crate::node::legacy::{ConnectionReader, Direction, ReadError, frame, reader::Broadcast};
 use serde_json::{Value, json};
 
 const SHA1: &str = "58ac22564e311f416069450ea36b2d08072753af";
 
-fn node(seed: u8) -> NodeId {
+pub(super) fn node(seed: u8) -> NodeId {
     NodeId::new(key(seed).public(), Style::Spki)
 }
 
@@ -19,17 +19,25 @@ fn envelope(seed: u8, body: &str) -> Vec<u8> {
     frame::encode(text.as_bytes()).to_vec()
 }
 
-/// A connection of the test, as the node of this seed, ready.
-fn neighbour(sim: &mut Simulation, seed: u8) -> ConnectionId {
-    let connection = sim.open(0, Direction::Accepted, false);
-    let protocol = sim.machines[0].swarm.protocol.name();
+fn initial(seed: u8) -> Vec<u8> {
+    let protocol = Protocol::Daemon02.name();
     let text = json!({"type": "initial", "from": "server", "nodeId": node(seed).to_string(), "protocolVersion": protocol});
-    let text = text.to_string();
-    sim.write(0, connection, &frame::encode(text.as_bytes()));
-    sim.write(0, connection, &envelope(seed, "{\"type\":\"ready\"}"));
+    frame::encode(text.to_string().as_bytes()).to_vec()
+}
+
+/// A connection of the test, as the node of this seed, ready.
+pub(super) fn neighbour(sim: &mut Simulation, seed: u8) -> ConnectionId {
+    let connection = sim.open(0, Direction::Accepted, false);
+    greet(sim, connection, seed);
     sim.read(connection);
     sim.take_events(0);
     connection
+}
+
+/// Makes a connection of the test ready.
+pub(super) fn greet(sim: &mut Simulation, connection: ConnectionId, seed: u8) {
+    sim.write(0, connection, &initial(seed));
+    sim.write(0, connection, &envelope(seed, "{\"type\":\"ready\"}"));
 }
 
 /// A broadcast text: `from` claims to have made it, `signer` did.
@@ -46,7 +54,7 @@ fn channel() -> Simulation {
     Simulation::of(1, Protocol::Daemon02, &Purpose::Channel("test1".to_owned()))
 }
 
-fn own_transfer() -> Simulation {
+pub(super) fn own_transfer() -> Simulation {
     Simulation::of(1, Protocol::Daemon02, &Purpose::Transfer(node(1)))
 }
 
@@ -268,9 +276,89 @@ fn data_that_is_no_base64_fails_the_request() {
     }
 }
 
+/// A connection's reader that has read these frames as the node of seed 8 sent them, and what the last one is.
+fn read(
+    frames: &[&[u8]],
+) -> (ConnectionReader, std::ops::Range<*const u8>, Result<Option<Incoming>, ReadError>) {
+    let mut reader = ConnectionReader::new(Protocol::Daemon02, key(1).public(), Direction::Accepted);
+    let (last, before) = frames.split_last().unwrap();
+    for frame in before {
+        reader.buffer().extend_from_slice(frame);
+        assert!(reader.next_message().unwrap().is_some());
+    }
+    reader.buffer().extend_from_slice(last);
+    let buffer = reader.buffer().as_ptr_range();
+    let message = reader.next_message();
+    (reader, buffer, message)
+}
+
 #[test]
-fn a_verified_broadcast_is_no_larger_than_its_frame() {
-    // What a message costs in memory while it waits is bounded by the frame that brought it.
+fn a_small_message_that_waits_does_not_keep_the_buffer_it_was_read_into() {
+    let of_size = |size: usize| {
+        let empty = json!({"type": "future", "x": ""});
+        let rest = format!("{{\"messageId\":\"m1\",\"message\":{empty}}}").len();
+        let message = json!({"type": "future", "x": "a".repeat(size - rest)});
+        envelope(8, &broadcast(8, 8, "m1", &message))
+    };
+    for (size, shared) in
+        [(limits::BROADCAST_COPIED_BYTES, false), (limits::BROADCAST_COPIED_BYTES + 1, true)]
+    {
+        let (_reader, buffer, message) = read(&[&initial(8), &of_size(size)]);
+        let Ok(Some(Incoming::Broadcast(broadcast))) = message else { panic!("{message:?}") };
+        assert_eq!(broadcast.text.len(), size);
+        assert_eq!(buffer.contains(&broadcast.text.as_ptr()), shared, "{size} bytes");
+    }
     assert!(size_of::<Broadcast>() < 400, "{}", size_of::<Broadcast>());
     assert!(size_of::<Event>() < 200, "{}", size_of::<Event>());
+}
+
+/// A broadcast frame of so many JSON values.
+fn of_values(values: usize) -> Vec<u8> {
+    envelope(8, &broadcast(8, 8, "m1", &json!({"type": "future", "x": vec![1; values - 11]})))
+}
+
+/// A broadcast frame that is nested so deeply.
+fn of_depth(depth: usize) -> Vec<u8> {
+    let mut x = json!([]);
+    for _ in 0..depth - 5 {
+        x = json!([x]);
+    }
+    envelope(8, &broadcast(8, 8, "m1", &json!({"type": "future", "x": x})))
+}
+
+#[test]
+fn a_frame_with_more_values_than_are_read_is_passed_over() {
+    let ready = envelope(8, "{\"type\":\"ready\"}");
+    for (most, beyond) in [
+        (of_values(limits::JSON_MAX_VALUES), of_values(limits::JSON_MAX_VALUES + 1)),
+        (of_depth(limits::JSON_MAX_DEPTH), of_depth(limits::JSON_MAX_DEPTH + 1)),
+    ] {
+        assert!(matches!(read(&[&initial(8), &most]).2, Ok(Some(Incoming::Broadcast(_)))));
+        let (_, _, after) = read(&[&initial(8), &beyond, &ready]);
+        assert!(matches!(after, Ok(Some(Incoming::Ready))), "{after:?}");
+        let (_, _, first) = read(&[&beyond]);
+        assert!(matches!(first, Err(ReadError::Json(_))), "it is no greeting: {first:?}");
+    }
+}
+
+#[test]
+fn a_broadcast_at_the_limit_of_values_does_not_part_the_neighbours_it_is_relayed_to() {
+    let mut sim = Simulation::of(2, Protocol::Daemon02, &Purpose::Channel("test1".to_owned()));
+    sim.join(0, 1);
+    let hostile = neighbour(&mut sim, 8);
+    sim.write(0, hostile, &of_values(limits::JSON_MAX_VALUES));
+    assert_eq!(sim.machines[1].read_errors, []);
+    assert_eq!((sim.peers(0).len(), sim.peers(1).len()), (2, 1));
+}
+
+#[test]
+fn a_broadcast_that_grows_beyond_the_longest_frame_is_not_relayed() {
+    let mut sim = Simulation::of(2, Protocol::Daemon02, &Purpose::Channel("test1".to_owned()));
+    sim.join(0, 1);
+    let hostile = neighbour(&mut sim, 8);
+    // As it comes 600 kB, all of it letters that are sent on as six characters each.
+    let grows = json!({"type": "future", "x": "\u{e9}".repeat(300_000)});
+    sim.write(0, hostile, &envelope(8, &broadcast(8, 8, "m1", &grows)));
+    assert_eq!(sim.machines[1].read_errors, []);
+    assert_eq!((sim.peers(0).len(), sim.peers(1).len()), (2, 1));
 }
