@@ -84,15 +84,19 @@ impl Connections {
         self.nodes.get(&node).is_some_and(|node| node.connected)
     }
 
+    fn other_ready_links(&self, node: NodeId, link: ConnectionId) -> usize {
+        let others = self.links.iter().filter(|(id, other)| **id != link && other.node == Some(node));
+        others.filter(|(_, other)| other.ready).count()
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let links = self.links.values().filter_map(|link| {
             let speak = link.spoke.is_none().then(|| link.opened + SPEAK_AFTER);
             sooner(speak, (!link.ready).then(|| link.opened + HANDSHAKE_TIMEOUT))
         });
-        let nodes = self.nodes.values().map(|node| {
-            let silence = node.last_received + SILENCE;
-            if node.connected { silence.min(node.last_sent + KEEP_ALIVE_AFTER) } else { silence }
-        });
+        let connected = self.nodes.values().filter(|node| node.connected);
+        let nodes =
+            connected.map(|node| (node.last_received + SILENCE).min(node.last_sent + KEEP_ALIVE_AFTER));
         sooner(links.min(), nodes.min())
     }
 
@@ -160,9 +164,15 @@ impl LegacySwarm {
             [Style::Hypersign, Style::Spki].iter().all(|style| self.purpose.allows(self.protocol, *style));
         let must_speak = info.utp && info.direction == Direction::Dialled;
         if !both_possible || must_speak {
-            let known = self.connections.remembered_style(info.remote).filter(|_| both_possible);
-            self.speak(now, connection, known.unwrap_or(self.purpose.default_style()));
+            self.speak_first(now, connection);
         }
+    }
+
+    /// Sends our `initial` before we know the peer's style.
+    fn speak_first(&mut self, now: Instant, connection: ConnectionId) {
+        let Some(link) = self.connections.links.get(&connection) else { return };
+        let known = self.connections.remembered_style(link.info.remote);
+        self.speak(now, connection, known.unwrap_or(self.purpose.default_style()));
     }
 
     /// Sends our `initial`.
@@ -192,9 +202,6 @@ impl LegacySwarm {
         if spoke.is_some_and(|style| style != node.style) {
             return self.close(now, connection, CloseReason::WrongStyle);
         }
-        if self.connections.nodes.get(&node).is_some_and(|n| n.links.len() >= limits::NODE_CONNECTIONS_MAX) {
-            return self.close(now, connection, CloseReason::TooMany);
-        }
         if spoke.is_none() {
             self.speak(now, connection, node.style);
         }
@@ -208,11 +215,17 @@ impl LegacySwarm {
     }
 
     pub(super) fn ready(&mut self, now: Instant, connection: ConnectionId) {
-        let Some(link) = self.connections.links.get_mut(&connection) else { return };
-        link.ready = true;
-        let Some(id) = link.node else { return };
+        let Some(id) = self.connections.node_of(connection) else { return };
+        // Those that proved nothing do not count, or whoever claims to be this node could keep it away.
+        if self.connections.other_ready_links(id, connection) >= limits::NODE_CONNECTIONS_MAX {
+            return self.close(now, connection, CloseReason::TooMany);
+        }
+        if let Some(link) = self.connections.links.get_mut(&connection) {
+            link.ready = true;
+        }
         let Some(node) = self.connections.nodes.get_mut(&id) else { return };
         if !std::mem::replace(&mut node.connected, true) {
+            node.last_received = now;
             self.event(Event::PeerConnected(id));
             self.welcome(now, id);
         }
@@ -318,16 +331,15 @@ impl LegacySwarm {
         for connection in late {
             self.close(now, connection, CloseReason::HandshakeTimeout);
         }
-        let style = self.purpose.default_style();
         for connection in speak {
-            self.speak(now, connection, style);
+            self.speak_first(now, connection);
         }
         let mut silent = Vec::new();
         let mut quiet = Vec::new();
-        for (id, node) in &self.connections.nodes {
+        for (id, node) in self.connections.nodes.iter().filter(|(_, node)| node.connected) {
             if node.last_received + SILENCE <= now {
                 silent.extend_from_slice(&node.links);
-            } else if node.connected && node.last_sent + KEEP_ALIVE_AFTER <= now {
+            } else if node.last_sent + KEEP_ALIVE_AFTER <= now {
                 quiet.push(*id);
             }
         }

@@ -72,6 +72,23 @@ fn on_utp_that_we_dialled_we_speak_first_and_remember_a_wrong_guess() {
 }
 
 #[test]
+fn a_wrong_guess_after_a_silent_second_is_remembered_too() {
+    let mut sim = Simulation::of(1, Protocol::KacheryP2p3, &channel());
+    let peer = NodeId::new(key(9).public(), Style::Hypersign);
+    let slow = |sim: &mut Simulation| {
+        let connection = sim.open(0, Direction::Dialled, false);
+        sim.run(Duration::from_secs(1));
+        (connection, sim.read(connection)[0]["nodeId"].clone())
+    };
+    let (connection, guessed) = slow(&mut sim);
+    assert_eq!(guessed, sim.id(0, Style::Spki).to_string());
+    sim.write(0, connection, &initial("client", peer, Protocol::KacheryP2p3));
+    assert_eq!(sim.machines[0].closed, [(connection, CloseReason::WrongStyle)]);
+    let (_, guessed) = slow(&mut sim);
+    assert_eq!(guessed, sim.id(0, Style::Hypersign).to_string());
+}
+
+#[test]
 fn a_connection_to_ourselves_is_closed() {
     for style in [Style::Spki, Style::Hypersign] {
         let mut sim = Simulation::of(1, Protocol::KacheryP2p3, &channel());
@@ -214,4 +231,42 @@ fn a_replayed_ready_does_not_cut_the_real_node_off() {
     sim.machines[0].swarm.seek(now, Sha1([7; 20]), now + Duration::from_secs(4)).unwrap();
     sim.deliver();
     assert!(sim.take_events(1).iter().any(|e| matches!(e, Event::Seeking { .. })), "the real node hears it");
+}
+
+/// A connection that claims to be of this node, and proves nothing.
+fn impostor(sim: &mut Simulation, of: NodeId) -> ConnectionId {
+    let connection = sim.open(0, Direction::Accepted, false);
+    sim.write(0, connection, &initial("server", of, Protocol::Daemon02));
+    connection
+}
+
+#[test]
+fn connections_that_only_claim_a_name_do_not_keep_the_node_of_that_name_away() {
+    let mut sim = Simulation::of(2, Protocol::Daemon02, &channel());
+    let real = sim.id(1, Style::Spki);
+    for _ in 0..limits::NODE_CONNECTIONS_MAX {
+        impostor(&mut sim, real);
+    }
+    sim.join(0, 1);
+    assert_eq!(sim.peers(0), [real]);
+    assert_eq!(sim.machines[0].closed, []);
+}
+
+#[test]
+fn a_node_is_silent_only_since_it_was_connected_itself() {
+    for before in [Duration::from_millis(9_950), Duration::from_millis(9_850)] {
+        let mut sim = Simulation::of(2, Protocol::Daemon02, &channel());
+        let real = sim.id(1, Style::Spki);
+        let impostor_connection = impostor(&mut sim, real);
+        sim.run(before);
+        // Its ready takes 100 ms: until before or after the ten seconds of the other connection.
+        let connection = impostor(&mut sim, real);
+        sim.run(Duration::from_millis(100));
+        let signature = data_encoding::HEXLOWER.encode(&key(2).sign(b"{\"type\":\"ready\"}").0);
+        let ready = frame(&json!({"body": {"type": "ready"}, "signature": signature}));
+        sim.write(0, connection, &ready);
+        sim.run(Duration::from_millis(4_000));
+        assert_eq!(sim.peers(0), [real], "{before:?}");
+        assert_eq!(sim.machines[0].closed, [(impostor_connection, CloseReason::HandshakeTimeout)]);
+    }
 }
