@@ -14,8 +14,8 @@ use crate::store::{ServedFile, Sha1, Store, StoreError};
 
 /// The error text of 0.2.1 for a file that it does not have.
 const NOT_FOUND: &str = "Unable to find file.";
-/// Read from disk at once for a peer that takes 64 KiB messages.
-const PIECE: u64 = 128 << 10;
+/// Read from disk at once for a peer that takes a message of that size.
+const PIECE: u64 = limits::DATA_PIECE as u64;
 /// Read from disk at once for a 0.1.2 peer, which gets it in messages of 378 bytes.
 const SMALL_PIECE: u64 = 8 << 10;
 
@@ -109,7 +109,7 @@ impl Provider {
         });
     }
 
-    /// Hands what was asked for to `respond`, waiting for `room` when that is full. False: the asker has left.
+    /// Hands what was asked for to `respond`, again after waiting for `room` when that is full. False: the asker has left.
     async fn send(
         &self,
         dialect: Dialect,
@@ -129,16 +129,18 @@ impl Provider {
         while at < end {
             let length = piece.min(end - at);
             let bytes = self.read(file.clone(), at, length as usize).await?;
+            loop {
+                match respond(Reply::Data(bytes.clone())) {
+                    Room::More => break,
+                    Room::Full => match tokio::time::timeout(limits::SERVE_STALL, room.notified()).await {
+                        Ok(()) => {}
+                        Err(_) => return Err("The data was not taken in time.".to_owned()),
+                    },
+                    Room::Gone => return Ok(false),
+                }
+            }
             at += length;
             self.served.fetch_add(length, Ordering::Relaxed);
-            match respond(Reply::Data(bytes)) {
-                Room::More => {}
-                Room::Full => match tokio::time::timeout(limits::SERVE_STALL, room.notified()).await {
-                    Ok(()) => {}
-                    Err(_) => return Err("The data was not taken in time.".to_owned()),
-                },
-                Room::Gone => return Ok(false),
-            }
         }
         Ok(true)
     }

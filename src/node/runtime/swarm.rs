@@ -222,7 +222,7 @@ impl SwarmHandle {
         self.left.cancelled().await;
     }
 
-    /// The asker has heard it.
+    /// What the connection's reader found; returns what to do after it.
     pub(super) fn incoming(&self, connection: ConnectionId, incoming: Incoming) -> Vec<Deed> {
         self.run(|core| core.machine.handle_incoming(Instant::now(), connection, incoming)).1
     }

@@ -62,13 +62,11 @@ impl Link {
 }
 
 impl Connections {
-    /// Takes the weight off the queue; whether this made room for data.
-    pub(super) fn written(&mut self, connection: ConnectionId, weight: usize) -> bool {
-        let Some(link) = self.links.get_mut(&connection) else { return false };
-        let low = limits::CONNECTION_QUEUE_ROOM / 2;
-        let before = link.queued;
-        link.queued = before.saturating_sub(weight);
-        before >= low && link.queued < low
+    /// Takes the weight off the queue; to whom there is room for data now.
+    pub(super) fn written(&mut self, connection: ConnectionId, weight: usize) -> Option<NodeId> {
+        let link = self.links.get_mut(&connection)?;
+        link.queued = link.queued.saturating_sub(weight);
+        link.node.filter(|_| link.has_room())
     }
 
     /// Who the connection's `initial` says it is.
@@ -128,15 +126,13 @@ impl Connections {
         self.links.get(&link).map(Link::has_room)
     }
 
-    /// Whether any connected node of the style has room; None: there are no nodes. The fastest sets the pace, so that
-    /// one that does not read cannot hold up the others.
-    pub(super) fn has_flood_room(&self, style: Style) -> Option<bool> {
-        let nodes = self.nodes.iter().filter(|(id, node)| id.style == style && node.connected);
-        nodes
-            .map(|(_, node)| {
-                self.message_links(node).iter().any(|id| self.links.get(id).is_some_and(Link::has_room))
-            })
-            .reduce(|a, b| a || b)
+    /// The connected nodes of the style, and whether there is room for data to each.
+    pub(super) fn flood_room(&self, style: Style) -> impl Iterator<Item = (NodeId, bool)> {
+        let nodes = self.nodes.iter().filter(move |(id, node)| id.style == style && node.connected);
+        nodes.map(|(id, node)| {
+            let has_room = |link| self.links.get(link).is_some_and(Link::has_room);
+            (*id, self.message_links(node).iter().any(has_room))
+        })
     }
 
     pub(super) fn remember_style(&mut self, address: SocketAddr, style: Style) {
@@ -228,6 +224,7 @@ impl LegacySwarm {
             node.last_received = now;
             self.event(Event::PeerConnected(id));
             self.welcome(now, id);
+            self.tell_writable_to(id);
         }
     }
 

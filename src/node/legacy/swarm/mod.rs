@@ -107,8 +107,8 @@ impl LegacySwarm {
 
     /// A frame of this weight (`OutgoingFrame::weight`) left the connection's queue: written, or found unsendable.
     pub fn handle_written(&mut self, _now: Instant, connection: ConnectionId, weight: usize) {
-        if self.connections.written(connection, weight) {
-            self.tell_writable();
+        if let Some(node) = self.connections.written(connection, weight) {
+            self.tell_writable_to(node);
         }
     }
 
@@ -165,8 +165,8 @@ impl LegacySwarm {
         self.requests.cancel(request);
     }
 
-    /// Answers a request. Data of any length is cut into pieces that the peer survives.
-    /// [`Room::Full`]: wait for [`Event::Writable`] before the next data. [`Room::Gone`]: nobody waits any more.
+    /// Answers a request. Data is taken as a whole or not at all, and cut into pieces that the peer survives.
+    /// [`Room::Full`]: offer the same data again after [`Event::Writable`]. [`Room::Gone`]: nobody waits any more.
     pub fn respond(&mut self, now: Instant, request: &RequestKey, reply: Reply) -> Room {
         self.answer(now, request, reply)
     }

@@ -25,6 +25,8 @@ pub(super) struct Requests {
     /// Ours. A tree, so that the order of events is the same in every run.
     asked: BTreeMap<WireId, Asked>,
     served: HashMap<RequestKey, Served>,
+    /// Counts what is sent, so that those served longest ago come first.
+    turns: u64,
     seen: Seen,
 }
 
@@ -43,12 +45,17 @@ struct Asked {
 struct Served {
     /// Told `Full`: `Writable` is owed.
     blocked: bool,
+    /// When it last sent something.
+    turn: u64,
+    /// Of an asker that is no neighbour: the neighbours that got all that was sent so far. Pieces have no offset and
+    /// the first copy to arrive counts, so one that missed a part must not carry a later one.
+    through: Option<Vec<NodeId>>,
 }
 
 impl Requests {
     pub(super) fn new() -> Self {
         let seen = Seen::new(limits::SEEN_REQUESTS_MAX, Duration::from_secs(limits::SEEN_SECONDS));
-        Self { asked: BTreeMap::new(), served: HashMap::new(), seen }
+        Self { asked: BTreeMap::new(), served: HashMap::new(), turns: 0, seen }
     }
 
     pub(super) fn cancel(&mut self, request: WireId) {
@@ -59,6 +66,16 @@ impl Requests {
         let due =
             |asked: &Asked| if asked.received { asked.deadline } else { asked.deadline.min(asked.repeat_at) };
         self.asked.values().map(due).min()
+    }
+
+    fn serve(&mut self, key: RequestKey) {
+        self.turns += 1;
+        self.served.insert(key, Served { blocked: false, turn: self.turns, through: None });
+    }
+
+    /// The neighbours through which the answer goes, if it has begun to go through any.
+    fn through(&self, key: RequestKey) -> Option<&[NodeId]> {
+        self.served.get(&key)?.through.as_deref()
     }
 
     fn is_full_for(&self, from: NodeId) -> bool {
@@ -214,7 +231,7 @@ impl LegacySwarm {
                 self.reply_error(now, key, "Too many requests at once, try again later.".to_owned());
             }
             RequestBody::File(request) => {
-                self.requests.served.insert(key, Served { blocked: false });
+                self.requests.serve(key);
                 self.event(Event::Requested { key, dialect, request: *request });
             }
             RequestBody::Refused(text) => self.reply_error(now, key, text.clone()),
@@ -236,23 +253,27 @@ impl LegacySwarm {
     fn send_part(&mut self, now: Instant, key: RequestKey, message: NodeMessage) {
         let to = key.from;
         let message = Message::ToNode { to, message };
-        match self.is_connected(to) {
-            true => {
-                let frame: Arc<OutgoingFrame> = self.own_frame(to.style, message, Some(to));
-                self.send_stream(now, to, &frame);
-            }
-            false => {
-                let frame = self.own_frame(to.style, message, None);
-                self.send_to_all(now, to.style, &frame, |_| false);
-            }
+        let through = self.requests.through(key).map(<[_]>::to_vec);
+        if through.is_none() && self.is_connected(to) {
+            let frame: Arc<OutgoingFrame> = self.own_frame(to.style, message, Some(to));
+            self.send_stream(now, to, &frame);
+        } else {
+            let frame = self.own_frame(to.style, message, None);
+            let is_left_out = |node| through.as_ref().is_some_and(|through| !through.contains(&node));
+            self.send_to_all(now, to.style, &frame, is_left_out);
         }
     }
 
-    fn room_for(&mut self, node: NodeId) -> Option<bool> {
-        match self.is_connected(node) {
-            true => self.connections.has_stream_room(node),
-            false => self.connections.has_flood_room(node.style),
+    /// Whether there is room for data of this request; None: there is nobody to send it to. Of several neighbours the
+    /// fastest sets the pace, so that one that does not read cannot hold up the others.
+    fn room_for(&mut self, key: RequestKey) -> Option<bool> {
+        if self.requests.through(key).is_none() && self.is_connected(key.from) {
+            return self.connections.has_stream_room(key.from);
         }
+        let through = self.requests.through(key);
+        let takes_part = |node: &NodeId| through.is_none_or(|through| through.contains(node));
+        let nodes = self.connections.flood_room(key.from.style).filter(|(node, _)| takes_part(node));
+        nodes.map(|(_, has_room)| has_room).reduce(|a, b| a || b)
     }
 
     pub(super) fn answer(&mut self, now: Instant, key: &RequestKey, reply: Reply) -> Room {
@@ -268,10 +289,28 @@ impl LegacySwarm {
         Room::More
     }
 
+    /// Sends data if there is room for it: so no number of requests makes a neighbour that reads look stalled.
     fn answer_data(&mut self, now: Instant, key: RequestKey, data: &Bytes) -> Room {
-        if self.room_for(key.from).is_none() {
-            self.requests.served.remove(&key);
-            return Room::Gone;
+        let room = self.room_for(key);
+        let Some(served) = self.requests.served.get_mut(&key) else { return Room::Gone };
+        match room {
+            None => {
+                self.requests.served.remove(&key);
+                return Room::Gone;
+            }
+            Some(false) => {
+                served.blocked = true;
+                return Room::Full;
+            }
+            Some(true) => {}
+        }
+        self.requests.turns += 1;
+        served.turn = self.requests.turns;
+        if served.through.is_some() || !self.connections.is_ready(key.from) {
+            let with_room = self.connections.flood_room(key.from.style).filter(|(_, has_room)| *has_room);
+            let mut through: Vec<_> = with_room.map(|(node, _)| node).collect();
+            through.retain(|node| served.through.as_ref().is_none_or(|before| before.contains(node)));
+            served.through = Some(through);
         }
         let piece = piece_size(key);
         let mut rest = data.clone();
@@ -279,27 +318,41 @@ impl LegacySwarm {
             let data = Some(rest.split_to(piece.min(rest.len())));
             self.send_part(now, key, NodeMessage::Response { request: key.id, data });
         }
-        // Sending may have closed a stalled connection.
-        let Some(has_room) = self.room_for(key.from) else { return Room::Gone };
-        match self.requests.served.get_mut(&key) {
-            Some(served) => served.blocked = !has_room,
-            None => return Room::Gone,
-        }
-        if has_room { Room::More } else { Room::Full }
+        // Sending more than there is room for may have closed its connection.
+        if self.requests.served.contains_key(&key) { Room::More } else { Room::Gone }
     }
 
-    /// Tells blocked requests that have room again.
+    /// There is room to this neighbour: tells the request that was served longest ago of those that wait for it. What
+    /// that one sends leads here again when it is written, so all come to their turn and no more wake than can send.
+    pub(super) fn tell_writable_to(&mut self, neighbour: NodeId) {
+        let waits = |key: &RequestKey, served: &Served| match &served.through {
+            _ if !served.blocked => false,
+            Some(through) => through.contains(&neighbour),
+            None if self.is_connected(key.from) => key.from == neighbour,
+            None => key.from.style == neighbour.style,
+        };
+        let waiting = self.requests.served.iter().filter(|(key, served)| waits(key, served));
+        if let Some(key) = waiting.min_by_key(|(_, served)| served.turn).map(|(key, _)| *key) {
+            self.tell(key);
+        }
+    }
+
+    /// A connection ended: tells blocked requests that have room now, or nobody to wait for.
     pub(super) fn tell_writable(&mut self) {
-        let mut blocked: Vec<_> =
-            self.requests.served.iter().filter(|(_, served)| served.blocked).map(|(key, _)| *key).collect();
-        blocked.sort_unstable_by_key(|key| (key.from, key.id));
-        for key in blocked {
-            if self.room_for(key.from) != Some(false) {
-                if let Some(served) = self.requests.served.get_mut(&key) {
-                    served.blocked = false;
-                }
-                self.event(Event::Writable(key));
+        let blocked = self.requests.served.iter().filter(|(_, served)| served.blocked);
+        let mut blocked: Vec<_> = blocked.map(|(key, served)| (served.turn, *key)).collect();
+        blocked.sort_unstable_by_key(|(turn, _)| *turn);
+        for (_, key) in blocked {
+            if self.room_for(key) != Some(false) {
+                self.tell(key);
             }
+        }
+    }
+
+    fn tell(&mut self, key: RequestKey) {
+        if let Some(served) = self.requests.served.get_mut(&key) {
+            served.blocked = false;
+            self.event(Event::Writable(key));
         }
     }
 
@@ -344,7 +397,12 @@ fn piece_size(key: RequestKey) -> usize {
 impl LegacySwarm {
     /// As if this request had been made to us: lets a test answer in another node's place.
     pub(super) fn forge_served(&mut self, key: RequestKey) {
-        self.requests.served.insert(key, Served { blocked: false });
+        self.requests.serve(key);
+    }
+
+    /// Requests that are being served.
+    pub(super) fn serving(&self) -> usize {
+        self.requests.served.len()
     }
 
     /// A request under an ID that a recorded conversation gave it.

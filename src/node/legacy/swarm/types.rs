@@ -55,7 +55,8 @@ pub struct RequestKey {
 /// An answer to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// The next bytes of the file or range, any number; 64 KiB is a good size.
+    /// The next bytes of the file or range; [`crate::limits::DATA_PIECE`] at once is a good number, and 8 KiB for a
+    /// 0.1.2 peer, whose messages carry 378.
     Data(Bytes),
     /// All data was sent.
     Finished,
@@ -63,13 +64,13 @@ pub enum Reply {
     Error(String),
 }
 
-/// Whether more data can be taken now.
+/// Whether a reply was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Room {
-    /// Yes.
+    /// Taken.
     More,
-    /// Taken, but wait for [`Event::Writable`].
+    /// Not taken now: offer it again after [`Event::Writable`].
     Full,
     /// Not taken: the request is unknown, finished, or its node left.
     Gone,

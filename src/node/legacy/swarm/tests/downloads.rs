@@ -17,7 +17,6 @@ fn transfer(style: Style) -> Purpose {
 fn serve(sim: &mut Simulation, file: &[u8]) {
     let mut jobs: Vec<(RequestKey, usize, usize)> = Vec::new();
     for _ in 0..100_000 {
-        let mut writable = Vec::new();
         for event in sim.take_events(0) {
             match event {
                 Event::Requested { key, request: FileRequest::Whole { .. }, .. } => {
@@ -26,7 +25,6 @@ fn serve(sim: &mut Simulation, file: &[u8]) {
                 Event::Requested { key, request: FileRequest::Range { start, end, .. }, .. } => {
                     jobs.push((key, start as usize, end as usize));
                 }
-                Event::Writable(key) => writable.push(key),
                 _ => {}
             }
         }
@@ -41,8 +39,11 @@ fn serve(sim: &mut Simulation, file: &[u8]) {
                 return false;
             }
             let data = Bytes::copy_from_slice(&file[*at..next]);
-            *at = next;
-            sim.machines[0].swarm.respond(now, key, Reply::Data(data)) != Room::Gone
+            let room = sim.machines[0].swarm.respond(now, key, Reply::Data(data));
+            if room == Room::More {
+                *at = next;
+            }
+            room != Room::Gone
         });
         sim.deliver();
     }

@@ -4,6 +4,7 @@ mod downloads;
 mod floods;
 mod handshakes;
 mod hostile;
+mod serving;
 mod simulation;
 
 use super::*;

@@ -19,6 +19,8 @@ pub(super) struct Machine {
     pub(super) read_errors: Vec<ReadError>,
     /// Frames are not written while this is set: a peer that does not read.
     pub(super) stuck: bool,
+    /// Frames to this connection arrive, but count as written only when the test says so: a peer that reads slowly.
+    pub(super) slow: Option<ConnectionId>,
     pub(super) unwritten: Vec<(ConnectionId, usize)>,
 }
 
@@ -75,6 +77,7 @@ impl Simulation {
             closed: Vec::new(),
             read_errors: Vec::new(),
             stuck: false,
+            slow: None,
             unwritten: Vec::new(),
         });
         self.machines.len() - 1
@@ -188,7 +191,20 @@ impl Simulation {
                 None => self.outside.entry(connection).or_default().push(bytes.to_vec()),
             }
         }
-        self.machines[machine].swarm.handle_written(self.now, connection, weight);
+        match self.machines[machine].slow == Some(connection) {
+            true => self.machines[machine].unwritten.push((connection, weight)),
+            false => self.machines[machine].swarm.handle_written(self.now, connection, weight),
+        }
+    }
+
+    /// The oldest frame that waits for this connection is written off; false: there is none.
+    pub(super) fn write_one(&mut self, machine: usize, connection: ConnectionId) -> bool {
+        let host = &mut self.machines[machine];
+        let Some(at) = host.unwritten.iter().position(|(to, _)| *to == connection) else { return false };
+        let (_, weight) = host.unwritten.remove(at);
+        host.swarm.handle_written(self.now, connection, weight);
+        self.deliver();
+        true
     }
 
     /// What was stuck is written off.
