@@ -14,6 +14,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::queue::{Candidate, Queue};
+use crate::hyperswarm::dht::guard::is_sane;
 use crate::limits::{DIALS_AT_ONCE, INCOMING_PER_HOST, SWARM_PEERS};
 
 /// A peer that discovery has met.
@@ -35,8 +36,8 @@ pub enum Source {
     },
     /// An answer in the DHT.
     Dht {
-        /// The node that answered; none for peers in our own local network.
-        referrer: Option<SocketAddrV4>,
+        /// The node that answered.
+        referrer: SocketAddrV4,
         /// Our own address as that node sees it.
         to: Option<SocketAddrV4>,
     },
@@ -59,7 +60,6 @@ pub struct Peers {
     dialled: usize,
     incoming: usize,
     incoming_hosts: BTreeMap<Ipv4Addr, usize>,
-    closed: bool,
 }
 
 impl Peers {
@@ -72,7 +72,6 @@ impl Peers {
             dialled: 0,
             incoming: 0,
             incoming_hosts: BTreeMap::new(),
-            closed: false,
         }
     }
 
@@ -80,13 +79,18 @@ impl Peers {
     /// whether a host is one of our own interfaces. Returns whether the peer is new and will be dialled.
     pub fn found(&mut self, now: Instant, found: Found, is_own_host: impl FnOnce(Ipv4Addr) -> bool) -> bool {
         let (host, port) = (*found.addr.ip(), found.addr.port());
-        if !found.is_plausible() || (port == self.own_port && is_own_host(host)) {
+        // What a stranger names we dial, and then talk to: anybody in the DHT could otherwise have us speak to services on
+        // our own loopback interface.
+        let informant = match found.source {
+            Source::LocalNetwork { sender } => sender,
+            Source::Dht { referrer, .. } => *referrer.ip(),
+        };
+        if !is_sane(found.addr, informant) || (port == self.own_port && is_own_host(host)) {
             return false;
         }
         let (local, referrer, same_nat) = match found.source {
             Source::LocalNetwork { .. } => (true, None, false),
-            Source::Dht { referrer: None, .. } => (true, None, false),
-            Source::Dht { referrer, to } => (false, referrer, to.is_some_and(|to| *to.ip() == host)),
+            Source::Dht { referrer, to } => (false, Some(referrer), to.is_some_and(|to| *to.ip() == host)),
         };
         self.queue.add(now, Candidate { addr: found.addr, local, referrer }, same_nat)
     }
@@ -105,7 +109,7 @@ impl Peers {
 
     /// The next candidate to dial now; report the result with [`Peers::dialled`].
     pub fn poll_dial(&mut self) -> Option<Candidate> {
-        if self.closed || self.is_full() || self.dialling >= DIALS_AT_ONCE {
+        if self.is_full() || self.dialling >= DIALS_AT_ONCE {
             return None;
         }
         let candidate = self.queue.take()?;
@@ -147,11 +151,6 @@ impl Peers {
         }
     }
 
-    /// From now on nobody is dialled.
-    pub fn close(&mut self) {
-        self.closed = true;
-    }
-
     /// Call when [`Peers::poll_timeout`] says so.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.queue.handle_timeout(now);
@@ -159,7 +158,7 @@ impl Peers {
 
     /// When a wait of some candidate ends.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.closed { None } else { self.queue.poll_timeout() }
+        self.queue.poll_timeout()
     }
 
     /// Open connections, attempts not included.
@@ -175,20 +174,5 @@ impl Peers {
     /// Attempts count too, as upstream.
     fn is_full(&self) -> bool {
         self.dialling + self.connections() >= SWARM_PEERS
-    }
-}
-
-impl Found {
-    /// Whether a peer can be there at all. What a stranger names we dial, and then talk to: without this anybody in the
-    /// DHT could have us speak to services on our own loopback interface.
-    fn is_plausible(&self) -> bool {
-        let host = *self.addr.ip();
-        let [first, ..] = host.octets();
-        let unicast = first != 0 && first < 240 && !host.is_multicast();
-        let may_name_loopback = match self.source {
-            Source::LocalNetwork { sender } => sender.is_loopback(),
-            Source::Dht { referrer, .. } => referrer.is_some_and(|node| node.ip().is_loopback()),
-        };
-        self.addr.port() != 0 && unicast && (!host.is_loopback() || may_name_loopback)
     }
 }

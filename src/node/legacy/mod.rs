@@ -124,12 +124,4 @@ impl Dialect {
             Self::V016 | Self::V021 => true,
         }
     }
-
-    /// The most bytes one request may ask for (0.2.1 refuses more); whole-file dialects have no such bound.
-    pub const fn max_range(self) -> u64 {
-        match self {
-            Self::V012 | Self::V016 => u64::MAX,
-            Self::V021 => limits::V021_MAX_RANGE,
-        }
-    }
 }

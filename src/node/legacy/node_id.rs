@@ -34,14 +34,6 @@ impl NodeId {
         Self { key, style }
     }
 
-    /// Characters of the text form.
-    pub const fn text_len(self) -> usize {
-        match self.style {
-            Style::Hypersign => 64,
-            Style::Spki => 88,
-        }
-    }
-
     /// Appends the text form.
     pub fn write(self, out: &mut Vec<u8>) {
         if self.style == Style::Spki {
@@ -107,7 +99,6 @@ mod tests {
         for text in [RAW.to_owned(), format!("{SPKI_PREFIX}{RAW}")] {
             let id: NodeId = text.parse().unwrap();
             assert_eq!(id.to_string(), text);
-            assert_eq!(id.text_len(), text.len());
             let mut written = Vec::new();
             id.write(&mut written);
             assert_eq!(written, text.as_bytes());

@@ -7,6 +7,8 @@
 //! Where it is stricter than the originals: answers count only from the address that was asked; a node that has
 //! only sent requests cannot change a known address or vote on ours; nobody can make it send more than a little to
 //! an address that has proved nothing (see [`super::guard`]); a refused mutable value stays refused.
+//!
+//! Stored values, pings and holepunches of our own are for users of the library; the daemon needs topics only.
 
 mod client;
 mod holepunch;
@@ -84,10 +86,8 @@ pub struct Transmit {
 pub struct Peer {
     /// Where it listens (TCP and UDP).
     pub addr: SocketAddrV4,
-    /// From the list of peers in our own local network.
-    pub local: bool,
-    /// The DHT node whose answer named it; it can relay a holepunch. None for local peers.
-    pub referrer: Option<SocketAddrV4>,
+    /// The DHT node whose answer named it; it can relay a holepunch.
+    pub referrer: SocketAddrV4,
     /// Our own address as that node sees it.
     pub to: Option<SocketAddrV4>,
 }

@@ -112,7 +112,7 @@ impl Operation {
                 let is_own = |addr: SocketAddrV4| Some(addr) == message.to || Some(addr) == own;
                 peers(value, from)
                     .filter(|addr| !is_own(*addr))
-                    .map(|addr| Peer { addr, local: false, referrer: Some(from), to: message.to })
+                    .map(|addr| Peer { addr, referrer: from, to: message.to })
                     .map(|peer| Event::Peer(id, peer))
                     .collect()
             }

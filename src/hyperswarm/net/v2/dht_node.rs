@@ -37,14 +37,12 @@ pub async fn run_dht_node(
         endpoint.transmit().await;
         let deadline = endpoint.node.poll_timeout();
         tokio::select! {
-                    () = endpoint.readable() => {
-         endpoint.receive(Instant::now());
+            () = endpoint.readable() => { endpoint.receive(Instant::now()); }
+            Ok(()) = addresses.changed() => {
+                let known = addresses.borrow_and_update().clone();
+                endpoint.node.set_bootstrap(Instant::now(), known);
+            }
+            () = sleep_until(deadline) => {}
         }
-                    Ok(()) = addresses.changed() => {
-                        let known = addresses.borrow_and_update().clone();
-                        endpoint.node.set_bootstrap(Instant::now(), known);
-                    }
-                    () = sleep_until(deadline) => {}
-                }
     }
 }

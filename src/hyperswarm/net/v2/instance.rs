@@ -127,19 +127,17 @@ impl Instance {
             let accepting = self.accept_after <= now;
             let Self { listener, endpoint, dials, channels, .. } = &mut self;
             tokio::select! {
-                            _ = &mut left => break,
-                            accepted = listener.accept(), if accepting => self.accepted(accepted),
-                            () = endpoint.readable() => {
-             self.endpoint.receive(Instant::now());
+                _ = &mut left => break,
+                accepted = listener.accept(), if accepting => self.accepted(accepted),
+                () = endpoint.readable() => { self.endpoint.receive(Instant::now()); }
+                Some(peer) = next_local(&mut channels.local) => self.found_local(peer),
+                Some(dialled) = dials.next() => self.dialled(dialled),
+                Some(closed) = channels.closed.recv() => {
+                    self.peers.closed(Instant::now(), closed.slot, closed.banned);
+                }
+                Ok(()) = channels.bootstrap.changed() => self.bootstrap_changed(),
+                () = sleep_until(deadline) => {}
             }
-                            Some(peer) = next_local(&mut channels.local) => self.found_local(peer),
-                            Some(dialled) = dials.next() => self.dialled(dialled),
-                            Some(closed) = channels.closed.recv() => {
-                                self.peers.closed(Instant::now(), closed.slot, closed.banned);
-                            }
-                            Ok(()) = channels.bootstrap.changed() => self.bootstrap_changed(),
-                            () = sleep_until(deadline) => {}
-                        }
         }
         self.leave().await;
     }
@@ -164,8 +162,7 @@ impl Instance {
     fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Peer(_, peer) => {
-                let referrer = if peer.local { None } else { peer.referrer };
-                let source = Source::Dht { referrer, to: peer.to };
+                let source = Source::Dht { referrer: peer.referrer, to: peer.to };
                 self.peers.found(now, Found { addr: peer.addr, source }, interfaces::is_own);
             }
             Event::Done(query, outcome) if self.announce == Some(query) => {
@@ -271,11 +268,9 @@ impl Instance {
                 }
                 let deadline = endpoint.node.poll_timeout();
                 tokio::select! {
-                                    () = endpoint.readable() => {
-                 endpoint.receive(Instant::now());
+                    () = endpoint.readable() => { endpoint.receive(Instant::now()); }
+                    () = sleep_until(deadline) => {}
                 }
-                                    () = sleep_until(deadline) => {}
-                                }
             }
         };
         if timeout(UNANNOUNCE, unannounced).await.is_err() {

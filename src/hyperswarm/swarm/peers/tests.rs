@@ -14,7 +14,7 @@ fn addr(text: &str) -> SocketAddrV4 {
 }
 
 fn by_dht(peer: &str, referrer: &str) -> Found {
-    let source = Source::Dht { referrer: Some(addr(referrer)), to: Some(addr("203.0.113.7:1")) };
+    let source = Source::Dht { referrer: addr(referrer), to: Some(addr("203.0.113.7:1")) };
     Found { addr: addr(peer), source }
 }
 
@@ -143,12 +143,4 @@ fn a_banned_connection_is_not_dialled_again() {
     peers.handle_timeout(now + Duration::from_secs(3600));
     assert!(!peers.found(now, by_dht("198.51.100.1:1", "203.0.113.1:5"), nobody));
     assert_eq!((peers.poll_dial(), peers.poll_timeout(), peers.connections()), (None, None, 0));
-}
-
-#[test]
-fn a_closed_swarm_dials_nobody() {
-    let (now, mut peers) = started();
-    find(&mut peers, now, 1);
-    peers.close();
-    assert_eq!(peers.poll_dial(), None);
 }

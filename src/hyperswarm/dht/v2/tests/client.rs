@@ -200,7 +200,7 @@ fn queries_beyond_256_fail_at_once() {
 #[test]
 fn peers_nobody_takes_are_dropped_beyond_4096_events_and_ends_are_not() {
     let (mut node, _) = client();
-    let peer = Peer { addr: addr(1), local: false, referrer: None, to: None };
+    let peer = Peer { addr: addr(1), referrer: addr(2), to: None };
     for _ in 0..MAX_DHT_EVENTS + 1 {
         node.emit(Event::Peer(QueryId(1), peer));
     }
