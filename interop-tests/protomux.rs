@@ -132,6 +132,23 @@ async fn batches_are_understood_both_ways() {
     assert_eq!(next(&mut burst).await, message(1, b"\x04done"));
 }
 
+/// 2 MiB, twice what our inboxes hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_npm_protomux_larger_than_our_inboxes_can_be_answered() {
+    let Some((_process, mux)) = mux(&[]).await else { return };
+    let mut echo = mux.open("echo", b"", options("")).expect("open");
+    let batch: Vec<_> = (0..32u8).map(|n| Message { kind: 0, body: Bytes::from(vec![n; 65_536]) }).collect();
+    echo.send_all(&batch).await.expect("sent");
+    for expected in &batch {
+        let echoed = next(&mut echo).await;
+        assert!(echoed == *expected);
+        send(&echo, 1, &echoed.body).await;
+    }
+    for expected in &batch {
+        assert!(next(&mut echo).await.body == expected.body);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_npm_protomux_opens_are_accepted_or_rejected() {
     let Some((process, mux)) = mux(&["--initiator", "--open", "dialled"]).await else { return };

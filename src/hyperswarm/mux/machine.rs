@@ -212,14 +212,10 @@ impl Mux {
         Ok(())
     }
 
-    /// What happened next. While a batch is taken apart, what the owner sends is corked into a batch as well.
+    /// What happened next. While a batch is taken apart, what the owner sends is corked into a batch as well, until the
+    /// next [`poll_transmit`](Self::poll_transmit).
     pub fn poll_event(&mut self) -> Option<Event> {
-        while self.events.is_empty() && !self.closed && !self.input.is_empty() {
-            if self.is_paused() {
-                // A batch being collected would keep the answers back that make us wait.
-                self.output.send_batch();
-                break;
-            }
+        while self.events.is_empty() && !self.closed && !self.input.is_empty() && !self.is_paused() {
             if let Err(error) = self.receive_next() {
                 self.fail(error);
             }
@@ -229,6 +225,11 @@ impl Mux {
 
     /// The next message to be sent.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if !self.input.is_empty() {
+            // A batch that waits for its readers, or for its answers to leave, must not keep back what is sent
+            // meanwhile.
+            self.output.send_batch();
+        }
         let (message, drained) = self.output.pop()?;
         if drained {
             self.events.push_back(Event::Drained);

@@ -36,6 +36,17 @@ fn answers_to_a_batch_of_several_frames_are_a_batch() {
 }
 
 #[test]
+fn what_is_sent_while_a_batch_waits_to_be_taken_apart_leaves() {
+    let (_, _, mut b, of_b) = joined();
+    b.replies();
+    b.mux.handle_message(Bytes::from(bytes("000001020061020062"))).expect("wants it");
+    assert!(matches!(b.mux.poll_event(), Some(Event::Message { .. })));
+    b.send(of_b, 1, b"a");
+    b.send(of_b, 1, b"b");
+    assert_eq!(b.replies(), ["000001020161020162"]);
+}
+
+#[test]
 fn corks_nest_and_an_empty_batch_is_not_sent() {
     let (mut a, of_a, ..) = joined();
     a.replies();

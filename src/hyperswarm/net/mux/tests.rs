@@ -189,6 +189,43 @@ async fn several_messages_are_one_batch() {
     assert_eq!(&*soon(raw.next()).await.unwrap().unwrap(), b"\0\0\x01\x02\x01a\x02\x01b");
 }
 
+/// 32 messages of 64 KiB.
+fn batch_larger_than_the_inboxes() -> Vec<Message> {
+    let batch = vec![Message { kind: 0, body: Bytes::from(vec![7; 65_536]) }; 32];
+    assert!(batch.len() * 65_536 > MUX_INBOX_BYTES);
+    batch
+}
+
+#[tokio::test]
+async fn an_echo_answers_all_of_a_batch_larger_than_the_inboxes() {
+    let (_a, mut of_a, _b, mut of_b) = channel().await;
+    let batch = batch_larger_than_the_inboxes();
+    of_a.send_all(&batch).await.unwrap();
+    let echo = tokio::spawn(async move {
+        while let Some(message) = of_b.next().await {
+            of_b.send(message.kind, message.body).await.unwrap();
+        }
+    });
+    for message in batch {
+        assert!(soon(of_a.next()).await == Some(message));
+    }
+    drop(of_a);
+    soon(echo).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_reader_in_the_middle_of_a_batch_does_not_hold_up_what_is_sent() {
+    let (a, of_a, b, _of_b) = channel().await;
+    let mut to_a = a.open("other", b"", options()).unwrap();
+    let from_b = b.open("other", b"", options()).unwrap();
+    of_a.send_all(&batch_larger_than_the_inboxes()).await.unwrap();
+    while !b.connection.0.quietly(|state| !state.has_room()) {
+        tokio::task::yield_now().await;
+    }
+    from_b.send(0, Bytes::from_static(b"meanwhile")).await.unwrap();
+    assert_eq!(&*soon(to_a.next()).await.unwrap().body, b"meanwhile");
+}
+
 #[tokio::test]
 async fn a_sender_waits_while_the_stream_takes_nothing() {
     let (end, mut raw) = pipe();
