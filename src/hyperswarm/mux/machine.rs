@@ -231,7 +231,7 @@ impl Mux {
             self.output.send_batch();
         }
         let (message, drained) = self.output.pop()?;
-        if drained {
+        if drained && !self.events.contains(&Event::Drained) {
             self.events.push_back(Event::Drained);
         }
         Some(message)

@@ -139,6 +139,17 @@ fn a_sender_is_told_when_to_wait_and_when_there_is_room_again() {
 }
 
 #[test]
+fn a_sender_that_does_not_ask_whether_there_is_room_is_told_once() {
+    let (mut a, of_a, ..) = joined();
+    for _ in 0..3 {
+        assert_eq!(a.mux.send(of_a, 0, &vec![0; MUX_SEND_BYTES]), Ok(false));
+        a.flush();
+    }
+    a.poll(|_, _| {});
+    assert_eq!(a.events, [Event::Drained]);
+}
+
+#[test]
 fn what_undecided_channels_send_ahead_pauses_the_connection_also_inside_a_batch() {
     let mut b = Side::pairing("test");
     b.feed("000101047465737400");
