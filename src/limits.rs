@@ -124,7 +124,8 @@ pub const MUX_BATCH_BYTES: usize = 8 << 20;
 pub const MUX_MESSAGE_BYTES: usize = (1 << 24) - 18;
 /// Bytes waiting to be sent at which senders wait.
 pub const MUX_SEND_BYTES: usize = 256 << 10;
-/// Bytes of rejects and the like waiting to be sent at which the peer that causes them is no longer read.
+/// Bytes of rejects, of opens that answer the peer's and the like waiting to be sent at which the peer that causes
+/// them is no longer read.
 pub const MUX_REPLY_BYTES: usize = 64 << 10;
 /// Bytes of a received message up to which a small part of it may keep it in memory; parts of longer ones are copied.
 pub const MUX_SHARED_BYTES: usize = 4096;

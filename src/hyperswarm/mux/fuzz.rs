@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::*;
-use crate::limits::{MUX_BUFFERED_BYTES, MUX_CHANNELS, MUX_REPLY_BYTES, MUX_UNDECIDED};
+use crate::limits::{MUX_BUFFERED_BYTES, MUX_CHANNELS, MUX_PENDING_OVERHEAD, MUX_REPLY_BYTES, MUX_UNDECIDED};
 
 /// Feeds `data` to a machine, as one message and in pieces (a length byte before each). Whether it was taken
 /// without an error.
@@ -33,6 +33,7 @@ fn feed<'a>(messages: impl Iterator<Item = &'a [u8]>) -> bool {
         }
         let _ = mux.handle_message(Bytes::copy_from_slice(message));
         while let Some(event) = mux.poll_event() {
+            check_events(&mux);
             match event {
                 Event::RemoteOpen { incoming, handshake, .. } if handshake.len() % 2 == 0 => {
                     let _ = mux.accept(incoming, ChannelOptions::default());
@@ -42,10 +43,15 @@ fn feed<'a>(messages: impl Iterator<Item = &'a [u8]>) -> bool {
             }
         }
         check_bounds(&mux, message.len());
+        let most = MUX_REPLY_BYTES + REPLY_SLACK;
+        assert!(mux.pending_bytes() <= most, "{} bytes pending", mux.pending_bytes());
         while mux.poll_transmit().is_some() {}
     }
     !failed
 }
+
+/// Bytes of the opens with which all undecided channels can be accepted while a peer that takes nothing is not read.
+const REPLY_SLACK: usize = 32 * MUX_UNDECIDED;
 
 /// What one peer, whose longest message has `longest` bytes, can make a machine keep.
 fn check_bounds(mux: &Mux, longest: usize) {
@@ -53,8 +59,15 @@ fn check_bounds(mux: &Mux, longest: usize) {
     assert!(mux.remote.len() <= MUX_CHANNELS && mux.local.len() <= MUX_CHANNELS);
     assert!(mux.groups.len() <= mux.local.len() + mux.undecided);
     assert!(mux.buffered <= MUX_BUFFERED_BYTES + longest + 1024, "{} bytes buffered", mux.buffered);
-    assert!(mux.output.replies() <= MUX_REPLY_BYTES + 64);
-    assert!(mux.events.len() <= 2 * MUX_CHANNELS);
+    assert!(mux.output.replies() <= MUX_REPLY_BYTES + REPLY_SLACK);
+}
+
+/// Of the events that wait, each took its part of the buffer before its channel was decided, but for `Drained`, the
+/// one that was just received, and the ends of all channels.
+fn check_events(mux: &Mux) {
+    let ends = if mux.is_closed() { MUX_CHANNELS + 1 } else { 0 };
+    let most = MUX_BUFFERED_BYTES / MUX_PENDING_OVERHEAD + 3 + ends;
+    assert!(mux.events.len() <= most, "{} events", mux.events.len());
 }
 
 /// A list of operations on two machines that talk to each other: opens, accepts, rejects, closes, messages, corks
@@ -245,6 +258,7 @@ impl Side {
     fn events(&mut self, disturbed: bool) -> bool {
         let mut any = false;
         while let Some(event) = self.mux.poll_event() {
+            check_events(&self.mux);
             any = true;
             match event {
                 Event::RemoteOpen { incoming, .. } => self.incoming.push(incoming),

@@ -123,7 +123,8 @@ impl Mux {
             None => self.local.push(Local::Open(channel)),
         }
         let handshake = &options.handshake;
-        self.output.control(&Control::Open { channel: wire(slot), protocol, id, handshake }, false);
+        let answers = self.groups.group(group_id).is_some_and(|group| !group.incoming.is_empty());
+        self.output.control(&Control::Open { channel: wire(slot), protocol, id, handshake }, answers);
         let incoming = self.groups.group(group_id).and_then(|group| {
             group.opened += 1;
             let incoming = group.incoming.pop_front();

@@ -129,6 +129,27 @@ fn a_peer_that_does_not_take_its_rejects_is_no_longer_read() {
 }
 
 #[test]
+fn a_peer_that_does_not_take_the_opens_that_answer_its_own_is_no_longer_read() {
+    let mut b = Side::pairing("test");
+    while b.mux.wants_message() {
+        b.mux.handle_message(open_frame(1, b"test", b"", b"")).expect("wants it");
+        b.poll(|mux, event| {
+            if let Event::RemoteOpen { incoming, .. } = event {
+                mux.accept(*incoming, options()).expect("accepts");
+            }
+        });
+        if b.mux.wants_message() {
+            b.feed_bytes(&[0, 3, 1]);
+        }
+        assert!(b.mux.pending_bytes() <= MUX_REPLY_BYTES + 9);
+    }
+    assert!(b.error().is_none());
+    assert!(b.mux.pending_bytes() > MUX_REPLY_BYTES);
+    b.flush();
+    assert!(b.mux.wants_message());
+}
+
+#[test]
 fn a_batch_of_a_million_opens_does_not_become_as_many_rejects_at_once() {
     let mut b = Side::new();
     let open = bytes("080101047465737400");
