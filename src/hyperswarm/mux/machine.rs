@@ -260,6 +260,7 @@ impl Mux {
             }
         }
         self.remote.clear();
+        self.groups = Groups::default();
         self.buffered = 0;
         self.undecided = 0;
         self.output.uncork_all();
@@ -273,11 +274,6 @@ impl Mux {
     /// Whether the channel is open on our side.
     pub fn is_open(&self, channel: ChannelId) -> bool {
         self.channel(channel).is_some()
-    }
-
-    /// Whether both sides have opened the channel.
-    pub fn is_paired(&self, channel: ChannelId) -> bool {
-        self.channel(channel).is_some_and(|channel| channel.remote.is_some())
     }
 
     /// Bytes waiting to be sent.

@@ -78,6 +78,10 @@ impl Side {
         })
     }
 
+    fn is_paired(&self, of: ChannelId) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Opened { channel, .. } if *channel == of))
+    }
+
     fn bodies(&self) -> Vec<(u64, &[u8])> {
         let bodies = self.events.iter().filter_map(|event| match event {
             Event::Message { kind, body, .. } => Some((*kind, &**body)),
