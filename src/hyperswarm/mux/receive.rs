@@ -44,14 +44,13 @@ impl Mux {
 
     /// Messages of closed and unknown channels are ignored: the peer may not know yet.
     fn on_message(&mut self, channel: u64, kind: u64, body: &Bytes) {
-        let body = self.detach(body, MUX_SHARED_BYTES);
         let Some(entry) = slot(channel).and_then(|slot| self.remote.get_mut(slot)).and_then(Option::as_mut)
         else {
             return;
         };
         match entry {
             Remote::Pending(pending) => {
-                let body = Bytes::copy_from_slice(&body);
+                let body = Bytes::copy_from_slice(body);
                 let charge = charge(&body);
                 pending.messages.push((kind, body));
                 pending.charge += charge;
@@ -63,6 +62,7 @@ impl Mux {
                     && kind < of.message_types
                 {
                     let channel = ChannelId { slot, serial: of.serial };
+                    let body = self.detach(body, MUX_SHARED_BYTES);
                     self.events.push_back(Event::Message { channel, kind, body });
                 }
             }
