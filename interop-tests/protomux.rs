@@ -282,4 +282,6 @@ async fn sixteen_mebibytes_each_way_arrive_over_udx() {
     let opened = timeout(SOON, SecretStream::initiate(transport, &own, Options::default())).await;
     let mux = Mux::new(opened.expect("in time").expect("a secret stream"));
     much_data(&mux, "udx").await;
+    mux.close();
+    timeout(SOON, mux.closed()).await.expect("in time").expect("npm has acknowledged everything");
 }

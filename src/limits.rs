@@ -134,7 +134,10 @@ pub const MUX_SHARED_BYTES: usize = 4096;
 pub const MUX_INBOX_BYTES: usize = 1 << 20;
 /// Messages one connection carries each way before other tasks get a turn.
 pub const MUX_TURN_MESSAGES: usize = 64;
-/// Time for a peer to take what is left at the end, and to end its side too.
+/// Time for a peer to take what is left to send when a connection is closed: 1 MiB at 28 kbit/s. A UDX peer that is
+/// gone is given up long before; this one is there and reads nothing.
+pub const MUX_SENDING_TIME: Duration = Duration::from_secs(300);
+/// Time for a peer to end its side too, once it has everything.
 pub const MUX_CLOSING_TIME: Duration = Duration::from_secs(5);
 
 // ---- hyperswarm: swarm and connections ----

@@ -1,15 +1,17 @@
 //! The task of one connection.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::{Sink, Stream};
+use tokio::time::timeout;
 
 use super::Error;
 use super::state::Shared;
-use crate::limits::{MUX_CLOSING_TIME, MUX_TURN_MESSAGES};
+use crate::limits::{MUX_CLOSING_TIME, MUX_SENDING_TIME, MUX_TURN_MESSAGES};
 
 /// Carries messages until the connection is over.
 pub(super) async fn run<T, E>(stream: T, shared: Arc<Shared>)
@@ -17,15 +19,12 @@ where
     T: Stream<Item = Result<Bytes, E>> + Sink<Bytes, Error = E> + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut driver = Driver { stream, shared: &shared, unflushed: false, said_end: false, heard_end: false };
-    let carried = std::future::poll_fn(|context| driver.poll_carry(context)).await;
+    let mut driver = Driver { stream, shared: &shared, unflushed: false, heard_end: false };
+    let carried = poll_fn(|context| driver.poll_carry(context)).await;
     match carried {
         Ok(()) => {
             shared.close_channels();
-            let close = std::future::poll_fn(|context| driver.poll_close(context));
-            // A peer that takes nothing more, or never ends its side, is left after a while.
-            let closed = tokio::time::timeout(MUX_CLOSING_TIME, close).await;
-            shared.finish(closed.ok().and_then(Result::err));
+            shared.finish(driver.close().await.err());
         }
         Err(error) => {
             tracing::debug!(%error, "protomux connection destroyed");
@@ -40,8 +39,6 @@ struct Driver<'a, T> {
     shared: &'a Shared,
     /// Something has been sent and not flushed.
     unflushed: bool,
-    /// We send no more.
-    said_end: bool,
     /// The peer sends no more.
     heard_end: bool,
 }
@@ -55,14 +52,18 @@ where
     fn poll_carry(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<Error>>> {
         // Before looking at anything, so that no change is missed.
         self.shared.quietly(|state| state.driver = Some(context.waker().clone()));
+        let mut left = MUX_TURN_MESSAGES;
         for _ in 0..MUX_TURN_MESSAGES {
             let received = self.receive(context)?;
-            let sent = self.send(context)?;
+            let sent = self.send(context, &mut left)?;
             if self.heard_end || self.shared.quietly(|state| state.closing) {
                 return Poll::Ready(Ok(()));
             }
             if !received && !sent {
-                return Poll::Pending;
+                if left > 0 {
+                    return Poll::Pending;
+                }
+                break;
             }
         }
         // Others have to get a turn, too.
@@ -70,24 +71,42 @@ where
         Poll::Pending
     }
 
-    /// Sends and flushes what is left, ends our side, and waits for the peer's end: a stream closed with bytes
-    /// unread may lose those on their way to the peer.
-    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<Error>>> {
-        if !self.said_end {
-            while self.send(context)? {}
-            let left = self.shared.quietly(|state| state.mux.pending_bytes());
-            if left > 0 || Pin::new(&mut self.stream).poll_close(context).map_err(failed)?.is_pending() {
+    /// Sends what is left, ends our side, and waits for the peer's end: a stream closed with bytes unread may lose
+    /// those on their way to the peer. A peer that never ends its side is left after a while; it is an error if it
+    /// does not take what is left.
+    async fn close(&mut self) -> Result<(), Arc<Error>> {
+        let sent = timeout(MUX_SENDING_TIME, poll_fn(|context| self.poll_say_end(context))).await;
+        sent.map_err(|_| Error::TimedOut)??;
+        let _ = timeout(MUX_CLOSING_TIME, poll_fn(|context| self.poll_hear_end(context))).await;
+        Ok(())
+    }
+
+    /// Sends and flushes what is left, and ends our side. Reads meanwhile: the peer may be waiting for room to do the
+    /// same.
+    fn poll_say_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<Error>>> {
+        let _ = self.poll_hear_end(context);
+        let mut left = MUX_TURN_MESSAGES;
+        // Only while something is left: a stream that is ending refuses to be asked for room.
+        while self.shared.quietly(|state| state.mux.pending_bytes()) > 0 {
+            if !self.send(context, &mut left)? {
+                if left == 0 {
+                    context.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
-            self.said_end = true;
         }
+        Pin::new(&mut self.stream).poll_close(context).map_err(failed)
+    }
+
+    /// Waits for the peer's end, and throws away what comes before it.
+    fn poll_hear_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..MUX_TURN_MESSAGES {
             if self.heard_end {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
             match Pin::new(&mut self.stream).poll_next(context) {
                 Poll::Pending => return Poll::Pending,
-                // All is said; how the peer hangs up does not matter.
+                // How the peer hangs up does not matter; whether it has everything, the sending tells.
                 Poll::Ready(None | Some(Err(_))) => self.heard_end = true,
                 Poll::Ready(Some(Ok(_))) => {}
             }
@@ -130,10 +149,10 @@ where
         wants
     }
 
-    /// Sends as many messages as the stream takes. Whether any.
-    fn send(&mut self, context: &mut Context<'_>) -> Result<bool, Arc<Error>> {
+    /// Sends as many messages as the stream takes, at most `left`. Whether any.
+    fn send(&mut self, context: &mut Context<'_>, left: &mut usize) -> Result<bool, Arc<Error>> {
         let mut any = false;
-        for _ in 0..MUX_TURN_MESSAGES {
+        while *left > 0 {
             if Pin::new(&mut self.stream).poll_ready(context).map_err(failed)?.is_pending() {
                 break;
             }
@@ -141,6 +160,7 @@ where
             Pin::new(&mut self.stream).start_send(message).map_err(failed)?;
             self.unflushed = true;
             any = true;
+            *left -= 1;
             self.shared.make_room();
         }
         if self.unflushed && Pin::new(&mut self.stream).poll_flush(context).map_err(failed)?.is_ready() {

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use futures::{Sink, Stream};
 
 use crate::hyperswarm::mux::{self, ChannelOptions, OpenError};
+use crate::limits::MUX_SENDING_TIME;
 
 pub use acceptor::{Acceptor, Incoming};
 pub use channel::{Channel, ChannelReceiver, ChannelSender, Closed, Message};
@@ -41,6 +42,9 @@ pub enum Error {
     /// The stream below failed.
     #[error("stream: {0}")]
     Stream(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The connection was closed, and what was left to send may not have reached the peer.
+    #[error("the peer did not take what was left to send within {} s", MUX_SENDING_TIME.as_secs())]
+    TimedOut,
 }
 
 /// The channels of one connection. Clones are handles to the same.
@@ -81,7 +85,7 @@ impl Mux {
         self.connection.0.with(|state| state.closing = true);
     }
 
-    /// Waits for the end of the connection.
+    /// Waits for the end of the connection. Without an error, the stream has taken everything we sent and our end.
     pub async fn closed(&self) -> Result<(), Arc<Error>> {
         self.connection.0.ended().await
     }

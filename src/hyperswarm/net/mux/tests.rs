@@ -15,19 +15,22 @@ use tokio::time::timeout;
 use super::*;
 use crate::hyperswarm::mux::SendError;
 use crate::limits::{
-    MUX_CLOSING_TIME, MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD, MUX_SEND_BYTES, MUX_TURN_MESSAGES,
+    MUX_CLOSING_TIME, MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD, MUX_SEND_BYTES, MUX_SENDING_TIME,
+    MUX_TURN_MESSAGES,
 };
 
-/// One end of a stream of messages; counts the bytes it has received.
+/// One end of a stream of messages; counts the bytes it has received. Like a secret stream it takes a while to end,
+/// and takes nothing more from then on.
 struct Pipe {
     sender: mpsc::Sender<Bytes>,
+    ending: bool,
     receiver: mpsc::Receiver<Bytes>,
     received: Arc<AtomicUsize>,
 }
 
 fn pipe() -> (Pipe, Pipe) {
     let ((to_b, from_a), (to_a, from_b)) = (mpsc::channel(1), mpsc::channel(1));
-    let end = |sender, receiver| Pipe { sender, receiver, received: Arc::default() };
+    let end = |sender, receiver| Pipe { sender, ending: false, receiver, received: Arc::default() };
     (end(to_b, from_b), end(to_a, from_a))
 }
 
@@ -47,6 +50,9 @@ impl Sink<Bytes> for Pipe {
     type Error = io::Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ending {
+            return Poll::Ready(Err(io::Error::other("ended")));
+        }
         self.sender.poll_ready_unpin(context).map_err(io::Error::other)
     }
 
@@ -59,6 +65,10 @@ impl Sink<Bytes> for Pipe {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.ending, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.sender.poll_close_unpin(context).map_err(io::Error::other)
     }
 }
@@ -355,6 +365,57 @@ async fn a_peer_that_never_ends_its_side_is_left_after_five_seconds() {
     assert!(raw.next().await.is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_what_is_left_slowly_gets_all_of_it() {
+    let (end, mut raw) = pipe();
+    let mux = Mux::new(end);
+    let channel = mux.open("test", b"", options()).unwrap();
+    for _ in 0..20 {
+        channel.send(0, Bytes::from(vec![1; 5000])).await.unwrap();
+    }
+    mux.close();
+    let begin = tokio::time::Instant::now();
+    let mut messages = 0;
+    while raw.next().await.is_some() {
+        messages += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(messages, 21, "the open and what followed");
+    assert!(begin.elapsed() > MUX_CLOSING_TIME);
+    drop(raw);
+    soon(mux.closed()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_take_what_is_left_is_given_up_after_five_minutes_with_an_error() {
+    let (end, _raw) = pipe();
+    let mux = Mux::new(end);
+    let channel = mux.open("test", b"", options()).unwrap();
+    for _ in 0..20 {
+        channel.send(0, Bytes::from(vec![1; 5000])).await.unwrap();
+    }
+    mux.close();
+    let begin = tokio::time::Instant::now();
+    let error = mux.closed().await.unwrap_err();
+    assert!(matches!(*error, Error::TimedOut), "{error}");
+    assert_eq!(begin.elapsed().as_secs(), MUX_SENDING_TIME.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sides_that_close_with_much_left_to_send_do_not_wait_for_each_other() {
+    let (a, of_a, b, of_b) = channel().await;
+    for _ in 0..20 {
+        of_a.send(0, Bytes::from(vec![1; 5000])).await.unwrap();
+        of_b.send(0, Bytes::from(vec![2; 5000])).await.unwrap();
+    }
+    a.close();
+    b.close();
+    let begin = tokio::time::Instant::now();
+    a.closed().await.unwrap();
+    b.closed().await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn an_open_channel_keeps_the_connection_when_the_mux_is_dropped() {
     let (a, of_a, b, mut of_b) = channel().await;
@@ -363,7 +424,7 @@ async fn an_open_channel_keeps_the_connection_when_the_mux_is_dropped() {
     assert!(soon(of_b.next()).await.is_some());
 }
 
-/// Always has another message, which means nothing.
+/// Always has another message, which means nothing, and room for more.
 struct Firehose;
 
 impl Stream for Firehose {
@@ -383,6 +444,7 @@ impl Sink<Bytes> for Firehose {
     }
 
     fn start_send(self: Pin<&mut Self>, _: Bytes) -> io::Result<()> {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -396,13 +458,22 @@ impl Sink<Bytes> for Firehose {
 }
 
 static READ: AtomicUsize = AtomicUsize::new(0);
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
-fn a_connection_that_never_pauses_lets_others_have_a_turn_after_64_messages() {
-    let mut driver = Box::pin(driver::run(Firehose, Arc::new(Shared::default())));
+fn a_connection_that_never_pauses_lets_others_have_a_turn_after_64_messages_each_way() {
+    let shared = Arc::new(Shared::default());
+    shared.with(|state| {
+        let channel = state.mux.open("test", b"", options()).unwrap();
+        for _ in 0..4 * MUX_TURN_MESSAGES {
+            state.mux.send(channel, 0, b"").unwrap();
+        }
+    });
+    let mut driver = Box::pin(driver::run(Firehose, shared));
     let mut context = Context::from_waker(std::task::Waker::noop());
     for turn in 1..=3 {
         assert!(driver.as_mut().poll(&mut context).is_pending());
         assert_eq!(READ.load(Ordering::Relaxed), turn * MUX_TURN_MESSAGES);
+        assert_eq!(TAKEN.load(Ordering::Relaxed), turn * MUX_TURN_MESSAGES);
     }
 }
