@@ -283,7 +283,8 @@ pub const STORE_LOOKS_WAITING: usize = 1024;
 pub const STORE_LOOKS_PER_NODE: usize = 64;
 /// Disk reads for peers at the same time; further ones wait.
 pub const STORE_READS: usize = 8;
-/// A request whose data is not taken for this long is given up: its asker reads nothing, but is alive.
+/// A request whose data is not taken for this long is given up: its asker is alive, but reads nothing, or too slowly
+/// for all that it has asked for.
 pub const SERVE_STALL: std::time::Duration = std::time::Duration::from_secs(60);
 /// Transfer swarms of other nodes that are joined at the same time: each is a port, a DHT node and connections.
 pub const TRANSFER_SWARMS: usize = 64;
