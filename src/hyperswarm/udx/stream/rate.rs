@@ -18,7 +18,8 @@ pub(super) struct RateSampler {
     delivered: u64,
     delivered_at: Instant,
     first_sent_at: Instant,
-    /// Until so much is delivered, samples say how little there was to send.
+    /// Until more than this is delivered, samples say how little there was to send: after a pause exactly as much is.
+    /// 0: there always was enough.
     app_limited_until: u64,
 }
 
@@ -43,7 +44,7 @@ impl RateSampler {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            app_limited: self.app_limited_until > self.delivered,
+            app_limited: self.app_limited_until != 0 && self.app_limited_until >= self.delivered,
         }
     }
 

@@ -270,12 +270,9 @@ impl Stream {
         self.new_packet()?;
         let wanted = (self.queue.unsent() + HEADER_BYTES) as u64;
         let mut left = if probe { 1 } else { self.allowance(now, wanted) };
-        let mut starved = false;
-        while left > 0 {
-            let Some(length) = self.new_packet() else {
-                starved = true;
-                break;
-            };
+        while left > 0
+            && let Some(length) = self.new_packet()
+        {
             let padding = if batch.count == 0 { self.probe_padding(length) } else { 0 };
             let size =
                 HEADER_BYTES + self.extension_bytes(self.flight.next()) + usize::from(padding) + length;
@@ -293,10 +290,17 @@ impl Stream {
             self.timers.tail = self.recovery.tail_deadline(now, &self.flight, self.timers.rto);
             self.tell_writable();
         }
-        if starved && self.flight.next_lost().is_none() {
+        self.notice_want();
+        batch.finish(path, out)
+    }
+
+    /// If nothing but want of data, or of the peer's window, keeps more from leaving, what is under way does not measure
+    /// the path.
+    fn notice_want(&mut self) {
+        let room = self.flight.bytes() < self.controller.window();
+        if room && self.new_packet().is_none() && self.flight.next_lost().is_none() {
             self.rate.limited(self.flight.bytes());
         }
-        batch.finish(path, out)
     }
 
     /// Payload bytes of the next new packet; none if nothing may be sent for want of data or of the peer's window.

@@ -33,6 +33,8 @@ pub(super) fn address(n: u8) -> SocketAddrV4 {
 pub(super) struct Transfer {
     id: StreamId,
     to_send: u64,
+    /// Of these, so many may be written so far.
+    allowed: u64,
     written: u64,
     finished: bool,
     /// Bytes received, all of them right so far.
@@ -90,6 +92,7 @@ impl Host {
         self.transfers.push(Transfer {
             id,
             to_send,
+            allowed: u64::MAX,
             written: 0,
             finished: false,
             received: 0,
@@ -103,6 +106,12 @@ impl Host {
     pub(super) fn stats(&mut self, transfer: usize) -> Stats {
         let id = self.transfers[transfer].id;
         self.endpoint.stream(id).expect("open").stats()
+    }
+
+    /// Lets so many bytes more be written, of a transfer that [waits](World::talking) for it.
+    pub(super) fn write(&mut self, transfer: usize, bytes: u64) {
+        self.transfers[transfer].allowed += bytes;
+        self.stirred = true;
     }
 
     pub(super) fn resume(&mut self, transfer: usize) {
@@ -140,13 +149,15 @@ impl Transfer {
             return;
         }
         let mut room = stream.send_room() as u64;
-        while room > 0 && self.written < self.to_send {
+        let until = self.to_send.min(self.allowed);
+        while room > 0 && self.written < until {
             let at = (self.written % PERIOD as u64) as usize;
-            let length = (PERIOD - at).min(65_536).min((self.to_send - self.written) as usize);
+            let length = (PERIOD - at).min(65_536).min((until - self.written) as usize);
             stream.write(now, CONTENT.slice(at..at + length));
             self.written += length as u64;
             room = room.saturating_sub(length as u64);
         }
+        stream.flush();
         if self.written == self.to_send {
             stream.finish(now);
             self.finished = true;
@@ -262,9 +273,32 @@ impl World {
         flows: u8,
         bytes: u64,
         config: Config,
-        (forth, back): (Link, Link),
+        links: (Link, Link),
         path_mtu: u16,
     ) -> Self {
+        let mut world = Self::quiet(seed, flows, config, links);
+        for n in 1..=flows {
+            let (sender, receiver) = (address(n), address(100 + n));
+            for (at, peer, bytes) in [(receiver, sender, 0), (sender, receiver, bytes)] {
+                world.host(at, |host| host.transfer(u32::from(n), peer, path_mtu, bytes));
+            }
+        }
+        world
+    }
+
+    /// One sender, who writes what [`Host::write`] lets him, and does not end.
+    pub(super) fn talking(seed: u64, config: Config, links: (Link, Link)) -> Self {
+        let mut world = Self::quiet(seed, 1, config, links);
+        world.host(address(101), |host| host.transfer(1, address(1), 1500, 0));
+        world.host(address(1), |host| {
+            host.transfer(1, address(101), 1500, u64::MAX);
+            host.transfers[0].allowed = 0;
+        });
+        world
+    }
+
+    /// Hosts and links, no streams.
+    fn quiet(seed: u64, flows: u8, config: Config, (forth, back): (Link, Link)) -> Self {
         let start = Instant::now();
         let mut network = Network::new(start, seed, forth);
         let (forth, back) = (network.add_link(forth), network.add_link(back));
@@ -277,14 +311,7 @@ impl World {
                 network.add(at, Node::Host(Box::new(host)));
             }
         }
-        let mut world = Self { network, forth, seed };
-        for n in 1..=flows {
-            let (sender, receiver) = (address(n), address(100 + n));
-            for (at, peer, bytes) in [(receiver, sender, 0), (sender, receiver, bytes)] {
-                world.host(at, |host| host.transfer(u32::from(n), peer, path_mtu, bytes));
-            }
-        }
-        world
+        Self { network, forth, seed }
     }
 
     /// Adds a small flow over the link of the data: 100 bytes every 10 ms.

@@ -1,7 +1,7 @@
 //! Bars on speed, in virtual time. Rates are of the link with IP and UDP headers, goodput is what readers get: at
 //! 1500-byte packets no more than 96.8 % of the link, less the losses, which happen behind the bottleneck.
 
-use super::host::World;
+use super::host::{World, address};
 use super::*;
 
 /// The share of a 100 Mbit/s link that one flow gets as goodput, in percent, startup left out.
@@ -84,4 +84,32 @@ fn two_streams_share_within_a_fifth_and_keep_the_queue_below_two_round_trips() {
     );
     assert!(ratio >= 0.8 && total >= 90.0);
     assert!(mean < 75 * MS && longest <= 100 * MS);
+}
+
+/// Megabytes that arrive in the second after 15 messages of so many bytes, 5 s apart, at 100 Mbit/s and 50 ms.
+fn bulk_after_messages(bytes: u64) -> f64 {
+    let mut world = World::talking(1, config(), path(100, 25 * MS));
+    for _ in 0..15 {
+        world.host(address(1), |host| host.write(0, bytes));
+        world.network.run(Duration::from_secs(5));
+    }
+    assert_eq!(world.received(1), 15 * bytes);
+    world.host(address(1), |host| host.write(0, ENDLESS));
+    world.goodput(Duration::from_secs(1)) / 1e6
+}
+
+#[test]
+fn bulk_data_after_small_messages_is_as_fast_as_on_a_new_stream() {
+    let mut fresh = World::talking(1, config(), path(100, 25 * MS));
+    fresh.host(address(1), |host| host.write(0, ENDLESS));
+    let fresh = fresh.goodput(Duration::from_secs(1)) / 1e6;
+    // Of one packet, of two and of three.
+    for bytes in [60, 1500, 3000] {
+        let measured = bulk_after_messages(bytes);
+        let bar = 0.8 * fresh;
+        println!(
+            "check bulk after messages of {bytes} bytes: measured {measured:.1} MB in 1 s, bar {bar:.1}, seed 1"
+        );
+        assert!(measured >= bar);
+    }
 }
