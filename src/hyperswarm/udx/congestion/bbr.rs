@@ -210,13 +210,11 @@ impl Bbr {
 
     fn update_rate(&mut self, rtt: Option<Duration>) {
         let gain = self.pacing_gain();
-        let rate = match (self.bandwidth.max(), self.rtt.value()) {
-            (Some(bandwidth), _) => (bandwidth as f64 * gain * PACING_MARGIN) as u64,
-            (None, Some(_)) => {
-                let rtt = rtt.unwrap_or(FINE).max(FINE);
-                (self.window as f64 * gain / rtt.as_secs_f64()) as u64
-            }
-            (None, None) => return,
+        let rate = match (self.bandwidth.max(), rtt.or(self.rtt.value())) {
+            // The first acknowledgement tells how long the path is, but not how wide.
+            (Some(bandwidth), _) if self.rate.is_some() => (bandwidth as f64 * gain * PACING_MARGIN) as u64,
+            (_, Some(rtt)) => (self.window as f64 * gain / rtt.max(FINE).as_secs_f64()) as u64,
+            (_, None) => return,
         };
         let rate = rate.max(1);
         if self.pipe.full || self.rate.is_none_or(|current| rate > current) {
