@@ -64,7 +64,8 @@ pub const HOLEPUNCH_BURST: u32 = 96;
 pub const MAX_UDX_STREAMS: usize = 4096;
 /// Bytes of the receive window of a new stream: with `UDX_WINDOW_SLACK_BYTES` and an eighth for overhead exactly 4 MiB.
 pub const UDX_WINDOW_BYTES: usize = 3584 * 1024;
-/// Bytes to which the window of a fast stream grows: 1 Gbit/s over 100 ms are 12.5 MB, and as much may queue.
+/// Bytes to which the window of a fast stream grows: 1 Gbit/s over 100 ms are 12.5 MB, and as much may queue. No more
+/// is believed of a peer's window either (npm's is 4 MiB): what it does not acknowledge has to be kept for it.
 pub const UDX_WINDOW_MAX_BYTES: usize = 21 << 20;
 /// Bytes held beyond the window and its eighth: one datagram of the largest size.
 pub const UDX_WINDOW_SLACK_BYTES: usize = 64 * 1024;

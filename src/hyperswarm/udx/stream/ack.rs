@@ -9,6 +9,7 @@ use super::recovery::{Rack, Rtt};
 use crate::hyperswarm::udx::congestion::Ack;
 use crate::hyperswarm::udx::packet::Packet;
 use crate::hyperswarm::udx::types::Event;
+use crate::limits::UDX_WINDOW_MAX_BYTES;
 
 /// What the peer said it can take.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl Stream {
             (distance >= 0 && self.peer_window.is_news(header.seq, header.ack)).then_some(header.window);
         let progress = self.deliver(now, base + u64::try_from(distance).unwrap_or(0), packet);
         if let Some(bytes) = window {
+            let bytes = bytes.min(UDX_WINDOW_MAX_BYTES as u32);
             let limit = self.acknowledged + u64::from(bytes);
             self.peer_window = PeerWindow { bytes, limit, seq: header.seq, ack: header.ack };
         }

@@ -1,11 +1,12 @@
 //! The receive window: true to the reader, and kept by the writer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::pair::{MS, Pair, packet, pattern};
-use crate::hyperswarm::udx::flag;
+use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
+use crate::hyperswarm::udx::{Remote, flag};
 use crate::limits::{UDX_WINDOW_BYTES, UDX_WINDOW_MAX_BYTES};
 
 #[test]
@@ -79,6 +80,63 @@ fn an_older_packet_does_not_change_the_window() {
     assert_eq!(pair.stream(0).stats().peer_window, 5000);
     pair.inject(0, &window(7, 0, 6000));
     assert_eq!(pair.stream(0).stats().peer_window, 5000, "it acknowledges less");
+}
+
+/// An acknowledgement to side 0, with this window.
+fn acknowledgement(ack: u32, window: u32, blocks: &[(u32, u32)]) -> Vec<u8> {
+    let flags = if blocks.is_empty() { 0 } else { flag::SACK };
+    let blocks: Vec<u8> =
+        blocks.iter().flat_map(|(start, end)| [start.to_le_bytes(), end.to_le_bytes()].concat()).collect();
+    let mut bytes = packet(flags, 1, ack, &blocks);
+    bytes[8..12].copy_from_slice(&window.to_le_bytes());
+    bytes
+}
+
+/// Bytes that side 0 sent, repetitions not counted.
+fn bytes_sent(pair: &Pair) -> usize {
+    let packets: BTreeMap<_, _> =
+        pair.sent(0).iter().map(|(_, packet)| (packet.header.seq, packet.payload.len())).collect();
+    packets.values().sum()
+}
+
+#[test]
+fn no_peer_makes_a_writer_hold_more_than_the_largest_window() {
+    let mut pair = Pair::connected(1);
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.write(0, vec![7; UDX_WINDOW_MAX_BYTES + (1 << 20)]);
+    pair.drain();
+    let mut next = 1;
+    while pair.since_start() < Duration::from_secs(5) {
+        // The first packet is never acknowledged, so nothing can be forgotten.
+        pair.inject(0, &acknowledgement(0, u32::MAX, &[(1, next)]));
+        pair.run_for(20 * MS);
+        next = pair.sent(0).iter().map(|(_, packet)| packet.header.seq + 1).max().unwrap();
+    }
+    let sent = bytes_sent(&pair);
+    assert!(sent <= UDX_WINDOW_MAX_BYTES, "{sent} bytes are held");
+    assert!(sent > UDX_WINDOW_MAX_BYTES - (1 << 20), "{sent} bytes show nothing");
+}
+
+#[test]
+fn packets_that_became_smaller_do_not_pass_the_window_in_bytes() {
+    let mut pair = Pair::new(1);
+    pair.path_mtu = 65_535;
+    pair.connect();
+    pair.write(1, "hello");
+    pair.write(0, "hello");
+    pair.run_for(Duration::from_secs(1));
+    assert_eq!(pair.stream(0).stats().mtu, 65_535);
+    pair.inject(0, &acknowledgement(1, 200_000, &[]));
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.trace.clear();
+    pair.write(0, vec![7; 2_000_000]);
+    pair.run_for(500 * MS);
+    assert_eq!(pair.sent(0).len(), 3);
+    let (now, remote) = (pair.now, Remote { id: IDS[1].0, address: address(1), path_mtu: 1500 });
+    pair.stream(0).change_remote(now, SOCKET, remote).unwrap();
+    pair.run_for(400 * MS);
+    let sent = bytes_sent(&pair);
+    assert!((198_000..=200_000).contains(&sent), "{sent} bytes of 200,000");
 }
 
 #[test]
