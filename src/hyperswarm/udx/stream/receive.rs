@@ -101,7 +101,7 @@ impl Receiver {
             return Accepted::Kept;
         }
         if ahead == 0 {
-            if self.held() + payload.len() > self.window.hard_limit() {
+            if self.held() + payload.len() > self.hard_limit() {
                 return Accepted::Refused;
             }
             self.deliver(flags, payload);
@@ -177,6 +177,10 @@ impl Receiver {
         self.buffer.len() + self.early_bytes
     }
 
+    fn hard_limit(&self) -> usize {
+        self.window.hard_limit(self.received, self.buffer.len())
+    }
+
     fn wire(&self, number: u64) -> u32 {
         self.first.wrapping_add(number as u32)
     }
@@ -234,8 +238,9 @@ impl Receiver {
             return Accepted::Kept;
         }
         let cost = payload.len() + UDX_OUT_OF_ORDER_OVERHEAD;
-        let full = self.early.len() >= MAX_UDX_OUT_OF_ORDER || self.held() + cost > self.window.hard_limit();
-        if full || ahead > MAX_UDX_OUT_OF_ORDER as u64 {
+        // Each number is kept once, so this bounds how many are kept too.
+        let far = ahead > MAX_UDX_OUT_OF_ORDER as u64;
+        if far || self.held() + cost > self.hard_limit() {
             return Accepted::Refused;
         }
         let data = if flags & flag::DATA != 0 { payload } else { &[] };
@@ -250,9 +255,41 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::UDX_WINDOW_BYTES;
 
     fn blocks(receiver: &mut Receiver) -> Vec<(u32, u32)> {
         receiver.sack_blocks().collect()
+    }
+
+    #[test]
+    fn a_window_that_shrank_still_takes_what_was_promised_before() {
+        let (mut receiver, mut now, mut seq) = (Receiver::new(0), Instant::now(), 0);
+        let mut arrive = |receiver: &mut Receiver, now: Instant| {
+            receiver.tune(now, Some(Duration::from_millis(100)));
+            let accepted = receiver.accept(seq, flag::DATA, &[0; 1024]);
+            seq += u32::from(accepted == Accepted::InOrder);
+            accepted
+        };
+        while (receiver.free() as usize) < 3 * UDX_WINDOW_BYTES {
+            arrive(&mut receiver, now);
+            receiver.read(usize::MAX);
+        }
+        // The reader stops, the peer fills the window, and its last two packets are late.
+        for _ in 2..receiver.advertise() / 1024 {
+            assert_eq!(arrive(&mut receiver, now), Accepted::InOrder);
+        }
+        for _ in 0..3 {
+            now += Duration::from_secs(2);
+            receiver.tune(now, None);
+        }
+        assert_eq!(receiver.free(), 0);
+        assert_eq!(arrive(&mut receiver, now), Accepted::InOrder);
+        // It reads some, not enough to make room for more, and stops again.
+        for _ in 0..UDX_WINDOW_BYTES / 1024 {
+            receiver.read(1024);
+        }
+        assert_eq!(receiver.advertise(), 0);
+        assert_eq!(arrive(&mut receiver, now), Accepted::InOrder);
     }
 
     #[test]

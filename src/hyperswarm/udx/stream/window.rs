@@ -13,19 +13,16 @@ const STALLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Window {
     limit: usize,
-    /// Bytes that may be held in all.
-    hard: usize,
     consumed: usize,
     epoch: Option<Instant>,
-    /// Bytes from the stream's start that the peer knows it may send; at first it assumes more.
+    /// Bytes from the stream's start that the peer was told it may send: never more than `limit` beyond what was read.
+    /// At first it assumes more.
     edge: u64,
 }
 
 impl Window {
     pub(super) fn new() -> Self {
-        let mut window = Self { limit: 0, hard: 0, consumed: 0, epoch: None, edge: UDX_WINDOW_BYTES as u64 };
-        window.resize(UDX_WINDOW_BYTES);
-        window
+        Self { limit: UDX_WINDOW_BYTES, consumed: 0, epoch: None, edge: UDX_WINDOW_BYTES as u64 }
     }
 
     /// Bytes free, to be told to the peer.
@@ -36,15 +33,20 @@ impl Window {
     }
 
     /// Bytes that may be held, with overhead. An honest peer stays below: it sends at most the window, in packets of
-    /// at least 1132 bytes or fewer of them.
-    pub(super) fn hard_limit(&self) -> usize {
-        self.hard
+    /// at least 1132 bytes or fewer of them. A window that shrank still takes what was promised before: else a peer
+    /// would repeat it until it gives up.
+    pub(super) fn hard_limit(&self, received: u64, unread: usize) -> usize {
+        let promised = (self.edge + unread as u64).saturating_sub(received);
+        let bytes = usize::try_from(promised).unwrap_or(usize::MAX).max(self.limit);
+        bytes + bytes / 8 + UDX_WINDOW_SLACK_BYTES
     }
 
     /// The peer is told about `free` bytes after the first `received`.
     pub(super) fn advertise(&mut self, received: u64, unread: usize) -> u32 {
         let free = self.free(unread);
-        self.edge = self.edge.max(received + u64::from(free));
+        if free > 0 {
+            self.edge = self.edge.max(received + u64::from(free));
+        }
         free
     }
 
@@ -61,19 +63,14 @@ impl Window {
         let elapsed = now.saturating_duration_since(epoch);
         if self.consumed >= self.limit / 2 {
             if elapsed < 2 * rtt.unwrap_or(UNKNOWN_RTT) {
-                self.resize((2 * self.limit).min(UDX_WINDOW_MAX_BYTES));
+                self.limit = (2 * self.limit).min(UDX_WINDOW_MAX_BYTES);
             }
             (self.consumed, self.epoch) = (0, Some(now));
         } else if elapsed >= STALLED {
             if self.consumed == 0 && self.free(unread) == 0 {
-                self.resize(UDX_WINDOW_BYTES);
+                self.limit = UDX_WINDOW_BYTES;
             }
             (self.consumed, self.epoch) = (0, Some(now));
         }
-    }
-
-    fn resize(&mut self, limit: usize) {
-        self.limit = limit;
-        self.hard = limit + limit / 8 + UDX_WINDOW_SLACK_BYTES;
     }
 }
