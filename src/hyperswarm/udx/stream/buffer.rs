@@ -15,6 +15,8 @@ const BUSY: u64 = 1 << 20;
 pub(super) struct ReadBuffer {
     full: VecDeque<Bytes>,
     tail: BytesMut,
+    /// `tail` is a large chunk.
+    large: bool,
     length: usize,
     appended: u64,
 }
@@ -26,9 +28,10 @@ impl ReadBuffer {
         }
         if self.tail.capacity() - self.tail.len() < payload.len() {
             self.seal();
-            self.tail = match self.appended < BUSY {
-                true => BytesMut::with_capacity(SMALL_CHUNK.max(payload.len())),
-                false => spares::take(),
+            self.large = self.appended >= BUSY;
+            self.tail = match self.large {
+                true => spares::take(),
+                false => BytesMut::with_capacity(SMALL_CHUNK.max(payload.len())),
             };
         }
         self.tail.extend_from_slice(payload);
@@ -63,13 +66,21 @@ impl ReadBuffer {
         if !tail.is_empty() {
             self.full.push_back(tail.split().freeze());
         }
-        spares::keep(tail);
+        self.keep(tail);
+    }
+
+    /// The rest of a small chunk would never be as much as a spare one must have.
+    fn keep(&self, chunk: BytesMut) {
+        if self.large {
+            spares::keep(chunk);
+        }
     }
 
     /// The reader caught up: a stream that now falls idle keeps no more than a small chunk.
     fn rest(&mut self) {
         if self.appended >= BUSY {
-            spares::keep(std::mem::take(&mut self.tail));
+            let tail = std::mem::take(&mut self.tail);
+            self.keep(tail);
         }
         if self.full.capacity() > 64 {
             self.full = VecDeque::new();
@@ -112,7 +123,7 @@ mod spares {
 
     /// Keeps a chunk whose bytes were handed out; what does not fit is freed when its readers are done.
     pub(super) fn keep(chunk: BytesMut) {
-        // Chunks of quiet streams are small, and an empty handle keeps nothing.
+        // An empty handle keeps nothing.
         if chunk.capacity() == 0 && chunk.is_empty() {
             return;
         }
@@ -138,7 +149,7 @@ mod tests {
     fn busy() -> ReadBuffer {
         let mut buffer = ReadBuffer::default();
         while buffer.appended < BUSY {
-            buffer.append(&[0; 1024]);
+            buffer.append(&[0; 1000]);
         }
         while buffer.read(usize::MAX).is_some() {}
         buffer
@@ -157,6 +168,12 @@ mod tests {
         drop((first, second));
         buffer.append(&[3; 1000]);
         assert_eq!(buffer.read(usize::MAX).unwrap().as_ptr(), place);
+    }
+
+    #[test]
+    fn small_chunks_are_no_spares() {
+        busy();
+        assert_eq!(spares::count(), 0);
     }
 
     #[test]
