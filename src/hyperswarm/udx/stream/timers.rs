@@ -22,16 +22,18 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(interval: Option<Duration>) -> Self {
+        // As in udx-native; a timer that is always due would never let go of the stream.
+        let interval = interval.filter(|interval| !interval.is_zero());
         Self { rto: None, tail: None, reorder: None, pace: None, window: None, keep_alive: None, interval }
     }
 
     /// Something was sent: the next heartbeat is an interval away.
     pub(super) fn touch_keep_alive(&mut self, now: Instant) {
-        self.keep_alive = self.interval.map(|interval| now + interval);
+        self.keep_alive = self.interval.and_then(|interval| now.checked_add(interval));
     }
 
     pub(super) fn set_keep_alive(&mut self, now: Instant, interval: Option<Duration>, connected: bool) {
-        self.interval = interval;
+        self.interval = interval.filter(|interval| !interval.is_zero());
         self.keep_alive = None;
         if connected {
             self.touch_keep_alive(now);

@@ -230,6 +230,17 @@ fn an_idle_stream_keeps_itself_alive_if_asked() {
 }
 
 #[test]
+fn an_interval_of_zero_or_for_ever_is_no_keep_alive() {
+    let mut pair = Pair::connected(1);
+    let now = pair.now;
+    for interval in [Duration::ZERO, Duration::MAX] {
+        pair.stream(0).keep_alive(now, Some(interval));
+        assert!(!pair.step(Duration::from_secs(100)), "{interval:?}");
+        assert_eq!(pair.sent(0).len(), 0, "{interval:?}");
+    }
+}
+
+#[test]
 fn data_before_connecting_is_delivered_and_acknowledged_by_connecting() {
     let mut pair = Pair::new(1);
     pair.connect_side(0);
