@@ -60,7 +60,8 @@ pub const HOLEPUNCH_BURST: u32 = 96;
 
 // ---- hyperswarm: encrypted streams (UDX, secret-stream, protomux) ----
 
-/// Streams of one UDX endpoint, those that are over but not forgotten included; opening more fails. About 2 MiB idle.
+/// Streams of one UDX endpoint, those that are over but not forgotten included; opening more fails. 13 MiB when
+/// all are new, 28 MiB when all are idle after use.
 pub const MAX_UDX_STREAMS: usize = 4096;
 /// Bytes of the receive window of a new stream: with `UDX_WINDOW_SLACK_BYTES` and an eighth for overhead exactly 4 MiB.
 pub const UDX_WINDOW_BYTES: usize = 3584 * 1024;
@@ -78,6 +79,9 @@ pub const UDX_OUT_OF_ORDER_OVERHEAD: usize = 128;
 pub const UDX_SPARE_CHUNKS: usize = 16;
 /// SACK blocks in one acknowledgement: what fits the smallest datagram. libudx sends at most 50, and takes any number.
 pub const MAX_UDX_SACK_BLOCKS: usize = 128;
+/// Of the SACK blocks of an acknowledgement that cannot have all, those for what arrived last; the others are the
+/// lowest, which the reader waits for.
+pub const UDX_RECENT_SACK_BLOCKS: usize = 32;
 /// Messages received and not yet read, or waiting to be sent, per stream. Further ones are dropped, as a network may.
 pub const MAX_UDX_MESSAGES: usize = 256;
 /// Bytes of those messages, each way.

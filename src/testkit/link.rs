@@ -11,8 +11,9 @@ use super::Datagram;
 /// Bytes of the IPv4 and UDP headers that every datagram takes on a link besides its own.
 pub const HEADERS: usize = 28;
 
-/// How a link treats datagrams, in the order of the fields from `mtu` on. Datagrams that are lost at random have taken
-/// their part of the rate before.
+/// How a link treats datagrams. One that is too large vanishes, one that finds the queue full is dropped; others take
+/// their part of the rate, also if they are lost at random then. Whether a datagram arrives twice is decided before:
+/// of one that is lost the copy may arrive.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     /// One way.

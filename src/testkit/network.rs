@@ -68,22 +68,10 @@ impl<M: Machine> Network<M> {
         self.sent
     }
 
-    /// Changes how the common link behaves from now on.
-    pub fn set_link(&mut self, link: Link) {
-        self.change_link(LinkId(0), link);
-    }
-
     /// A further link. It carries nothing until a route leads over it.
     pub fn add_link(&mut self, link: Link) -> LinkId {
         self.pipes.push(Pipe::new(self.now, link));
         LinkId(self.pipes.len() - 1)
-    }
-
-    /// Changes how a link behaves from now on; what is under way arrives as planned.
-    pub fn change_link(&mut self, id: LinkId, link: Link) {
-        if let Some(pipe) = self.pipes.get_mut(id.0) {
-            pipe.link = link;
-        }
     }
 
     /// What is sent from one to the other goes over this link. Several pairs on one link share its rate and queue.

@@ -157,5 +157,6 @@ impl Stream {
         self.queue = super::SendQueue::default();
         self.flight = super::Flight::default();
         self.messages.clear();
+        self.receiver.drop_early();
     }
 }

@@ -1,5 +1,5 @@
 //! Packets under way: found by number in a ring, looked through for losses in the order they were sent. No operation
-//! looks at more packets than it changes.
+//! looks at more packets than it changes, but the one that chooses a tail probe, once for each.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -147,6 +147,9 @@ impl Flight {
 
     /// The packet under way with the highest number.
     pub(super) fn last_flying(&self) -> Option<u64> {
+        if self.bytes == 0 {
+            return None;
+        }
         let behind = self.packets.iter().rev().position(|packet| packet.state == State::Flying)?;
         Some(self.next() - 1 - behind as u64)
     }

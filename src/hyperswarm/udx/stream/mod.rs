@@ -275,11 +275,6 @@ impl Stream {
         self.receiver.read_message()
     }
 
-    /// Bytes a message can have now.
-    pub fn message_limit(&self) -> usize {
-        self.mtu.payload()
-    }
-
     /// From now on every packet that arrives is passed on to the peer of `destination`, unread. Closing either stream
     /// closes this one.
     pub fn relay_to(&mut self, destination: StreamId) {

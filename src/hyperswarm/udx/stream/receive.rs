@@ -11,7 +11,7 @@ use crate::hyperswarm::udx::packet::flag;
 use crate::hyperswarm::udx::ranges::Ranges;
 use crate::limits::{
     MAX_UDX_MESSAGE_BYTES, MAX_UDX_MESSAGES, MAX_UDX_OUT_OF_ORDER, MAX_UDX_SACK_BLOCKS,
-    UDX_OUT_OF_ORDER_OVERHEAD,
+    UDX_OUT_OF_ORDER_OVERHEAD, UDX_RECENT_SACK_BLOCKS,
 };
 
 /// Sequence numbers are counted from the stream's start, in 64 bits; the wire has the lower 32 of them, shifted by
@@ -27,7 +27,7 @@ pub(super) struct Receiver {
     /// Bytes in `early`, overhead included.
     early_bytes: usize,
     ranges: Ranges,
-    /// Numbers in `ranges` that arrived since the last acknowledgement, one of each run, the latest [`RECENT`].
+    /// Numbers in `ranges` that arrived since the last acknowledgement, one of each run, the latest.
     recent: VecDeque<u64>,
     end: Option<u64>,
     received: u64,
@@ -40,9 +40,6 @@ struct Early {
     flags: u8,
     payload: Bytes,
 }
-
-/// Of the SACK blocks of an acknowledgement that cannot have all, those for what arrived last.
-const RECENT: usize = MAX_UDX_SACK_BLOCKS / 4;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +152,13 @@ impl Receiver {
         self.window.tune(now, rtt, self.buffer.len());
     }
 
+    /// Nothing will bring in order any more what came too early.
+    pub(super) fn drop_early(&mut self) {
+        self.early.clear();
+        self.early_bytes = 0;
+        self.ranges = Ranges::default();
+    }
+
     /// Keeps a message for the reader; false if it was dropped because too many wait.
     pub(super) fn accept_message(&mut self, payload: &[u8]) -> bool {
         let bytes = self.message_bytes + payload.len();
@@ -192,7 +196,8 @@ impl Receiver {
         }
         if flags & flag::END != 0 {
             self.end = Some(self.next);
-            self.drop_after_end();
+            // A peer may have sent packets beyond its own end.
+            self.drop_early();
         }
         self.next += 1;
     }
@@ -212,18 +217,11 @@ impl Receiver {
         self.ranges.remove_below(self.next);
     }
 
-    /// A peer may have sent packets beyond its own end: nothing will ever bring them in order.
-    fn drop_after_end(&mut self) {
-        self.early.clear();
-        self.early_bytes = 0;
-        self.ranges = Ranges::default();
-    }
-
     fn note(&mut self, number: u64) {
         match self.recent.back_mut() {
             Some(last) if *last + 1 == number => *last = number,
             _ => {
-                if self.recent.len() >= RECENT {
+                if self.recent.len() >= UDX_RECENT_SACK_BLOCKS {
                     self.recent.pop_front();
                 }
                 self.recent.push_back(number);
@@ -312,7 +310,43 @@ mod tests {
         }
         let told = blocks(&mut receiver);
         assert_eq!(told.len(), MAX_UDX_SACK_BLOCKS);
-        assert_eq!(told[..told.len() - RECENT], all[..all.len() - RECENT]);
+        assert_eq!(told[..told.len() - UDX_RECENT_SACK_BLOCKS], all[..all.len() - UDX_RECENT_SACK_BLOCKS]);
         assert_eq!(told.last(), Some(&(2198, 2199)));
+    }
+
+    /// A receiver that has told of as many gaps as fit, and of no more.
+    fn crowded() -> Receiver {
+        let mut receiver = Receiver::new(0);
+        for gap in 1..=MAX_UDX_SACK_BLOCKS as u32 {
+            receiver.accept(2 * gap, flag::DATA, b"x");
+        }
+        assert_eq!(receiver.sack_blocks().count(), MAX_UDX_SACK_BLOCKS);
+        receiver
+    }
+
+    #[test]
+    fn of_the_gaps_that_arrived_last_so_many_are_told_and_the_latest_ones() {
+        let most = UDX_RECENT_SACK_BLOCKS as u32;
+        for (arrived, first) in [(most, 1000), (most + 1, 1002)] {
+            let mut receiver = crowded();
+            for n in 0..arrived {
+                receiver.accept(1000 + 2 * n, flag::DATA, b"x");
+            }
+            let told: Vec<_> =
+                blocks(&mut receiver).into_iter().map(|(start, _)| start).filter(|n| *n >= 1000).collect();
+            assert_eq!((told.len(), told[0]), (UDX_RECENT_SACK_BLOCKS, first));
+        }
+    }
+
+    #[test]
+    fn no_block_is_told_twice_and_all_ascend() {
+        let mut receiver = crowded();
+        for number in [3, 1000, 7, 3000] {
+            receiver.accept(number, flag::DATA, b"x");
+        }
+        receiver.accept(2000, flag::DATA, b"x");
+        let told = blocks(&mut receiver);
+        assert_eq!(told[..2], [(2, 5), (6, 9)]);
+        assert!(told.is_sorted_by(|(_, end), (start, _)| end < start));
     }
 }

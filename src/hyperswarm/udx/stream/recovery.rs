@@ -264,3 +264,44 @@ impl Stream {
         self.controller.on_loss(&Loss { now, lost, in_flight: self.flight.bytes(), timeout });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hyperswarm::udx::stream::flight::State;
+    use crate::hyperswarm::udx::stream::rate::RateSampler;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn an_acknowledgement_faster_than_the_network_is_of_the_transmission_before_which_was_not_lost() {
+        let start = Instant::now();
+        let mut repeated = Sent {
+            offset: 0,
+            length: 1,
+            size: 21,
+            flags: 1,
+            state: State::Flying,
+            probe: false,
+            timeouts: 0,
+            transmissions: 2,
+            sent_at: start,
+            stamp: RateSampler::new(start).stamp(start, 0),
+        };
+        let mut rtt = Rtt::default();
+        rtt.sample(start, 40 * MS);
+        let mut rack = Rack::default();
+        rack.deliver(start + 39 * MS, 0, &repeated, rtt.min());
+        assert_eq!(rack.newest, None, "what was sent before the repetition is not late");
+        assert_eq!(rack.window(&rtt, true, 3), 20 * MS, "what is overtaken is waited for longer");
+        repeated.sent_at += 30 * MS;
+        rack.deliver(start + 45 * MS, 0, &repeated, rtt.min());
+        assert_eq!(rack.window(&rtt, true, 3), 20 * MS, "once per round trip");
+        repeated.sent_at += 30 * MS;
+        rack.deliver(start + 80 * MS, 0, &repeated, rtt.min());
+        assert_eq!(rack.window(&rtt, true, 3), 30 * MS);
+        repeated.transmissions = 1;
+        rack.deliver(start + 80 * MS, 0, &repeated, rtt.min());
+        assert_eq!(rack.newest, Some((repeated.sent_at, 0)), "that of a first transmission is one");
+    }
+}

@@ -168,6 +168,17 @@ fn data_behind_the_end_is_dropped() {
 }
 
 #[test]
+fn a_closed_stream_keeps_only_what_its_reader_has_not_read() {
+    let mut pair = Pair::connected(1);
+    pair.reading[0] = false;
+    pair.inject(0, &packet(flag::DATA, 0, 0, b"unread"));
+    pair.inject(0, &packet(flag::DATA, 2, 0, b"early"));
+    pair.stream(0).destroy();
+    assert_eq!(pair.stream(0).stats().buffered, 6);
+    assert_eq!(pair.stream(0).read(100).unwrap(), "unread");
+}
+
+#[test]
 fn writes_of_one_turn_share_a_packet() {
     let mut pair = Pair::connected(1);
     let now = pair.now;

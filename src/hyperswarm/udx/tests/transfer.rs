@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::pair::{Pair, pattern};
 use crate::hyperswarm::udx::{CloseReason, Config, Event};
 
-/// Writes 1 MB each way and ends; true if both sides closed in time with the right bytes.
+/// Writes so many bytes each way and ends; panics unless both sides close in time with the right bytes.
 fn exchange(pair: &mut Pair, bytes: usize) {
     pair.tracing = false;
     pair.connect();
