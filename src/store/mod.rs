@@ -35,7 +35,7 @@ mod memory;
 mod partial;
 mod put;
 mod python_json;
-mod ranges;
+pub(crate) mod ranges;
 mod replacement;
 mod serve;
 mod sidecar;

@@ -243,7 +243,7 @@ impl Partial {
 
     fn check_and_make_durable(&mut self) -> Result<Folder, StoreError> {
         if !self.is_complete() {
-            return Err(StoreError::Incomplete { present: self.present.iter().map(|(s, e)| e - s).sum() });
+            return Err(StoreError::Incomplete { present: self.present.total() });
         }
         self.continue_hash(u64::MAX)?;
         let found = self.hasher.digest();

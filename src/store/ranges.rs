@@ -4,32 +4,45 @@ use std::collections::BTreeMap;
 
 /// Ranges `[start, end)`, ascending, disjoint, not touching.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     by_start: BTreeMap<u64, u64>,
 }
 
 impl Ranges {
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    /// The set of these ranges, in any order.
+    pub(crate) fn from_ranges(ranges: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        let mut set = Self::default();
+        ranges.into_iter().for_each(|(start, end)| set.insert(start, end));
+        set
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.by_start.iter().map(|(start, end)| (*start, *end))
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.by_start.len()
     }
 
+    /// Bytes in the set.
+    pub(crate) fn total(&self) -> u64 {
+        self.iter().map(|(start, end)| end - start).sum()
+    }
+
     /// The end of the range that contains `offset`, or `offset` if none does.
-    pub(super) fn covered_to(&self, offset: u64) -> u64 {
+    pub(crate) fn covered_to(&self, offset: u64) -> u64 {
         let before = self.by_start.range(..=offset).next_back();
         before.map_or(offset, |(_, end)| offset.max(*end))
     }
 
     /// Does a range of the set end at `start` or begin at `end`?
-    pub(super) fn touches(&self, start: u64, end: u64) -> bool {
+    pub(crate) fn touches(&self, start: u64, end: u64) -> bool {
         start.checked_sub(1).is_some_and(|before| self.covered_to(before) == start)
             || self.by_start.contains_key(&end)
     }
 
-    pub(super) fn insert(&mut self, mut start: u64, mut end: u64) {
+    /// Adds a range, joining what it touches; an empty one is ignored.
+    pub(crate) fn insert(&mut self, mut start: u64, mut end: u64) {
         if start >= end {
             return;
         }
@@ -44,7 +57,8 @@ impl Ranges {
         self.by_start.insert(start, end);
     }
 
-    pub(super) fn remove(&mut self, start: u64, end: u64) {
+    /// Takes a range out.
+    pub(crate) fn remove(&mut self, start: u64, end: u64) {
         if start >= end {
             return;
         }
@@ -62,16 +76,17 @@ impl Ranges {
         }
     }
 
-    /// What of `[start, end)` is not in the set.
-    pub(super) fn gaps(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let mut gaps = Vec::new();
-        let mut at = self.covered_to(start);
-        while at < end {
-            let next = self.by_start.range(at..end).next().map_or(end, |(s, _)| *s);
-            gaps.push((at, next));
-            at = self.covered_to(next);
-        }
-        gaps
+    /// What of `[start, end)` is not in the set, ascending.
+    pub(crate) fn gaps(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        std::iter::successors(self.first_gap(start, end), |(_, gap_end)| self.first_gap(*gap_end, end))
+            .collect()
+    }
+
+    /// The first part of `[start, end)` that is not in the set.
+    pub(crate) fn first_gap(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let at = self.covered_to(start);
+        let next = self.by_start.range(at..).next().map_or(end, |(next, _)| end.min(*next));
+        (at < end).then_some((at, next))
     }
 }
 
@@ -98,6 +113,9 @@ mod tests {
             assert!(listed.windows(2).all(|w| w[0].1 < w[1].0), "seed {seed} round {round}");
             let (c, d) = (random.random_range(0..64_u64), random.random_range(0..=64_u64));
             let gaps = ranges.gaps(c, d);
+            assert_eq!(ranges.first_gap(c, d), gaps.first().copied(), "seed {seed} round {round}");
+            assert_eq!(ranges.total(), bitmap.iter().filter(|bit| **bit).count() as u64);
+            assert_eq!(Ranges::from_ranges(listed.iter().rev().copied()), ranges);
             for i in 0..64 {
                 let inside = listed.iter().any(|(s, e)| (*s..*e).contains(&i));
                 assert_eq!(inside, bitmap[i as usize], "seed {seed} round {round}");

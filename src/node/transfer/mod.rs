@@ -1,5 +1,5 @@
-//! Downloads. The pure parts: [`plan`] decides what to ask of whom, [`ranges`] and [`blame`] keep the books,
-//! [`candidates`] and [`reputation`] remember who claimed and did what. [`download`] drives them, [`disk`] writes.
+//! Downloads. The pure parts: [`plan`] decides what to ask of whom, [`blame`] keeps the books, [`candidates`]
+//! and [`reputation`] remember who claimed and did what. [`download`] drives them, [`disk`] writes.
 
 pub(crate) mod blame;
 pub(crate) mod candidates;
@@ -7,7 +7,6 @@ pub(crate) mod disk;
 pub(crate) mod download;
 mod failure;
 pub(crate) mod plan;
-pub(crate) mod ranges;
 pub(crate) mod reputation;
 #[cfg(test)]
 mod tests;

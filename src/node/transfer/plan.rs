@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
-use super::ranges::RangeSet;
 use crate::limits;
+use crate::store::ranges::Ranges;
 
 /// A provider within one plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,7 +143,7 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Plan {
     size: u64,
-    present: RangeSet,
+    present: Ranges,
     blame: Blame,
     providers: BTreeMap<ProviderKey, Provider>,
     requests: BTreeMap<RequestKey, Request>,
@@ -159,7 +159,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// For a file of `size` bytes of which `present` are on disk.
     pub(crate) fn new(size: u64, present: &[(u64, u64)], now: Instant) -> Self {
-        let present = RangeSet::from_ranges(present.iter().map(|(start, end)| (*start, (*end).min(size))));
+        let present = Ranges::from_ranges(present.iter().map(|(start, end)| (*start, (*end).min(size))));
         let mut blame = Blame::default();
         present.iter().for_each(|(start, end)| blame.on_disk(start, end));
         Self {
@@ -546,7 +546,7 @@ impl Plan {
             if request.provider == idle {
                 continue;
             }
-            let mut free = RangeSet::from_ranges(self.present.gaps(request.at(), request.end));
+            let mut free = Ranges::from_ranges(self.present.gaps(request.at(), request.end));
             let others = self.requests.iter().filter(|(other, _)| *other != key);
             others.for_each(|(_, other)| free.remove(other.at(), other.end));
             let Some((start, end)) = free.iter().last() else { continue };
