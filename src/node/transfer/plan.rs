@@ -7,9 +7,13 @@
 //!
 //! A reachable provider that is lost (its connection closed) is no failure: its requests go back into the pool.
 
+mod assign;
+
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use self::assign::PIPELINE;
 use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
 use crate::limits;
@@ -82,14 +86,6 @@ pub(crate) enum Outlook {
     Exhausted,
 }
 
-/// Requests in flight per provider: enough to hide the round trip, few enough that an original, which queues each
-/// answer wholly in memory, holds at most 6 MiB for us.
-const PIPELINE: usize = 3;
-const FIRST_REQUEST: u64 = 512 << 10;
-const LARGEST_REQUEST: u64 = 2 << 20;
-const SMALLEST_REQUEST: u64 = 64 << 10;
-/// A request is to take about this long, so that a slow provider never holds much of the file back.
-const REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Rates are averaged over samples of this length.
 const SAMPLE: Duration = Duration::from_millis(250);
 /// Silences without an answered request between them at which even the only provider left is given up.
@@ -97,8 +93,6 @@ const PATIENCE: u32 = 3;
 /// Requests that fall silent while others are begun to be answered, without a whole answer between them, at which a
 /// provider is given up: else one that answers half of each, in turn, would be asked for ever smaller pieces.
 const OVERLOOKED: usize = PIPELINE * PATIENCE as usize;
-/// A range provider that is not reachable for this long is no reason to leave whole-file providers alone.
-const CONNECTING: Duration = Duration::from_secs(5);
 /// A request without data for this long is taken to be stalled when an idle provider looks for something to help with.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -315,7 +309,7 @@ impl Plan {
         // Taken back already together with another one of the same provider.
         let Some(request) = self.requests.get(&key) else { return };
         let owner = request.provider;
-        let others = self.usable().any(|other| other != owner);
+        let others = self.providers.iter().any(|(key, p)| *key != owner && !p.dropped && p.reachable);
         let Some(provider) = self.providers.get_mut(&owner) else { return };
         // It is slow, or overlooked this one request: others of it are being answered.
         if provider.last_data.is_some_and(|last| now.saturating_duration_since(last) < limits::SILENCE) {
@@ -396,11 +390,16 @@ impl Plan {
         }
     }
 
-    /// Everything is to come from the usable provider that sent most, so that least is fetched again.
+    /// Everything is to come from the usable provider that sent most, so that least is fetched again: of those that
+    /// can be asked, if there are any.
     fn choose_solo(&mut self) {
         let totals = self.blame.totals();
-        let sent = |key: &ProviderKey| totals.get(&Source::Provider(*key)).copied().unwrap_or(0);
-        self.solo = self.usable().max_by_key(|key| (sent(key), std::cmp::Reverse(*key)));
+        let rank = |key: ProviderKey, provider: &Provider| {
+            let sent = totals.get(&Source::Provider(key)).copied().unwrap_or(0);
+            (provider.reachable, sent, Reverse(key))
+        };
+        let usable = self.providers.iter().filter(|(_, provider)| !provider.dropped);
+        self.solo = usable.max_by_key(|(key, provider)| rank(**key, provider)).map(|(key, _)| *key);
         self.trust_only(self.solo);
     }
 
@@ -442,141 +441,9 @@ impl Plan {
             }
         }
     }
-
-    /// Gives work to everyone who can take more.
-    fn assign(&mut self, now: Instant) {
-        if self.hunting && self.solo.is_none_or(|key| !self.is_usable(key)) && self.usable().next().is_some()
-        {
-            self.choose_solo();
-        }
-        // Round by round, so that the first one does not take everything of a small file.
-        for depth in 1..=PIPELINE {
-            for key in self.ready_providers(now) {
-                let in_flight = self.requests.values().filter(|request| request.provider == key).count();
-                if in_flight < depth {
-                    self.assign_one(key, in_flight == 0, now);
-                }
-            }
-        }
-    }
-
-    fn ready_providers(&self, now: Instant) -> Vec<ProviderKey> {
-        let usable = |provider: &Provider| !provider.dropped && provider.reachable;
-        // One that has only just been found is being connected to.
-        let hopeful = |p: &Provider| p.reachable || now.saturating_duration_since(p.since) < CONNECTING;
-        let ranges = |p: &Provider| p.kind == ProviderKind::Ranges && !p.dropped && hopeful(p);
-        let ranges_left = self.providers.values().any(ranges);
-        let whole_busy = self.requests.values().any(|request| request.whole);
-        let mut whole_taken = whole_busy;
-        let mut ready = Vec::new();
-        for (key, provider) in self.providers.iter().filter(|(_, provider)| usable(provider)) {
-            if self.solo.is_some_and(|solo| solo != *key) {
-                continue;
-            }
-            match provider.kind {
-                ProviderKind::Ranges => ready.push(*key),
-                ProviderKind::Whole => {
-                    if (!ranges_left || self.solo.is_some()) && !whole_taken {
-                        whole_taken = true;
-                        ready.push(*key);
-                    }
-                }
-            }
-        }
-        ready
-    }
-
-    fn assign_one(&mut self, key: ProviderKey, idle: bool, now: Instant) {
-        let Some(provider) = self.providers.get(&key) else { return };
-        if provider.kind == ProviderKind::Whole {
-            if idle && self.present.total() < self.size {
-                self.request(key, 0, self.size, true, now);
-            }
-            return;
-        }
-        let want = provider.request_size();
-        if let Some((start, gap_end)) = self.unassigned() {
-            // Later requests begin at multiples, so that fingerprints can be compared.
-            let end = gap_end.min((start + want).next_multiple_of(SMALLEST_REQUEST));
-            let end = self.blame.stretch_end(start, end);
-            self.request(key, start, end, false, now);
-        } else if idle && let Some((start, end)) = self.half_of_the_slowest(key, want, now) {
-            self.request(key, start, end, false, now);
-        }
-    }
-
-    fn request(&mut self, provider: ProviderKey, start: u64, end: u64, whole: bool, now: Instant) {
-        if let Some(owner) = self.providers.get_mut(&provider) {
-            // Idle time is not part of its rate.
-            if !self.requests.values().any(|request| request.provider == provider) {
-                owner.sample_start = now;
-                owner.sample_bytes = 0;
-            }
-        }
-        let request = RequestKey(self.next_request);
-        self.next_request += 1;
-        self.requests.insert(request, Request { provider, start, end, got: 0, heard: now, whole });
-        self.actions.push_back(Action::Request { request, provider, start, end, whole });
-    }
-
-    /// The first missing range that nobody was asked for.
-    fn unassigned(&self) -> Option<(u64, u64)> {
-        let mut at = 0;
-        loop {
-            let (start, end) = self.present.first_gap(at, self.size)?;
-            let mut low = start;
-            // The furthest end of requests that cover `low`, again and again.
-            while let Some(request) = self.requests.values().find(|r| r.at() <= low && low < r.end) {
-                low = request.end;
-            }
-            if low < end {
-                let next = self.requests.values().map(Request::at).filter(|at| *at > low).min();
-                return Some((low, next.map_or(end, |next| next.min(end))));
-            }
-            at = low.max(end);
-        }
-    }
-
-    /// End game: the second half of what the slowest other request still owes, if nobody else was asked for it too.
-    fn half_of_the_slowest(&self, idle: ProviderKey, want: u64, now: Instant) -> Option<(u64, u64)> {
-        let own_rate = self.providers.get(&idle)?.rate;
-        let mut best: Option<(u64, (u64, u64))> = None;
-        for (key, request) in &self.requests {
-            let Some(owner) = self.providers.get(&request.provider) else { continue };
-            if request.provider == idle {
-                continue;
-            }
-            let mut free = Ranges::from_ranges(self.present.gaps(request.at(), request.end));
-            let others = self.requests.iter().filter(|(other, _)| *other != key);
-            others.for_each(|(_, other)| free.remove(other.at(), other.end));
-            let Some((start, end)) = free.iter().last() else { continue };
-            let owed = end - start;
-            let stalled = now.saturating_duration_since(request.heard) >= STALLED;
-            let rate = if stalled { 1 } else { owner.rate.max(1) };
-            // The idle one would need longer for its half than the owner for all.
-            if own_rate > 0 && rate > 2 * own_rate {
-                continue;
-            }
-            let time = owed.saturating_mul(1000) / rate;
-            let middle = if owed <= 2 * SMALLEST_REQUEST { start } else { start + owed / 2 };
-            let middle = middle.max(end.saturating_sub(want));
-            if best.is_none_or(|(longest, _)| time > longest) {
-                best = Some((time, (middle, end)));
-            }
-        }
-        best.map(|(_, range)| range)
-    }
 }
 
 impl Provider {
-    fn request_size(&self) -> u64 {
-        if self.rate == 0 {
-            return FIRST_REQUEST;
-        }
-        let size = self.rate.saturating_mul(REQUEST_TIME.as_millis() as u64) / 1000;
-        size.clamp(SMALLEST_REQUEST, LARGEST_REQUEST).next_multiple_of(SMALLEST_REQUEST)
-    }
-
     fn sample(&mut self, bytes: u64, now: Instant) {
         self.sample_bytes += bytes;
         let time = now.saturating_duration_since(self.sample_start);

@@ -1,0 +1,137 @@
+//! Wrong bytes: who is asked next, who is blamed, and what reaches the store.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::{Manner, World, ranges};
+use crate::hyperswarm::crypto::PublicKey;
+use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
+use crate::node::transfer::reputation::Reputation;
+use crate::store::{Sha1, Store};
+
+#[test]
+fn a_single_liar_is_named_and_nothing_is_left() {
+    let mut world = World::new(3_000_000, 8, &[], vec![ranges(Manner::LiesAt(77), 5_000_000)]);
+    assert!(!world.run());
+    assert_eq!(world.dropped, [(ProviderKey(0), Failure::WrongBytes)]);
+    assert_eq!(world.plan.bytes(), 0);
+}
+
+#[test]
+fn wrong_bytes_from_an_earlier_life_blame_nobody() {
+    let mut world = World::new(3_000_000, 9, &[(0, 1_000_000)], vec![ranges(Manner::Honest, 5_000_000)]);
+    world.disk[10] ^= 1;
+    assert!(world.run());
+    assert!(world.dropped.is_empty(), "{:?}", world.dropped);
+}
+
+/// A complete plan of 100 bytes, of which two reachable providers sent half each, and the two.
+fn two_halves(now: Instant) -> (Plan, ProviderKey, ProviderKey) {
+    let mut plan = Plan::new(100, &[], now);
+    let [first, second] = [(); 2].map(|()| plan.add_provider(ProviderKind::Ranges, now).unwrap());
+    for (provider, bytes) in [(first, 50), (second, 50)] {
+        plan.set_reachable(provider, true, now);
+        let request = request_to(&mut plan, provider).expect("a request");
+        assert_eq!(plan.on_data(request, &vec![1; bytes], now).len(), 1);
+        plan.on_lost(request, now);
+        plan.set_reachable(provider, false, now);
+    }
+    plan.set_reachable(first, true, now);
+    plan.set_reachable(second, true, now);
+    while plan.poll_action().is_some() {}
+    assert_eq!(plan.outlook(), Outlook::Complete);
+    (plan, first, second)
+}
+
+/// The last request to a provider among what the plan wants.
+fn request_to(plan: &mut Plan, wanted: ProviderKey) -> Option<RequestKey> {
+    let mut last = None;
+    while let Some(action) = plan.poll_action() {
+        if let Action::Request { request, provider, .. } = action
+            && provider == wanted
+        {
+            last = Some(request);
+        }
+    }
+    last
+}
+
+#[test]
+fn after_a_wrong_hash_a_provider_that_is_gone_is_not_waited_for() {
+    let now = Instant::now();
+    // Of equals the first is preferred, but for being gone.
+    let (mut plan, gone, there) = two_halves(now);
+    plan.set_reachable(gone, false, now);
+    plan.on_wrong_hash(now);
+    assert!(request_to(&mut plan, there).is_some());
+    assert!(plan.is_usable(gone), "leaving is no failure");
+}
+
+#[test]
+fn after_a_wrong_hash_the_chosen_provider_is_replaced_when_it_stays_away() {
+    let now = Instant::now();
+    let (mut plan, chosen, other) = two_halves(now);
+    plan.on_wrong_hash(now);
+    assert!(request_to(&mut plan, chosen).is_some());
+    plan.set_reachable(chosen, false, now);
+    // A lost connection often comes back, and what it sent would have to be fetched again.
+    plan.handle_timeout(now + Duration::from_millis(4999));
+    assert_eq!(request_to(&mut plan, other), None);
+    plan.handle_timeout(now + Duration::from_secs(5));
+    assert!(request_to(&mut plan, other).is_some());
+}
+
+#[test]
+fn after_a_wrong_hash_with_everybody_gone_the_first_to_come_back_is_asked() {
+    let now = Instant::now();
+    let (mut plan, first, second) = two_halves(now);
+    plan.set_reachable(first, false, now);
+    plan.set_reachable(second, false, now);
+    plan.on_wrong_hash(now);
+    assert_eq!(plan.outlook(), Outlook::Waiting);
+    let later = now + Duration::from_secs(8);
+    plan.set_reachable(second, true, later);
+    assert!(request_to(&mut plan, second).is_some());
+}
+
+/// RELIABILITY 15: planner and store together.
+#[test]
+fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
+    use sha1::Digest;
+    const BASE: u64 = 1_500_000;
+    let (mut completed, mut wrong, mut trusted) = (0, 0, 0);
+    for seed in BASE..BASE + 100 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let size = random.random_range(1..400_000usize);
+        let offset = random.random_range(0..size as u64);
+        let manner = match seed % 5 {
+            0 => Manner::LiesAt(offset),
+            1 => Manner::ShortAfter(offset),
+            2 => Manner::Long,
+            3 => Manner::OtherFileThenGone(offset),
+            _ => Manner::OtherFile,
+        };
+        // The liar is first and fast, so that it is always asked.
+        let providers = vec![ranges(manner.clone(), 10_000_000), ranges(Manner::Honest, 3_000_000)];
+        let mut world = World::new(size, seed, &[], providers);
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path()).expect("store");
+        let name = Sha1(sha1::Sha1::digest(&world.file).into());
+        world.partial = Some(store.partial(name, size as u64).expect("partial"));
+        assert!(world.run(), "seed {seed}: {manner:?}");
+        let stored = std::fs::read(store.find(name).expect("find").expect("stored")).expect("read");
+        completed += usize::from(stored == world.file);
+        wrong += usize::from(stored != world.file);
+        let mut reputation = Reputation::default();
+        let liars = world.dropped.iter().filter(|(_, why)| why.is_lie());
+        liars.for_each(|(key, _)| reputation.add_liar(PublicKey([key.0 as u8; 32]), world.now));
+        assert!(!reputation.is_liar(&PublicKey([1; 32]), world.now), "seed {seed}: {:?}", world.dropped);
+        trusted += usize::from(!reputation.is_liar(&PublicKey([0; 32]), world.now));
+    }
+    println!(
+        "check 15: measured {completed} of 100 completed, {wrong} wrong files stored, {trusted} liars still trusted, bar 100, 0, 0, seed {BASE}"
+    );
+    assert_eq!((completed, wrong, trusted), (100, 0, 0));
+}
