@@ -87,7 +87,7 @@ async fn find_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Res
 async fn download_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
     let request = object(&body)?;
     let Some(sha1) = file_key(&request) else { return Ok(raw_stream(stream::empty())) };
-    // 0.1.x sends no size; the node remembers the one it was told when it found the file.
+    // 0.1.x sends no size; the node takes the one it was told when it found the file, if it remembers.
     let size = request.get("fileSize").and_then(Value::as_u64).filter(|size| *size > 0);
     let provider = request.get("primaryNodeId").and_then(Value::as_str).map(|node| (node.to_owned(), size));
     let load = shared.backend.load(sha1, LoadOptions { timeout: DOWNLOAD_TIMEOUT, provider });

@@ -146,7 +146,10 @@ async fn perform(
     let _turn = inner.downloads.turns.acquire().await;
     let (sender, offers) = mpsc::channel(OFFERS);
     let mut candidates = Candidates::default();
-    let wanted = wanted_provider(&options)?;
+    let mut wanted = wanted_provider(&options)?;
+    if let Some((node, size)) = &mut wanted {
+        *size = size.or_else(|| inner.remembered.size(*node, sha1));
+    }
     let mut searching = sha1 != EMPTY_FILE;
     if let Some((node, Some(size))) = wanted {
         for candidate in inner.remembered.as_candidates(node, size) {

@@ -14,7 +14,7 @@ use crate::store::Sha1;
 #[derive(Default)]
 pub(super) struct Remembered(Mutex<VecDeque<Answer>>);
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Answer {
     node: PublicKey,
     sha1: Sha1,
@@ -23,17 +23,26 @@ struct Answer {
 }
 
 impl Remembered {
-    /// Notes an answer. Beyond the limit the oldest is forgotten.
+    /// Notes an answer. A later one of the same node in the same dialect takes the place of the earlier; beyond the
+    /// limit the oldest is forgotten.
     pub(super) fn add(&self, sha1: Sha1, offer: &Offer) {
         let answer = Answer { node: offer.node.key, sha1, dialect: offer.dialect, size: offer.size };
         let mut answers = self.answers();
-        if answers.contains(&answer) {
-            return;
-        }
+        let same = |other: &Answer| {
+            (other.node, other.sha1, other.dialect) == (answer.node, answer.sha1, answer.dialect)
+        };
+        answers.retain(|other| !same(other));
         if answers.len() >= limits::REMEMBERED_OFFERS {
             answers.pop_front();
         }
         answers.push_back(answer);
+    }
+
+    /// The size that a node named by a client said a file has, as clients of 2020 do not repeat it.
+    pub(super) fn size(&self, node: NodeId, sha1: Sha1) -> Option<u64> {
+        let answers = self.answers();
+        let answer = answers.iter().rev().find(|answer| answer.node == node.key && answer.sha1 == sha1);
+        answer.map(|answer| answer.size)
     }
 
     /// How a node named by a client can be asked.
@@ -108,5 +117,23 @@ mod tests {
         assert_eq!(dialects(&remembered, &first), [Dialect::V021, Dialect::V016], "one beyond");
         assert_eq!(dialects(&remembered, &offer(1, Dialect::V016)), [Dialect::V016], "only the oldest");
         assert_eq!(remembered.answers().len(), limits::REMEMBERED_OFFERS);
+    }
+
+    #[test]
+    fn the_size_is_the_one_the_node_told_last_for_this_file() {
+        let remembered = Remembered::default();
+        let (first, file) = (offer(1, Dialect::V021), Sha1([1; 20]));
+        assert_eq!(remembered.size(first.node, file), None);
+        remembered.add(file, &Offer { size: 7, ..first.clone() });
+        remembered.add(file, &first);
+        remembered.add(file, &Offer { size: 8, ..offer(2, Dialect::V021) });
+        remembered.add(Sha1([2; 20]), &Offer { size: 9, ..first.clone() });
+        assert_eq!(remembered.size(first.node, file), Some(1000));
+        assert_eq!(remembered.answers().len(), 3);
+        assert_eq!(
+            remembered.size(NodeId::new(first.node.key, Style::Hypersign), file),
+            Some(1000),
+            "its old ID"
+        );
     }
 }
