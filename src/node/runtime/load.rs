@@ -74,6 +74,7 @@ impl Downloads {
 /// Starts a load, or joins the one under way.
 pub(super) fn load(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions) -> Load {
     let (done, result) = oneshot::channel();
+    let peers = inner.connected_peers();
     let mut table = inner.downloads.table();
     if !table.contains_key(&sha1) && table.len() >= limits::WAITING_DOWNLOADS {
         let why = format!("{} downloads are waiting already", limits::WAITING_DOWNLOADS);
@@ -81,7 +82,7 @@ pub(super) fn load(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions) -> Load
         let (_, events) = watch::channel(LoadEvent::Looking { peers: 0 });
         return Load { events, done: result };
     }
-    let shared = table.entry(sha1).or_insert_with(|| begin(inner, sha1, options));
+    let shared = table.entry(sha1).or_insert_with(|| begin(inner, sha1, options, peers));
     shared.users += 1;
     let (events, outcome, cancel) = (shared.events.clone(), shared.outcome.clone(), shared.cancel.clone());
     drop(table);
@@ -107,8 +108,8 @@ async fn follow(
     inner.downloads.release(sha1, &cancel);
 }
 
-fn begin(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions) -> Shared {
-    let (events, events_seen) = watch::channel(LoadEvent::Looking { peers: inner.connected_peers() });
+fn begin(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions, peers: usize) -> Shared {
+    let (events, events_seen) = watch::channel(LoadEvent::Looking { peers });
     let (ended, outcome) = watch::channel(None);
     let cancel = CancellationToken::new();
     let (inner, token) = (inner.clone(), cancel.clone());

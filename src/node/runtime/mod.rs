@@ -135,12 +135,13 @@ impl Inner {
     }
 
     pub(super) fn channels(&self) -> Vec<ChannelStatus> {
-        let status = |channel: &Channel| {
-            let peers: HashSet<PublicKey> =
-                channel.swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
-            ChannelStatus { name: channel.name.clone(), peers: peers.len() }
+        let joined = |channel: &Channel| (channel.name.clone(), channel.swarms.clone());
+        let channels: Vec<_> = self.channel_list().iter().map(joined).collect();
+        let status = |(name, swarms): (String, Vec<Arc<SwarmHandle>>)| ChannelStatus {
+            name,
+            peers: peers_in(&swarms),
         };
-        self.channel_list().iter().map(status).collect()
+        channels.into_iter().map(status).collect()
     }
 
     pub(super) async fn join_channel(&self, name: &str) -> Result<(), NodeError> {
@@ -230,9 +231,7 @@ impl Inner {
 
     /// Distinct nodes connected in the channels.
     fn connected_peers(&self) -> usize {
-        let keys: HashSet<PublicKey> =
-            self.channel_swarms().iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
-        keys.len()
+        peers_in(&self.channel_swarms())
     }
 
     fn channel_list(&self) -> MutexGuard<'_, Vec<Channel>> {
@@ -254,6 +253,13 @@ impl Inner {
         SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
             .map_err(NodeError::Network)
     }
+}
+
+/// Distinct nodes connected in these swarms.
+fn peers_in(swarms: &[Arc<SwarmHandle>]) -> usize {
+    let keys: HashSet<PublicKey> =
+        swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
+    keys.len()
 }
 
 impl From<ConfigError> for NodeError {
