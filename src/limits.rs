@@ -267,11 +267,9 @@ pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
 
 // ---- node: transfers ----
 
-/// Providers one download uses: a flood of `providing` from made-up keys must not grow it.
-pub const PROVIDERS_PER_DOWNLOAD: usize = 64;
 /// A requested range without data for this long is given to somebody else (the originals use the same 10 s).
 pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
-/// Offers one download or search remembers; more come only from made-up keys.
+/// Offers one download or search remembers, and providers it may use; more come only from made-up keys.
 pub const CANDIDATES: usize = 256;
 /// Liars that are remembered, the oldest forgotten first.
 pub const REMEMBERED_LIARS: usize = 1024;

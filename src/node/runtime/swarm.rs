@@ -54,7 +54,7 @@ pub(crate) struct SwarmHandle {
     status: watch::Sender<SwarmStatus>,
     provider: Arc<Provider>,
     /// Ends all tasks of the swarm.
-    pub(super) ended: CancellationToken,
+    pub(crate) ended: CancellationToken,
     /// Everything is closed and unannounced.
     left: CancellationToken,
 }

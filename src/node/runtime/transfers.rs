@@ -1,4 +1,5 @@
-//! Transfer swarms of providers: joined when a download needs one, kept a while for the next, then left.
+//! Transfer swarms of providers: joined when a download needs one, kept a while for the next, then left. Their number is
+//! bounded, and made-up providers must not keep all of them: those that nobody reaches give way to those that wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,10 @@ use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
 
 /// An unused transfer swarm is left after this long.
 const KEPT: Duration = Duration::from_secs(120);
+/// A used one whose node cannot be reached for this long gives its place to another that is wanted.
+const UNREACHABLE: Duration = Duration::from_secs(10);
+/// Who finds all in use looks again after this long.
+const RETRY: Duration = Duration::from_secs(1);
 
 type Key = (Protocol, NodeId);
 /// Set when the swarm is joined.
@@ -31,6 +36,8 @@ struct Entry {
     swarm: Cell,
     users: usize,
     idle_since: Instant,
+    /// None: its node can be reached.
+    unreachable_since: Option<Instant>,
 }
 
 /// The use of a transfer swarm, until dropped.
@@ -47,6 +54,18 @@ impl Lease {
     pub(crate) fn swarm(&self) -> &Arc<SwarmHandle> {
         self.swarm.get().expect("a lease has a swarm")
     }
+
+    /// Notes whether its node can be sent requests there; at first it cannot.
+    pub(crate) fn set_reachable(&self, reachable: bool) {
+        if let Some(entry) = self.transfers.table().get_mut(&self.key).filter(|entry| self.is_of(entry)) {
+            entry.unreachable_since = (!reachable).then(Instant::now);
+        }
+    }
+
+    /// One that ended may have been replaced: its leases are none of the new one's.
+    fn is_of(&self, entry: &Entry) -> bool {
+        Arc::ptr_eq(&entry.swarm, &self.swarm)
+    }
 }
 
 impl Transfers {
@@ -54,10 +73,16 @@ impl Transfers {
         Arc::new(Self { network, signer, provider, table: Mutex::default() })
     }
 
-    /// Joins the transfer swarm of a node, or shares it.
+    /// Joins the transfer swarm of a node, or shares it; waits while all are in use. A swarm may end before its lease
+    /// does: it failed, or gave way to another because its node was not reached for a while.
     pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> Result<Lease, String> {
         let key = (protocol, node);
-        let (swarm, evicted) = self.enter(key)?;
+        let (swarm, evicted) = loop {
+            match self.enter(key, Instant::now()) {
+                Some(place) => break place,
+                None => tokio::time::sleep(RETRY).await,
+            }
+        };
         let lease = Lease { transfers: self.clone(), key, swarm };
         if let Some(evicted) = evicted {
             tokio::spawn(async move { evicted.leave().await });
@@ -72,7 +97,8 @@ impl Transfers {
         self.table().values().filter_map(|entry| entry.swarm.get().cloned()).collect()
     }
 
-    fn enter(&self, key: Key) -> Result<(Cell, Option<Arc<SwarmHandle>>), String> {
+    /// A place in the table, with the swarm that is to be left for it. None: all are in use.
+    fn enter(&self, key: Key, now: Instant) -> Option<(Cell, Option<Arc<SwarmHandle>>)> {
         let mut table = self.table();
         let mut evicted = None;
         // One that ended by itself (its sockets failed) is joined anew.
@@ -81,20 +107,20 @@ impl Transfers {
             table.remove(&key);
         }
         if table.len() >= limits::TRANSFER_SWARMS && !table.contains_key(&key) {
-            let idle = table.iter().filter(|(_, entry)| entry.users == 0);
-            let oldest = idle.min_by_key(|(_, entry)| entry.idle_since).map(|(key, _)| *key);
-            let Some(oldest) = oldest else {
-                return Err(format!("{} transfer swarms are in use", limits::TRANSFER_SWARMS));
-            };
-            evicted = table.remove(&oldest).and_then(|entry| entry.swarm.get().cloned());
+            let dispensable = dispensable(&table, now)?;
+            evicted = table.remove(&dispensable).and_then(|entry| entry.swarm.get().cloned());
         }
         let entry = table.entry(key).or_insert_with(|| Entry {
             swarm: Arc::default(),
             users: 0,
-            idle_since: Instant::now(),
+            idle_since: now,
+            unreachable_since: None,
         });
+        if entry.users == 0 {
+            entry.unreachable_since = Some(now);
+        }
         entry.users += 1;
-        Ok((entry.swarm.clone(), evicted))
+        Some((entry.swarm.clone(), evicted))
     }
 
     async fn join(&self, protocol: Protocol, node: NodeId) -> std::io::Result<Arc<SwarmHandle>> {
@@ -121,12 +147,22 @@ impl Transfers {
     }
 }
 
+/// The swarm that has been idle longest; if none is, the one whose node was not reached for longest.
+fn dispensable(table: &HashMap<Key, Entry>, now: Instant) -> Option<Key> {
+    let idle =
+        table.iter().filter(|(_, entry)| entry.users == 0).map(|(key, entry)| (entry.idle_since, *key));
+    let lonely = table.iter().filter(|(_, entry)| entry.swarm.get().is_some()).filter_map(|(key, entry)| {
+        let since = entry.unreachable_since?;
+        (now.saturating_duration_since(since) >= UNREACHABLE).then_some((since, *key))
+    });
+    let oldest = idle.min_by_key(|(since, _)| *since).or_else(|| lonely.min_by_key(|(since, _)| *since));
+    oldest.map(|(_, key)| key)
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut table = self.transfers.table();
-        // One that ended by itself may have been replaced: its leases are none of the new one's.
-        let ours = table.get_mut(&self.key).filter(|entry| Arc::ptr_eq(&entry.swarm, &self.swarm));
-        let Some(entry) = ours else { return };
+        let Some(entry) = table.get_mut(&self.key).filter(|entry| self.is_of(entry)) else { return };
         entry.users -= 1;
         entry.idle_since = Instant::now();
         if entry.users > 0 {
@@ -149,6 +185,15 @@ mod tests {
     use crate::node::legacy::Style;
     use crate::store::Store;
 
+    impl Transfers {
+        /// In a network of which nobody is told.
+        pub(crate) async fn without_peers(store: Store) -> Arc<Self> {
+            let config = NetworkConfig { bootstrap: Vec::new(), mdns: false };
+            let network = Network::start(config).await.unwrap();
+            Self::new(network, Signer::new(KeyPair::from_seed(&[1; 32])), Provider::new(store))
+        }
+    }
+
     fn key(number: usize) -> Key {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -156,15 +201,13 @@ mod tests {
     }
 
     async fn transfers(folder: &tempfile::TempDir) -> Arc<Transfers> {
-        let network = Network::start(NetworkConfig { bootstrap: Vec::new(), mdns: false }).await.unwrap();
-        let provider = Provider::new(Store::open(folder.path()).unwrap());
-        Transfers::new(network, Signer::new(KeyPair::from_seed(&[1; 32])), provider)
+        Transfers::without_peers(Store::open(folder.path()).unwrap()).await
     }
 
     /// As [`Transfers::acquire`] before the swarm is joined: takes a place, needs no socket.
-    fn take(transfers: &Arc<Transfers>, number: usize) -> Result<Lease, String> {
-        let (swarm, _) = transfers.enter(key(number))?;
-        Ok(Lease { transfers: transfers.clone(), key: key(number), swarm })
+    fn take(transfers: &Arc<Transfers>, number: usize) -> Option<Lease> {
+        let (swarm, _) = transfers.enter(key(number), Instant::now())?;
+        Some(Lease { transfers: transfers.clone(), key: key(number), swarm })
     }
 
     #[tokio::test]
@@ -173,11 +216,27 @@ mod tests {
         let transfers = transfers(&folder).await;
         let mut leases: Vec<_> =
             (0..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
-        let refused = take(&transfers, limits::TRANSFER_SWARMS).err().expect("one beyond");
-        assert!(refused.contains("64 transfer swarms are in use"), "{refused}");
+        assert!(take(&transfers, limits::TRANSFER_SWARMS).is_none(), "one beyond");
         leases.push(take(&transfers, 0).expect("that one is there already"));
         leases.remove(1);
-        assert!(take(&transfers, limits::TRANSFER_SWARMS).is_ok(), "one was given back");
+        assert!(take(&transfers, limits::TRANSFER_SWARMS).is_some(), "one was given back");
+    }
+
+    #[tokio::test]
+    async fn who_finds_all_transfer_swarms_in_use_gets_the_first_that_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let mut leases: Vec<_> =
+            (0..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
+        tokio::time::pause();
+        let (protocol, node) = key(limits::TRANSFER_SWARMS);
+        let mut waiting = std::pin::pin!(transfers.acquire(protocol, node));
+        tokio::select! {
+            _ = &mut waiting => panic!("there is no place"),
+            () = tokio::time::sleep(RETRY * 10) => {}
+        }
+        leases.pop();
+        waiting.await.expect("a port");
     }
 
     #[tokio::test]
@@ -195,6 +254,26 @@ mod tests {
         let _beyond = transfers.acquire(protocol, node).await.expect("the place of the idle one");
         assert_eq!(transfers.table().len(), limits::TRANSFER_SWARMS);
         swarm.ended.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn a_swarm_whose_node_nobody_reaches_gives_way_and_others_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let (protocol, node) = key(0);
+        let made_up = transfers.acquire(protocol, node).await.expect("a port");
+        let _others: Vec<_> =
+            (1..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
+        let wanted = key(limits::TRANSFER_SWARMS);
+        let now = Instant::now();
+        made_up.set_reachable(true);
+        assert!(transfers.enter(wanted, now + 2 * UNREACHABLE).is_none(), "it is reached");
+        made_up.set_reachable(false);
+        assert!(transfers.enter(wanted, now + UNREACHABLE / 2).is_none(), "it may be reached soon");
+        let (_, evicted) = transfers.enter(wanted, Instant::now() + UNREACHABLE).expect("its place");
+        assert!(Arc::ptr_eq(&evicted.expect("it was joined"), made_up.swarm()));
+        drop(made_up);
+        assert!(transfers.table().contains_key(&wanted) && !transfers.table().contains_key(&key(0)));
     }
 
     #[tokio::test]

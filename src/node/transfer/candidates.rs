@@ -1,6 +1,8 @@
 //! Who claims to have the file, with which size, and what became of them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::plan::ProviderKind;
 use crate::limits;
@@ -40,6 +42,8 @@ pub(crate) struct Candidates {
 struct Entry {
     candidate: Candidate,
     spent: bool,
+    /// Turns that its size had in vain because nobody could be reached.
+    turns: u32,
 }
 
 impl Candidates {
@@ -60,25 +64,47 @@ impl Candidates {
         }
         // An original 0.1.2 would die of the request, or send nothing.
         let spent = !candidate.dialect.may_request(candidate.size);
-        self.list.push(Entry { candidate, spent });
+        self.list.push(Entry { candidate, spent, turns: 0 });
         !spent
     }
 
-    /// The size that most of those not given up claim; of equals the one claimed first.
+    /// The size that is to be tried next, of those not given up: the one that had fewest turns, of these the one that
+    /// most claim, of equals the one claimed first.
     pub(crate) fn best_size(&self) -> Option<u64> {
-        let mut counts: BTreeMap<u64, (usize, std::cmp::Reverse<usize>)> = BTreeMap::new();
+        let mut ranks: BTreeMap<u64, (Reverse<u32>, usize, Reverse<usize>)> = BTreeMap::new();
         for (index, entry) in self.list.iter().enumerate().filter(|(_, entry)| !entry.spent) {
-            counts.entry(entry.candidate.size).or_insert((0, std::cmp::Reverse(index))).0 += 1;
+            let (turns, count, _) =
+                ranks.entry(entry.candidate.size).or_insert((Reverse(0), 0, Reverse(index)));
+            // A late claim does not make up for the turns of earlier ones.
+            *turns = (*turns).min(Reverse(entry.turns));
+            *count += 1;
         }
-        counts.into_iter().max_by_key(|(_, rank)| *rank).map(|(size, _)| size)
+        ranks.into_iter().max_by_key(|(_, rank)| *rank).map(|(size, _)| size)
     }
 
-    /// Different sizes claimed by those not given up.
-    pub(crate) fn sizes(&self) -> usize {
-        let mut sizes: Vec<u64> = self.list.iter().filter(|e| !e.spent).map(|e| e.candidate.size).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        sizes.len()
+    /// How many turns a size had in vain.
+    pub(crate) fn turns(&self, size: u64) -> u32 {
+        self.list.iter().filter(|e| e.candidate.size == size).map(|e| e.turns).max().unwrap_or(0)
+    }
+
+    /// Nobody of a size can be reached for now: the others have their turns first.
+    pub(crate) fn postpone(&mut self, size: u64) {
+        self.list.iter_mut().filter(|e| e.candidate.size == size).for_each(|entry| entry.turns += 1);
+    }
+
+    /// Those whose size had turns of this length in vain, and of whom nothing else is told, were not reached.
+    pub(crate) fn note_postponed(&mut self, turn: Duration) {
+        let postponed = self.list.iter().filter(|entry| !entry.spent && entry.turns > 0);
+        let reasons: Vec<_> =
+            postponed.map(|entry| (entry.candidate.node, turn.as_secs() * u64::from(entry.turns))).collect();
+        for (node, seconds) in reasons {
+            self.note(node, format!("no connection to it within {seconds} s"));
+        }
+    }
+
+    /// Whether somebody not given up claims another size.
+    pub(crate) fn another_size(&self, size: u64) -> bool {
+        self.list.iter().any(|entry| !entry.spent && entry.candidate.size != size)
     }
 
     /// Those of a size, ranges first.
@@ -87,6 +113,11 @@ impl Candidates {
         let mut list: Vec<_> = fitting.map(|entry| entry.candidate.clone()).collect();
         list.sort_by_key(|candidate| !candidate.dialect.has_ranges());
         list
+    }
+
+    /// One is given up.
+    pub(crate) fn drop_one(&mut self, candidate: &Candidate) {
+        self.list.iter_mut().filter(|e| e.candidate == *candidate).for_each(|entry| entry.spent = true);
     }
 
     /// All of a size are given up.
@@ -171,9 +202,40 @@ mod tests {
             assert!(candidates.add(candidate(key, Dialect::V021, size), false));
         }
         assert_eq!(candidates.best_size(), Some(9));
-        assert_eq!(candidates.sizes(), 2);
+        assert!(candidates.another_size(9) && candidates.another_size(7));
         candidates.give_up(9);
+        assert!(!candidates.another_size(7));
         assert_eq!(candidates.best_size(), Some(7));
+    }
+
+    #[test]
+    fn a_size_of_which_nobody_can_be_reached_is_tried_again_after_the_others() {
+        let mut candidates = Candidates::default();
+        for (key, size) in [(1, 9), (2, 9), (3, 7)] {
+            candidates.add(candidate(key, Dialect::V021, size), false);
+        }
+        candidates.postpone(9);
+        assert_eq!(candidates.best_size(), Some(7));
+        candidates.add(candidate(4, Dialect::V021, 9), false);
+        assert_eq!(candidates.best_size(), Some(7), "another claim does not bring its turn forward");
+        candidates.postpone(7);
+        assert_eq!(candidates.best_size(), Some(9));
+        candidates.note_postponed(Duration::from_secs(10));
+        let Some(LoadError::Transfer { reasons }) = candidates.verdict() else { panic!("no transfer") };
+        assert_eq!(reasons.len(), 3);
+        assert!(reasons.iter().all(|(_, why)| why == "no connection to it within 10 s"), "{reasons:?}");
+    }
+
+    #[test]
+    fn one_that_was_dropped_is_not_asked_again_when_its_size_has_another_turn() {
+        let mut candidates = Candidates::default();
+        let dropped = candidate(1, Dialect::V021, 9);
+        let other = candidate(2, Dialect::V021, 9);
+        candidates.add(dropped.clone(), false);
+        candidates.add(other.clone(), false);
+        candidates.drop_one(&dropped);
+        assert_eq!(candidates.of_size(9), [other]);
+        assert!(!candidates.add(dropped, false), "it is still known");
     }
 
     #[test]

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::candidates::{Candidate, Candidates};
 use super::disk::{Disk, Verdict};
 use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
 use super::{Arrival, Environment};
-use crate::limits;
 use crate::node::legacy::{FileRequest, NodeId, RequestFailure, WireId};
 use crate::node::runtime::swarm::{Sink, SwarmHandle};
 use crate::node::runtime::transfers::Lease;
@@ -37,7 +36,10 @@ const RELAY_AFTER: Duration = Duration::from_secs(3);
 /// A whole-file provider is used only this long after it was found: a range provider may answer a little later.
 const WHOLE_AFTER: Duration = Duration::from_millis(500);
 /// With several claimed sizes: after this long without a reachable provider the next size has its turn.
-const SIZE_PATIENCE: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(10);
+/// So often; then, as with a single size, the best one is waited for as long as the download waits. Twice, because a
+/// provider that is connected to slowly is there at the second turn: its transfer swarm is kept meanwhile.
+const TURNS: u32 = 2;
 
 /// One download.
 pub(crate) struct Download {
@@ -55,6 +57,8 @@ enum End {
     Done(Stored, u64),
     /// No provider of this size is left.
     Exhausted,
+    /// No provider of this size can be reached, and other sizes are claimed.
+    Unreachable,
     Failed(LoadError),
 }
 
@@ -64,16 +68,16 @@ impl Download {
         if self.sha1 == EMPTY_FILE {
             return Some(self.store_empty().await);
         }
-        let mut last_found = Instant::now();
+        let mut last_found = now();
         loop {
             let Some(size) = self.candidates.best_size() else {
-                let patience = self.timeout.saturating_sub(last_found.elapsed());
+                let patience = self.timeout.saturating_sub(now().saturating_duration_since(last_found));
                 if !self.searching || patience.is_zero() {
                     return self.candidates.verdict().map(Err);
                 }
                 match tokio::time::timeout(patience, self.offers.recv()).await {
                     Ok(Some(candidate)) => {
-                        last_found = Instant::now();
+                        last_found = now();
                         self.add_candidate(candidate);
                     }
                     Ok(None) => self.searching = false,
@@ -88,8 +92,9 @@ impl Download {
                 End::Failed(error) => return Some(Err(error)),
                 End::Exhausted => {
                     self.candidates.give_up(size);
-                    last_found = Instant::now();
+                    last_found = now();
                 }
+                End::Unreachable => self.candidates.postpone(size),
             }
         }
     }
@@ -108,6 +113,11 @@ impl Download {
         self.candidates.add(candidate, liar)
     }
 
+    /// Whether other sizes are claimed, and this one can do without its turn.
+    fn others_may_try(&self, size: u64) -> bool {
+        self.candidates.another_size(size) && self.candidates.turns(size) < TURNS
+    }
+
     async fn attempt(&mut self, size: u64) -> End {
         if size == 0 {
             self.candidates.refuse_size(0, "claims that the file is empty");
@@ -115,7 +125,7 @@ impl Download {
         }
         let disk = match Disk::open(self.environment.store.clone(), self.sha1, size).await {
             Ok(disk) => disk,
-            Err(why) if self.candidates.sizes() > 1 => {
+            Err(why) if self.candidates.another_size(size) => {
                 self.candidates
                     .refuse_size(size, &format!("claims {size} bytes, which cannot be kept: {why}"));
                 return End::Exhausted;
@@ -131,6 +141,7 @@ impl Download {
 struct Member {
     candidate: Candidate,
     lease: Option<Lease>,
+    agent: AbortHandle,
 }
 
 struct Attempt {
@@ -151,7 +162,7 @@ struct Attempt {
 impl Attempt {
     fn new(environment: Arc<Environment>, sha1: Sha1, size: u64, disk: Disk) -> Self {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let now = Instant::now();
+        let now = now();
         Self {
             environment,
             sha1,
@@ -182,20 +193,20 @@ impl Attempt {
                     Some(end) => return end,
                     None => continue,
                 },
-                Outlook::Exhausted if download.candidates.sizes() > 1 || !download.searching => {
+                Outlook::Exhausted if download.candidates.another_size(self.size) || !download.searching => {
                     self.disk.close().await;
                     return End::Exhausted;
                 }
                 Outlook::Working => waiting_since = None,
                 Outlook::Exhausted | Outlook::Waiting => {
-                    let since = *waiting_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > SIZE_PATIENCE && download.candidates.sizes() > 1 {
+                    let since = *waiting_since.get_or_insert_with(now);
+                    if now().saturating_duration_since(since) > TURN && download.others_may_try(self.size) {
                         self.disk.close().await;
-                        return End::Exhausted;
+                        return End::Unreachable;
                     }
                 }
             }
-            if self.plan.last_progress().elapsed() > download.timeout {
+            if now().saturating_duration_since(self.plan.last_progress()) > download.timeout {
                 return self.give_up(download).await;
             }
             tokio::select! {
@@ -210,10 +221,10 @@ impl Attempt {
                     }
                     None => download.searching = false,
                 },
-                () = until(self.plan.poll_timeout()) => self.plan.handle_timeout(Instant::now()),
+                () = until(self.plan.poll_timeout()) => self.plan.handle_timeout(now()),
                 _ = tick.tick() => {
                     // Also lets whole-file providers in when range providers do not come.
-                    self.plan.handle_timeout(Instant::now());
+                    self.plan.handle_timeout(now());
                     self.tell(download);
                 }
             }
@@ -225,35 +236,36 @@ impl Attempt {
         let seconds = download.timeout.as_secs();
         for (key, member) in &self.members {
             if self.plan.is_usable(*key) {
-                let connected =
-                    member.lease.as_ref().is_some_and(|l| l.swarm().is_connected(member.candidate.node));
-                let why = match connected {
-                    true => format!("sent nothing for {seconds} s"),
-                    false => format!("no connection to it within {seconds} s"),
+                let why = match &member.lease {
+                    Some(lease) if lease.swarm().is_connected(member.candidate.node) => {
+                        format!("sent nothing for {seconds} s")
+                    }
+                    Some(_) => format!("no connection to it within {seconds} s"),
+                    None => format!("its transfer swarm was not joined within {seconds} s"),
                 };
                 download.candidates.note(member.candidate.node, why);
             }
         }
+        download.candidates.note_postponed(TURN);
         let timeout = download.timeout;
         self.disk.close().await;
         End::Failed(download.candidates.verdict().unwrap_or(LoadError::Timeout(timeout)))
     }
 
     fn add(&mut self, candidate: Candidate) {
-        let now = Instant::now();
-        let Some(key) = self.plan.add_provider(candidate.kind(), now) else { return };
+        let key = self.plan.add_provider(candidate.kind(), now());
         let agent = Agent {
             key,
             candidate: candidate.clone(),
             environment: self.environment.clone(),
             inbox: self.sender.clone(),
         };
-        self.agents.spawn(agent.run());
-        self.members.insert(key, Member { candidate, lease: None });
+        let agent = self.agents.spawn(agent.run());
+        self.members.insert(key, Member { candidate, lease: None, agent });
     }
 
     async fn arrived(&mut self, arrival: Arrival, download: &mut Download) {
-        let now = Instant::now();
+        let now = now();
         match arrival {
             Arrival::Data(request, data) => {
                 let pieces: Vec<(u64, Bytes)> = self
@@ -296,7 +308,12 @@ impl Attempt {
                     member.lease = Some(lease);
                 }
             }
-            Arrival::Reachable(key, reachable) => self.plan.set_reachable(key, reachable, now),
+            Arrival::Reachable(key, reachable) => {
+                if let Some(lease) = self.members.get(&key).and_then(|member| member.lease.as_ref()) {
+                    lease.set_reachable(reachable);
+                }
+                self.plan.set_reachable(key, reachable, now);
+            }
             Arrival::Unusable(key, why) => self.plan.drop_provider(key, Failure::Refused(why), now),
         }
         if self.rate.is_due(now) {
@@ -318,7 +335,7 @@ impl Attempt {
     }
 
     fn request(&mut self, request: RequestKey, provider: ProviderKey, start: u64, end: u64, whole: bool) {
-        let Some(Member { candidate, lease: Some(lease) }) = self.members.get(&provider) else { return };
+        let Some(Member { candidate, lease: Some(lease), .. }) = self.members.get(&provider) else { return };
         let sha1 = self.sha1;
         let body = if whole { FileRequest::Whole { sha1 } } else { FileRequest::Range { sha1, start, end } };
         let sink = Sink { inbox: self.sender.clone(), request };
@@ -328,6 +345,8 @@ impl Attempt {
 
     fn drop_member(&mut self, key: ProviderKey, why: &Failure, download: &mut Download) {
         let Some(member) = self.members.remove(&key) else { return };
+        member.agent.abort();
+        download.candidates.drop_one(&member.candidate);
         let node = member.candidate.node;
         tracing::info!(sha1 = %self.sha1, %node, %why, "a provider is not used any more");
         if why.is_lie() {
@@ -349,7 +368,7 @@ impl Attempt {
             }
             Verdict::WrongHash => {
                 tracing::warn!(sha1 = %self.sha1, "the received bytes have another hash; looking for the liar");
-                self.plan.on_wrong_hash(Instant::now());
+                self.plan.on_wrong_hash(now());
                 None
             }
             Verdict::Failed(why) => Some(End::Failed(LoadError::Disk(why))),
@@ -357,7 +376,7 @@ impl Attempt {
     }
 
     fn tell(&mut self, download: &Download) {
-        let now = Instant::now();
+        let now = now();
         let (bytes, size, providers) = (self.plan.bytes(), self.size, self.plan.active());
         let rate = self.rate.sample(now);
         download.events.send_replace(LoadEvent::Downloading { bytes, size, providers, rate });
@@ -405,23 +424,40 @@ struct Agent {
 
 impl Agent {
     async fn run(self) {
-        let node = self.candidate.node;
-        let lease = match self.environment.transfers.acquire(self.candidate.protocol(), node).await {
-            Ok(lease) => lease,
-            Err(why) => return drop(self.inbox.send(Arrival::Unusable(self.key, why)).await),
-        };
-        let swarm = lease.swarm().clone();
-        let mut changed = swarm.peers_changed();
-        if self.inbox.send(Arrival::Joined(self.key, lease)).await.is_err() {
-            return;
+        let transfers = &self.environment.transfers;
+        loop {
+            let acquired = transfers.acquire(self.candidate.protocol(), self.candidate.node).await;
+            let lease = match acquired {
+                Ok(lease) => lease,
+                Err(why) => return drop(self.inbox.send(Arrival::Unusable(self.key, why)).await),
+            };
+            let swarm = lease.swarm().clone();
+            if self.inbox.send(Arrival::Joined(self.key, lease)).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = self.watch(&swarm) => return,
+                () = swarm.ended.cancelled() => {}
+            }
+            // It gave way to another one after a while without a connection (or its sockets failed): others first.
+            if self.inbox.send(Arrival::Reachable(self.key, false)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(TURN).await;
         }
+    }
+
+    /// Until the download has ended.
+    async fn watch(&self, swarm: &SwarmHandle) {
+        let node = self.candidate.node;
+        let mut changed = swarm.peers_changed();
         if self.candidate.kind() == super::plan::ProviderKind::Whole {
             tokio::time::sleep(WHOLE_AFTER).await;
         }
         let mut told = false;
         loop {
             let peers = *changed.borrow_and_update();
-            let reachable = swarm.is_connected(node) || (peers > 0 && self.only_relayed(&swarm, node).await);
+            let reachable = swarm.is_connected(node) || (peers > 0 && self.only_relayed(swarm, node).await);
             if reachable != told {
                 told = reachable;
                 if self.inbox.send(Arrival::Reachable(self.key, told)).await.is_err() {
@@ -446,6 +482,11 @@ impl Agent {
         };
         tokio::time::timeout(RELAY_AFTER, connected).await.is_err() || swarm.is_connected(node)
     }
+}
+
+/// By the clock of the timers, which tests can turn.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -486,6 +527,3 @@ impl Rate {
         self.average
     }
 }
-
-// The cap on providers is that of the plan; candidates beyond it are kept for a later attempt.
-const _: () = assert!(limits::CANDIDATES >= limits::PROVIDERS_PER_DOWNLOAD);

@@ -102,7 +102,6 @@ struct Provider {
     reachable: bool,
     /// Since when it has been as (un)reachable as it is.
     since: Instant,
-    dropped: bool,
     /// Bytes per second; 0: unknown.
     rate: u64,
     sample_start: Instant,
@@ -139,7 +138,9 @@ pub(crate) struct Plan {
     size: u64,
     present: Ranges,
     blame: Blame,
+    /// Those not dropped.
     providers: BTreeMap<ProviderKey, Provider>,
+    next_provider: u32,
     requests: BTreeMap<RequestKey, Request>,
     next_request: u64,
     /// After a wrong hash: only this provider is asked until the hash is right.
@@ -161,6 +162,7 @@ impl Plan {
             present,
             blame,
             providers: BTreeMap::new(),
+            next_provider: 0,
             requests: BTreeMap::new(),
             next_request: 0,
             solo: None,
@@ -171,17 +173,14 @@ impl Plan {
         }
     }
 
-    /// A provider, not reachable yet. None: there are too many.
-    pub(crate) fn add_provider(&mut self, kind: ProviderKind, now: Instant) -> Option<ProviderKey> {
-        if self.providers.len() >= limits::PROVIDERS_PER_DOWNLOAD {
-            return None;
-        }
-        let key = ProviderKey(self.providers.len() as u32);
+    /// A provider, not reachable yet. The caller bounds their number.
+    pub(crate) fn add_provider(&mut self, kind: ProviderKind, now: Instant) -> ProviderKey {
+        let key = ProviderKey(self.next_provider);
+        self.next_provider += 1;
         let provider = Provider {
             kind,
             reachable: false,
             since: now,
-            dropped: false,
             rate: 0,
             sample_start: now,
             sample_bytes: 0,
@@ -190,12 +189,13 @@ impl Plan {
             last_data: None,
         };
         self.providers.insert(key, provider);
-        Some(key)
+        key
     }
 
     /// The provider can (or cannot) be sent requests now. Being unreachable takes its requests back.
     pub(crate) fn set_reachable(&mut self, key: ProviderKey, reachable: bool, now: Instant) {
-        let Some(provider) = self.providers.get_mut(&key) else { return };
+        let changed = |provider: &&mut Provider| provider.reachable != reachable;
+        let Some(provider) = self.providers.get_mut(&key).filter(changed) else { return };
         provider.reachable = reachable;
         provider.since = now;
         if !reachable {
@@ -309,7 +309,7 @@ impl Plan {
         // Taken back already together with another one of the same provider.
         let Some(request) = self.requests.get(&key) else { return };
         let owner = request.provider;
-        let others = self.providers.iter().any(|(key, p)| *key != owner && !p.dropped && p.reachable);
+        let others = self.providers.iter().any(|(key, p)| *key != owner && p.reachable);
         let Some(provider) = self.providers.get_mut(&owner) else { return };
         // It is slow, or overlooked this one request: others of it are being answered.
         if provider.last_data.is_some_and(|last| now.saturating_duration_since(last) < limits::SILENCE) {
@@ -331,9 +331,9 @@ impl Plan {
     pub(crate) fn outlook(&self) -> Outlook {
         if self.present.total() == self.size {
             Outlook::Complete
-        } else if self.usable().next().is_none() {
+        } else if self.providers.is_empty() {
             Outlook::Exhausted
-        } else if self.providers.values().any(|p| p.reachable && !p.dropped) {
+        } else if self.providers.values().any(|p| p.reachable) {
             Outlook::Working
         } else {
             Outlook::Waiting
@@ -360,7 +360,7 @@ impl Plan {
 
     /// Whether the provider may still be used.
     pub(crate) fn is_usable(&self, key: ProviderKey) -> bool {
-        self.providers.get(&key).is_some_and(|provider| !provider.dropped)
+        self.providers.contains_key(&key)
     }
 
     /// The complete file has another hash. A single sender is dropped as a liar; of several, one is chosen from whom
@@ -398,8 +398,8 @@ impl Plan {
             let sent = totals.get(&Source::Provider(key)).copied().unwrap_or(0);
             (provider.reachable, sent, Reverse(key))
         };
-        let usable = self.providers.iter().filter(|(_, provider)| !provider.dropped);
-        self.solo = usable.max_by_key(|(key, provider)| rank(**key, provider)).map(|(key, _)| *key);
+        self.solo =
+            self.providers.iter().max_by_key(|(key, provider)| rank(**key, provider)).map(|(key, _)| *key);
         self.trust_only(self.solo);
     }
 
@@ -410,13 +410,8 @@ impl Plan {
         }
     }
 
-    fn usable(&self) -> impl Iterator<Item = ProviderKey> + '_ {
-        self.providers.iter().filter(|(_, provider)| !provider.dropped).map(|(key, _)| *key)
-    }
-
     fn fail(&mut self, key: ProviderKey, why: Failure) {
-        let Some(provider) = self.providers.get_mut(&key) else { return };
-        if std::mem::replace(&mut provider.dropped, true) {
+        if self.providers.remove(&key).is_none() {
             return;
         }
         self.take_back(key);

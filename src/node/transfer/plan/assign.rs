@@ -37,21 +37,20 @@ impl Plan {
     /// Somebody else is to be asked for everything: nobody is chosen, or the chosen one is out, or away although it
     /// had the time to come back.
     fn solo_is_lost(&self, now: Instant) -> bool {
-        match self.solo.and_then(|key| self.providers.get(&key)).filter(|provider| !provider.dropped) {
-            None => self.usable().next().is_some(),
+        match self.solo.and_then(|key| self.providers.get(&key)) {
+            None => !self.providers.is_empty(),
             Some(solo) if solo.hopeful(now) => false,
-            Some(_) => self.providers.values().any(|provider| provider.reachable && !provider.dropped),
+            Some(_) => self.providers.values().any(|provider| provider.reachable),
         }
     }
 
     fn ready_providers(&self, now: Instant) -> Vec<ProviderKey> {
-        let usable = |provider: &Provider| !provider.dropped && provider.reachable;
-        let ranges = |p: &Provider| p.kind == ProviderKind::Ranges && !p.dropped && p.hopeful(now);
+        let ranges = |p: &Provider| p.kind == ProviderKind::Ranges && p.hopeful(now);
         let ranges_left = self.providers.values().any(ranges);
         let whole_busy = self.requests.values().any(|request| request.whole);
         let mut whole_taken = whole_busy;
         let mut ready = Vec::new();
-        for (key, provider) in self.providers.iter().filter(|(_, provider)| usable(provider)) {
+        for (key, provider) in self.providers.iter().filter(|(_, provider)| provider.reachable) {
             if self.solo.is_some_and(|solo| solo != *key) {
                 continue;
             }

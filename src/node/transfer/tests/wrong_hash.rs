@@ -30,7 +30,7 @@ fn wrong_bytes_from_an_earlier_life_blame_nobody() {
 /// A complete plan of 100 bytes, of which two reachable providers sent half each, and the two.
 fn two_halves(now: Instant) -> (Plan, ProviderKey, ProviderKey) {
     let mut plan = Plan::new(100, &[], now);
-    let [first, second] = [(); 2].map(|()| plan.add_provider(ProviderKind::Ranges, now).unwrap());
+    let [first, second] = [(); 2].map(|()| plan.add_provider(ProviderKind::Ranges, now));
     for (provider, bytes) in [(first, 50), (second, 50)] {
         plan.set_reachable(provider, true, now);
         let request = request_to(&mut plan, provider).expect("a request");
