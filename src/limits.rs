@@ -91,6 +91,8 @@ pub const UDX_SEND_QUEUE_BYTES: usize = 512 * 1024;
 /// Datagrams of relayed and closed streams waiting for their socket, per endpoint; further ones are dropped, as a
 /// network may.
 pub const MAX_UDX_LOOSE_DATAGRAMS: usize = 1024;
+/// Bytes of those datagrams, of which each may have 65,507.
+pub const MAX_UDX_LOOSE_BYTES: usize = 4 << 20;
 /// Streams ended by both sides whose last acknowledgement is repeated if it was lost; the oldest makes room.
 pub const MAX_UDX_LINGERING: usize = 1024;
 

@@ -16,7 +16,7 @@ use super::id_map::IdMap;
 use super::packet::{HEADER_BYTES, Header, Packet, flag};
 use super::stream::{Farewell, Stream};
 use super::types::{CloseReason, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit};
-use crate::limits::{MAX_UDX_LINGERING, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS};
+use crate::limits::{MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS};
 
 /// What all streams of an endpoint share.
 #[derive(Clone, Copy)]
@@ -64,8 +64,9 @@ pub struct Endpoint {
     lingering: IdMap<StreamId, Farewell>,
     /// The keys of `lingering`, oldest first; some may be gone.
     lingering_order: VecDeque<StreamId>,
-    /// Datagrams in outboxes that belong to no stream.
+    /// Datagrams in outboxes that belong to no stream, and their bytes.
     loose: usize,
+    loose_bytes: usize,
 }
 
 struct Slot {
@@ -74,7 +75,16 @@ struct Slot {
     /// Sockets in whose outbox the stream waits for its turn.
     queued: [Option<SocketId>; 2],
     eventful: bool,
-    relaying: bool,
+    /// Where it is in `relays`.
+    relaying: Option<StreamId>,
+}
+
+impl Slot {
+    /// Gives up its turn on this socket; whether it had one.
+    fn leave(&mut self, socket: SocketId) -> bool {
+        let place = self.queued.iter_mut().find(|queued| **queued == Some(socket));
+        place.is_some_and(|place| place.take().is_some())
+    }
 }
 
 /// What waits for a socket.
@@ -104,6 +114,7 @@ impl Endpoint {
             lingering: IdMap::default(),
             lingering_order: VecDeque::new(),
             loose: 0,
+            loose_bytes: 0,
         }
     }
 
@@ -119,7 +130,7 @@ impl Endpoint {
         };
         self.lingering.remove(&id);
         let stream = Stream::new(now, id, &self.config, options, self.rng.random());
-        let slot = Slot { stream, deadline: None, queued: [None; 2], eventful: false, relaying: false };
+        let slot = Slot { stream, deadline: None, queued: [None; 2], eventful: false, relaying: None };
         self.streams.insert(id, slot);
         Ok(id)
     }
@@ -135,8 +146,23 @@ impl Endpoint {
         stream.destroy();
         drop(stream);
         self.close_relays(id);
-        if let Some(Slot { deadline: Some(at), .. }) = self.streams.remove(&id) {
+        let Some(slot) = self.streams.remove(&id) else { return };
+        self.note_relay(id, slot.relaying, None);
+        if let Some(at) = slot.deadline {
             self.deadlines.remove(&(at, id));
+        }
+    }
+
+    /// A socket is closed: nothing will leave it any more.
+    pub fn forget_socket(&mut self, socket: SocketId) {
+        if let Some(outbox) = self.outboxes.remove(&socket) {
+            self.loose -= outbox.loose.len();
+            self.loose_bytes -= outbox.loose.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        }
+        self.lingering.retain(|_, farewell| farewell.path.socket != socket);
+        let waiting = self.streams.iter_mut().filter_map(|(id, slot)| slot.leave(socket).then_some(*id));
+        for id in waiting.collect::<Vec<_>>() {
+            self.settle(id);
         }
     }
 
@@ -213,6 +239,7 @@ impl Endpoint {
             let outbox = self.outboxes.get_mut(&socket)?;
             if let Some((destination, bytes)) = outbox.loose.pop_front() {
                 self.loose -= 1;
+                self.loose_bytes -= bytes.len();
                 buffer.extend_from_slice(&bytes);
                 return Some(Transmit { destination, segment_size: bytes.len(), length: bytes.len() });
             }
@@ -221,9 +248,7 @@ impl Endpoint {
                 return None;
             };
             let Some(slot) = self.streams.get_mut(&id) else { continue };
-            for queued in &mut slot.queued {
-                queued.take_if(|queued| *queued == socket);
-            }
+            slot.leave(socket);
             let transmit = slot.stream.transmit(now, socket, max_datagrams, buffer);
             if transmit.is_some() {
                 slot.stream.stay_awake();
@@ -289,14 +314,18 @@ impl Endpoint {
                 if let Some(free) = slot.queued.iter_mut().find(|queued| queued.is_none()) {
                     *free = Some(socket);
                     self.outboxes.entry(socket).or_default().ready.push_back(id);
+                } else {
+                    // It waits for two sockets it has left since. The next of these turns makes a place.
+                    slot.stream.stay_awake();
                 }
             }
         }
-        if let Some(destination) = slot.stream.relay().filter(|_| !slot.relaying) {
-            slot.relaying = true;
-            self.relays.entry(destination).or_default().push(id);
+        let (destination, closed) = (slot.stream.relay(), slot.stream.closed().is_some());
+        if destination != slot.relaying {
+            let before = std::mem::replace(&mut slot.relaying, destination);
+            self.note_relay(id, before, destination);
         }
-        if slot.stream.closed().is_some() {
+        if closed {
             self.on_closed(id);
         }
     }
@@ -322,8 +351,10 @@ impl Endpoint {
 
     /// When full, the datagram is dropped, as a network may.
     fn push_loose(&mut self, socket: SocketId, destination: SocketAddr, datagram: Bytes) {
-        if self.loose < MAX_UDX_LOOSE_DATAGRAMS {
+        let bytes = self.loose_bytes + datagram.len();
+        if self.loose < MAX_UDX_LOOSE_DATAGRAMS && bytes <= MAX_UDX_LOOSE_BYTES {
             self.loose += 1;
+            self.loose_bytes = bytes;
             self.outboxes.entry(socket).or_default().loose.push_back((destination, datagram));
         }
     }
@@ -365,6 +396,16 @@ impl Endpoint {
             && let Some(slot) = self.streams.get_mut(&id)
         {
             slot.stream.close(CloseReason::Reset);
+        }
+    }
+
+    /// A stream relays to another destination than before, or no more.
+    fn note_relay(&mut self, id: StreamId, before: Option<StreamId>, after: Option<StreamId>) {
+        if let Some(list) = before.and_then(|before| self.relays.get_mut(&before)) {
+            list.retain(|other| *other != id);
+        }
+        if let Some(after) = after {
+            self.relays.entry(after).or_default().push(id);
         }
     }
 

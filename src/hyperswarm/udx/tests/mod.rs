@@ -7,6 +7,7 @@ mod pair;
 mod recovery;
 mod relay;
 mod rules;
+mod sockets;
 mod transfer;
 mod vectors;
 mod weather;
