@@ -28,8 +28,10 @@ pub(super) struct Core {
 
 /// What the user of a stream waits for, and what it was told.
 pub(super) struct User {
-    /// Sockets the stream uses, kept open by it: the one it sends on last.
+    /// The socket it sends on, kept open by it.
     pub(super) socket: Arc<SocketGuard>,
+    /// The one before a change of remote, kept open until all that was sent there has arrived.
+    pub(super) old: Option<Arc<SocketGuard>>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     pub(super) messages: Option<Waker>,
@@ -135,6 +137,7 @@ impl Core {
 
     pub(super) fn remove_socket(&mut self, id: SocketId) {
         self.sockets.retain(|(other, _)| *other != id);
+        self.endpoint.forget_socket(id);
     }
 
     /// A socket that is still open.
@@ -243,10 +246,12 @@ impl Core {
                     awake.append(&mut user.others);
                 }
                 Event::RemoteChanged => {
+                    user.old = None;
                     user.progress.remote_changes += 1;
                     awake.append(&mut user.others);
                 }
                 Event::Closed(reason) => {
+                    user.old = None;
                     user.progress.closed = Some(reason);
                     awake.extend(
                         [user.reader.take(), user.writer.take(), user.messages.take()].into_iter().flatten(),
@@ -262,6 +267,7 @@ impl User {
     pub(super) fn new(socket: Arc<SocketGuard>) -> Self {
         Self {
             socket,
+            old: None,
             reader: None,
             writer: None,
             messages: None,

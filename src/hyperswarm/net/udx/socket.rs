@@ -170,31 +170,33 @@ impl SocketState {
                 // Whoever holds it sees `again` after letting go at the latest.
                 Err(TryLockError::WouldBlock) => return,
             };
-            if self.again.swap(false, Ordering::SeqCst) && !self.transmit_batches(instance, &mut sender) {
+            if self.again.swap(false, Ordering::SeqCst) && self.transmit_batches(instance, &mut sender) {
                 self.task.wake();
                 return;
             }
         }
     }
 
-    /// Whether all that was there is gone.
+    /// Whether the task has to be told that something is left.
     fn transmit_batches(&self, instance: &Instance, sender: &mut Sender) -> bool {
         let outgoing = &mut sender.outgoing;
         for _ in 0..UDP_TRANSMIT_BATCHES {
             if outgoing.advance(&self.datagrams) == Progress::Blocked {
-                self.blocked.store(true, Ordering::SeqCst);
-                return false;
+                return self.block();
             }
             let batch = instance.with(|core| {
                 core.endpoint.poll_transmit(Instant::now(), self.id, MOST_DATAGRAMS, &mut outgoing.buffer)
             });
-            let Some(batch) = batch else { return true };
+            let Some(batch) = batch else { return false };
             outgoing.address(batch.destination, batch.segment_size);
         }
-        if outgoing.advance(&self.datagrams) == Progress::Blocked {
-            self.blocked.store(true, Ordering::SeqCst);
-        }
-        false
+        outgoing.advance(&self.datagrams) == Progress::Done || self.block()
+    }
+
+    /// The task has to wait for room. Whether it has yet to be told: if it waits already, waking it, possibly by
+    /// itself, would make it try again and again. After it has waited it tries once more, so nobody is forgotten.
+    fn block(&self) -> bool {
+        !self.blocked.swap(true, Ordering::SeqCst)
     }
 }
 

@@ -282,12 +282,17 @@ impl UdxStream {
         socket: &UdxSocket,
         action: impl FnOnce(&mut StreamGuard<'_>, Instant) -> Result<(), StateError>,
     ) -> io::Result<()> {
-        self.act(action)?;
-        let before = self.instance.with(|core| {
-            let user = core.streams.get_mut(&self.id)?;
-            Some(std::mem::replace(&mut user.socket, Arc::clone(&socket.guard)))
-        });
-        drop(before);
+        self.instance.turn(None, |core| {
+            let mut stream = core.endpoint.stream(self.id).ok_or_else(|| self.gone())?;
+            let connected = stream.remote().is_some();
+            action(&mut stream, Instant::now())?;
+            drop(stream);
+            if let Some(user) = core.streams.get_mut(&self.id) {
+                let before = std::mem::replace(&mut user.socket, Arc::clone(&socket.guard));
+                user.old = connected.then_some(before);
+            }
+            Ok::<_, StreamError>(())
+        })?;
         self.transmit(Some(Arc::clone(&socket.guard)));
         Ok(())
     }

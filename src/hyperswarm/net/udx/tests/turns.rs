@@ -4,7 +4,8 @@ use std::future::{Future, poll_fn};
 use std::net::UdpSocket;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 
@@ -12,7 +13,7 @@ use super::super::driver::Driver;
 use super::super::instance::Instance;
 use super::super::{BindOptions, UdxSocket, UdxStream};
 use super::{LOOPBACK, open, soon};
-use crate::hyperswarm::udx::{StreamOptions, flag};
+use crate::hyperswarm::udx::{Header, StreamOptions, flag};
 use crate::limits::{UDP_RECEIVE_CALLS, UDP_RECEIVE_SLOTS, UDP_TRANSMIT_BATCHES, UDX_DIRECT_SEND_BYTES};
 
 /// A socket whose task takes a turn when the test says so, ready to send.
@@ -24,9 +25,31 @@ async fn by_hand() -> (UdxSocket, Driver) {
     (socket, driver)
 }
 
+/// A socket of which the runtime has yet to notice that the system takes its datagrams: as with a full buffer,
+/// nothing can be sent until the test waits for something.
+fn blocked(instance: &Arc<Instance>) -> (UdxSocket, Driver) {
+    UdxSocket::assemble(Arc::clone(instance), LOOPBACK, BindOptions::default()).unwrap()
+}
+
 fn turn(driver: &mut Driver) {
     let polled = Pin::new(driver).poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(polled, Poll::Pending);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Count {
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
 }
 
 fn peer() -> UdpSocket {
@@ -153,4 +176,71 @@ async fn deadlines_are_kept_when_the_socket_that_kept_them_is_closed() {
     for _ in 0..3 {
         assert_eq!(next(&peer).await.get(2), Some(&flag::HEARTBEAT));
     }
+}
+
+#[tokio::test]
+async fn a_task_whose_socket_takes_nothing_sleeps_until_it_does() {
+    let (socket, mut driver) = blocked(&Arc::new(Instance::with_seed([3; 32])));
+    let peer = peer();
+    let stream = connected(&socket, &peer);
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut turn = || assert!(Pin::new(&mut driver).poll(&mut Context::from_waker(&waker)).is_pending());
+    turn();
+    count.take();
+    stream.write_chunk(Bytes::from_static(b"first")).await.unwrap();
+    for _ in 0..10 {
+        turn();
+        // Writers that find the socket blocked leave it to the task, which knows.
+        stream.flush_now().unwrap();
+    }
+    let wakes = count.take();
+    println!("woken {wakes} times in 10 turns of a blocked socket");
+    assert!(wakes <= 3, "{wakes}");
+    assert_eq!(arrived(&peer), 0);
+    soon(async {
+        while arrived(&peer) == 0 {
+            while count.take() == 0 {
+                tokio::task::yield_now().await;
+            }
+            turn();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_closed_leaves_nothing_behind() {
+    let instance = Arc::new(Instance::with_seed([3; 32]));
+    let (socket, mut driver) = blocked(&instance);
+    let peer = peer();
+    let streams = [connected(&socket, &peer), connected(&socket, &peer)];
+    let id = socket.guard.state.id;
+    drop((streams, socket));
+    let wants = || instance.with(|core| core.endpoint.wants_transmit(id));
+    assert!(wants(), "a reset that cannot leave");
+    assert!(Pin::new(&mut driver).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    assert!(!wants());
+}
+
+#[tokio::test]
+async fn what_was_sent_on_an_old_socket_is_repeated_there_though_its_user_dropped_it() {
+    let (peer, address) = silent_peer().await;
+    let old = super::socket();
+    let new = old.bind_sibling(LOOPBACK, BindOptions::default()).unwrap();
+    let (before, watched) = (old.local_address(), Arc::downgrade(&old.guard));
+    let stream = open(&old);
+    let id = stream.id();
+    stream.connect(1, address).unwrap();
+    stream.write_chunk(Bytes::from_static(b"lost")).await.unwrap();
+    stream.flush_now().unwrap();
+    let lost = next(&peer).await;
+    drop(old);
+    let moving =
+        tokio::spawn(async move { stream.change_remote(&new, 1, address).await.map(|()| (stream, new)) });
+    assert_eq!(next(&peer).await, lost);
+    let acknowledgement = Header { flags: 0, data_offset: 0, stream: id, window: 1 << 20, seq: 0, ack: 1 };
+    peer.send_to(&acknowledgement.encode(), before).await.unwrap();
+    let _kept = soon(moving).await.unwrap().unwrap();
+    assert!(watched.upgrade().is_none(), "closed with the last of its packets");
 }
