@@ -110,7 +110,6 @@ async fn serve(mut stream: SecretStream<UdxStream>) -> anyhow::Result<Figures> {
     Ok(figures([
         ("packets", json!(stats.packets_sent)),
         ("retransmitted", json!(stats.packets_retransmitted)),
-        ("mtu", json!(stats.mtu)),
     ]))
 }
 

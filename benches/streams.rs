@@ -92,7 +92,6 @@ struct Report {
     cpu_seconds: f64,
     packets_sent: u64,
     packets_retransmitted: u64,
-    mtu: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -210,7 +209,6 @@ fn report(stream: &UdxStream, before: f64) -> Report {
         cpu_seconds: cpu_seconds() - before,
         packets_sent: stats.packets_sent,
         packets_retransmitted: stats.packets_retransmitted,
-        mtu: stats.mtu,
     }
 }
 
@@ -252,7 +250,7 @@ async fn ask(client: Client) -> anyhow::Result<serde_json::Value> {
     Ok(serde_json::json!({
         "mode": client.mode, "seconds": seconds, "result": result,
         "client_cpu_seconds": ours.cpu_seconds, "server_cpu_seconds": theirs.cpu_seconds,
-        "packets": ours.packets_sent.max(theirs.packets_sent), "mtu": ours.mtu.max(theirs.mtu),
+        "packets": ours.packets_sent.max(theirs.packets_sent),
         "retransmitted": ours.packets_retransmitted + theirs.packets_retransmitted,
     }))
 }

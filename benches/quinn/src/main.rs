@@ -1,4 +1,4 @@
-//! A QUIC peer on quinn that does what `benches/streams.rs` does on UDX: bulk data and small requests, encrypted.
+//! A QUIC peer on quinn that does what `benches/secret_streams.rs` does on UDX: bulk data and small requests, encrypted.
 //!
 //! ```text
 //! quinn-peer serve --listen ADDR --certificate FILE                      one connection, then it ends

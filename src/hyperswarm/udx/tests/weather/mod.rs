@@ -3,6 +3,7 @@
 //!
 //! `KACHERY_WEATHER_SEEDS=200 cargo test --lib udx::tests::weather -- --nocapture` runs the long form.
 
+mod fairness;
 mod host;
 mod reliability;
 mod throughput;
