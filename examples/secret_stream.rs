@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
     }
 
     // Beside the stream there are datagrams that may get lost, encrypted as well.
-    let datagrams = stream.messages();
+    let mut datagrams = stream.messages();
     datagrams.send(b"a datagram")?;
     let echo = tokio::time::timeout(Duration::from_secs(5), datagrams.receive()).await??;
     println!("datagram: {}", String::from_utf8_lossy(&echo));

@@ -187,7 +187,7 @@ async fn a_hundred_mib_go_both_ways_over_udx() {
 
 /// Sends until an answer comes: datagrams may get lost.
 async fn datagram_echo<T: Unordered>(stream: &SecretStream<T>, message: &[u8]) {
-    let messages = stream.messages();
+    let mut messages = stream.messages();
     let attempts = async {
         loop {
             messages.send(message).expect("send");

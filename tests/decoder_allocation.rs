@@ -4,10 +4,12 @@ mod counting;
 
 use kachery_p2p::hyperswarm::codec::compact::Reader;
 use kachery_p2p::hyperswarm::codec::{mdns, v2};
-use kachery_p2p::hyperswarm::crypto::KeyPair;
-use kachery_p2p::hyperswarm::crypto::noise::Handshake;
+use kachery_p2p::hyperswarm::crypto::noise::{Handshake, Keys};
+use kachery_p2p::hyperswarm::crypto::{KeyPair, PublicKey};
 use kachery_p2p::hyperswarm::mux::{ChannelOptions, Event, Mux};
+use kachery_p2p::hyperswarm::secret_stream::{MessageOpener, Opening, Receiver, Sender};
 use kachery_p2p::hyperswarm::udx;
+use kachery_p2p::limits::MAX_SECRET_FRAME_BYTES;
 use kachery_p2p::node::legacy::{ConnectionReader, Direction, Protocol, json};
 
 use counting::peak;
@@ -48,6 +50,8 @@ fn inputs() -> Vec<Vec<u8>> {
     all.push([&[0, 0, 0], &(1..60).flat_map(|n| open(n, b"late")).collect::<Vec<_>>()[..]].concat());
     all.push([&[0, 0, 0], &open(1, b"late")[..], &[0, 1], &[1, 0].repeat(20_000)].concat());
     all.push([&[0, 0, 0], &open(1, b"test")[..], &[0, 1], &[1, 0].repeat(20_000)].concat());
+    // The longest frames of a handshake and of a secret stream, announced and no more.
+    all.extend([vec![0xff, 0xff, 0], vec![0xff; 3], vec![0xff; 4]]);
     for length in [1, 5, 6, 14, 38, 100, 1000, 4096] {
         all.push(vec![7; length]);
         all.push(fields(&[(1, &vec![7; length]), (2, &vec![7; length])]));
@@ -57,7 +61,7 @@ fn inputs() -> Vec<Vec<u8>> {
 
 #[test]
 fn decoders_allocate_in_proportion_to_their_input() {
-    let decoders: [Decoder; 15] = [
+    let decoders: [Decoder; 18] = [
         ("Message", |b| drop(v2::Message::decode(b))),
         ("Holepunch", |b| drop(v2::Holepunch::decode(b))),
         ("PeersInput", |b| drop(v2::PeersInput::decode(b))),
@@ -76,6 +80,9 @@ fn decoders_allocate_in_proportion_to_their_input() {
             drop(udx::Packet::decode(b).map(|packet| packet.sack_blocks().collect::<Vec<_>>()))
         }),
         ("noise message", read_handshake),
+        ("secret stream opening", read_opening),
+        ("secret stream", read_secret_stream),
+        ("unordered message", |b| drop(MessageOpener::new(&keys(false)).open(b))),
         ("protomux message", read_protomux),
     ];
     let mut worst = (0.0, "");
@@ -97,6 +104,29 @@ fn decoders_allocate_in_proportion_to_their_input() {
 fn read_handshake(bytes: &[u8]) {
     let own = KeyPair::from_seed(&[9; 32]);
     drop(Handshake::xx(false, &own, b"", [7; 32].into()).read(bytes));
+}
+
+/// Reads bytes as the first of a secret stream without keys.
+fn read_opening(bytes: &[u8]) {
+    let own = KeyPair::from_seed(&[9; 32]);
+    let opening = Opening::new(Handshake::xx(false, &own, b"", [7; 32].into()));
+    assert!(opening.is_ok());
+    drop(opening.map(|(mut opening, _)| opening.receive(bytes::Bytes::copy_from_slice(bytes))));
+}
+
+/// Reads bytes as those of a secret stream after its header.
+fn read_secret_stream(bytes: &[u8]) {
+    let mut receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES);
+    receiver.receive(Sender::new(&keys(true), &[5; 24]).1);
+    assert_eq!(receiver.next_message(), Ok(None));
+    receiver.receive(bytes::Bytes::copy_from_slice(bytes));
+    while let Ok(Some(_)) = receiver.next_message() {}
+}
+
+/// Keys of either side of a handshake.
+fn keys(initiator: bool) -> Keys {
+    let (tx, rx) = if initiator { ([1; 32], [2; 32]) } else { ([2; 32], [1; 32]) };
+    Keys { initiator, remote: PublicKey([3; 32]), handshake_hash: [4; 64], tx: tx.into(), rx: rx.into() }
 }
 
 /// Reads a message as one of a connection with channels of every kind, answering nothing and taking no rejects.

@@ -10,8 +10,8 @@ const LENGTH_BYTES: usize = 3;
 
 /// Collects bytes until a frame is complete. Frames that arrive in one piece are not copied.
 ///
-/// A peer that announces a frame of 16 MiB has made us reserve nothing: memory is at most twice what arrived of the
-/// frame, plus [`SECRET_FRAME_HEADROOM`].
+/// A peer that announces a frame of 16 MiB has made us reserve little: memory is at most twice what arrived of the
+/// frame, or 64 times as much while that is below [`SECRET_FRAME_HEADROOM`].
 #[derive(Debug)]
 pub struct Frames {
     /// Received, and not yet looked at.
@@ -113,7 +113,8 @@ impl Frames {
     fn reserve(&mut self, end: usize, more: usize) {
         let arrived = self.partial.len().saturating_add(more);
         if arrived > self.partial.capacity() {
-            let room = end.min(arrived.saturating_mul(2).max(SECRET_FRAME_HEADROOM)).max(arrived);
+            let headroom = arrived.saturating_mul(64).min(SECRET_FRAME_HEADROOM);
+            let room = end.min(arrived.saturating_mul(2).max(headroom)).max(arrived);
             self.partial.reserve_exact(room.saturating_sub(self.partial.len()));
         }
     }

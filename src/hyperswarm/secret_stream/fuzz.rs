@@ -11,7 +11,7 @@ use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_FRAME_HEADROOM};
 /// Whether a message came out.
 pub fn stream(data: &[u8]) -> bool {
     let Some((cut, data)) = data.split_first() else { return false };
-    let mut receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES, cut % 2 == 0);
+    let mut receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES);
     for chunk in data.chunks(usize::from(*cut) + 1) {
         receiver.receive(Bytes::copy_from_slice(chunk));
         loop {

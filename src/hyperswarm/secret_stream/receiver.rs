@@ -10,7 +10,6 @@ use crate::hyperswarm::crypto::secretstream::{HEADER_BYTES, OVERHEAD, Pull};
 pub struct Receiver {
     frames: Frames,
     stage: Stage,
-    discard_empty: bool,
     opened: u64,
     failed: Option<Error>,
 }
@@ -25,11 +24,10 @@ enum Stage {
 }
 
 impl Receiver {
-    /// Takes frames of up to `max_frame_bytes`. With `discard_empty`, as for a side that sends keep-alives itself,
-    /// empty messages are taken for keep-alives; otherwise they are messages.
-    pub fn new(keys: &Keys, max_frame_bytes: usize, discard_empty: bool) -> Self {
+    /// Takes frames of up to `max_frame_bytes`.
+    pub fn new(keys: &Keys, max_frame_bytes: usize) -> Self {
         let stage = Stage::Header { id: stream_id(keys, !keys.initiator), key: keys.rx.clone() };
-        Self { frames: Frames::new(max_frame_bytes), stage, discard_empty, opened: 0, failed: None }
+        Self { frames: Frames::new(max_frame_bytes), stage, opened: 0, failed: None }
     }
 
     /// Adds received bytes. Take all messages before adding more.
@@ -40,7 +38,7 @@ impl Receiver {
     }
 
     /// The next message, decrypted into memory of its own; `None` until more bytes arrive. After an error there are
-    /// only errors.
+    /// only errors. An empty message is a keep-alive, to be discarded by a side that sends keep-alives itself.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, Error> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -79,16 +77,14 @@ impl Receiver {
             };
             self.stage = Stage::Messages(pull?);
         }
-        while let Stage::Messages(pull) = &mut self.stage {
-            let number = self.opened;
-            let Some(message) = self.frames.next_with(|frame| open(frame, pull, number))? else { break };
-            let message = message?;
-            self.opened += 1;
-            if !(message.is_empty() && self.discard_empty) {
-                return Ok(Some(message));
-            }
-        }
-        Ok(None)
+        let Stage::Messages(pull) = &mut self.stage else { return Ok(None) };
+        let number = self.opened;
+        let Some(message) = self.frames.next_with(|frame| open(frame, pull, number))? else {
+            return Ok(None);
+        };
+        let message = message?;
+        self.opened += 1;
+        Ok(Some(message))
     }
 }
 

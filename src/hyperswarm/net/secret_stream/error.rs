@@ -18,8 +18,9 @@ pub enum StreamError {
         /// What was wrong.
         error: Error,
     },
-    /// Nothing was received for the time set in the options ("Stream timed out"); the stream is destroyed.
-    #[error("secret stream: nothing received for {0:?}")]
+    /// Nothing was received for the time set in the options ("Stream timed out"), or the handshake took longer; the
+    /// stream is destroyed.
+    #[error("secret stream: timed out after {0:?}")]
     TimedOut(Duration),
     /// What is below failed.
     #[error("secret stream: {0}")]

@@ -13,12 +13,6 @@ pub struct Messages<T> {
     pub(super) shared: Arc<Shared<T>>,
 }
 
-impl<T> Clone for Messages<T> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
-    }
-}
-
 impl<T: Unordered> Messages<T> {
     /// Sends a message; it grows by 24 bytes and has to fit a datagram.
     pub fn send(&self, message: &[u8]) -> Result<(), StreamError> {
@@ -29,7 +23,7 @@ impl<T: Unordered> Messages<T> {
     }
 
     /// The next message of the peer. What does not authenticate is ignored, as anybody can send it.
-    pub async fn receive(&self) -> Result<Bytes, StreamError> {
+    pub async fn receive(&mut self) -> Result<Bytes, StreamError> {
         loop {
             let envelope = poll_fn(|context| self.shared.transport.poll_receive_message(context)).await?;
             if let Some(message) = self.shared.opener.open(&envelope) {

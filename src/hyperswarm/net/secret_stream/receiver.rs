@@ -5,10 +5,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::StreamError;
 use super::shared::{Over, Shared};
+use super::stream::Options;
 use super::transport::Transport;
 use crate::hyperswarm::secret_stream::{Error, Receiver};
 use crate::limits::SECRET_READ_BYTES;
@@ -17,6 +19,7 @@ use crate::limits::SECRET_READ_BYTES;
 pub struct SecretReceiver<T> {
     pub(super) shared: Arc<Shared<T>>,
     receiver: Receiver,
+    discard_empty: bool,
     idle: Option<Idle>,
     over: bool,
     /// What a reader of bytes has not taken of a message.
@@ -24,8 +27,10 @@ pub struct SecretReceiver<T> {
 }
 
 impl<T: Transport> SecretReceiver<T> {
-    pub(super) fn new(shared: Arc<Shared<T>>, receiver: Receiver, timeout: Option<Duration>) -> Self {
-        Self { shared, receiver, idle: timeout.map(Idle::new), over: false, rest: Bytes::new() }
+    pub(super) fn new(shared: Arc<Shared<T>>, receiver: Receiver, options: &Options) -> Self {
+        let discard_empty = options.discard_empty || options.keep_alive.is_some();
+        let idle = options.timeout.map(Idle::new);
+        Self { shared, receiver, discard_empty, idle, over: false, rest: Bytes::new() }
     }
 
     /// The next message; `None` when the peer has ended. An error is the last thing there is, and has destroyed the
@@ -46,11 +51,19 @@ impl<T: Transport> SecretReceiver<T> {
 
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         loop {
+            // Counts every message, or a flood of empty ones, which cost a peer little, would never let go of the
+            // thread.
+            let coop = ready!(poll_proceed(context));
             let message = self.receiver.next_message().map_err(|error| self.broken(error))?;
             self.shared.received_frames(self.receiver.frames());
-            if message.is_some() {
-                return Poll::Ready(Ok(message));
+            if let Some(message) = message {
+                coop.made_progress();
+                if message.is_empty() && self.discard_empty {
+                    continue;
+                }
+                return Poll::Ready(Ok(Some(message)));
             }
+            drop(coop);
             match self.shared.transport.poll_read_chunk(context, SECRET_READ_BYTES) {
                 Poll::Ready(chunk) => match chunk.map_err(|error| self.failed(error))? {
                     Some(chunk) => {
@@ -83,7 +96,7 @@ impl<T: Transport> SecretReceiver<T> {
     /// The transport failed, possibly because this side destroyed it.
     fn failed(&self, error: std::io::Error) -> StreamError {
         let own = self.shared.destroyed();
-        self.shared.destroy(Over::Destroyed);
+        self.shared.destroy(Over::Failed(error.kind()));
         own.unwrap_or(StreamError::Transport(error))
     }
 }

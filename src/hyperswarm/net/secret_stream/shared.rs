@@ -1,6 +1,7 @@
 //! What the handles of one stream share.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker, ready};
@@ -66,6 +67,8 @@ pub(super) enum Over {
     Destroyed,
     Protocol(Error),
     TimedOut(Duration),
+    /// The transport.
+    Failed(io::ErrorKind),
 }
 
 /// Who waits for room in the transport.
@@ -251,6 +254,7 @@ impl<T: Transport> Shared<T> {
             Over::Destroyed => StreamError::Destroyed,
             Over::Protocol(error) => StreamError::Protocol { peer: self.peer, error },
             Over::TimedOut(after) => StreamError::TimedOut(after),
+            Over::Failed(kind) => StreamError::Transport(kind.into()),
         }
     }
 

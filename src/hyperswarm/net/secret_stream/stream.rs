@@ -23,8 +23,8 @@ pub struct Options {
     /// Send an empty message when nothing else was sent for so long (5 s in hyperdht), and discard empty messages
     /// that come in. None by default.
     pub keep_alive: Option<Duration>,
-    /// Destroy the stream when somebody has waited for a message for so long and not a byte came, the handshake
-    /// included. None by default.
+    /// Destroy the stream when somebody has waited for a message for so long and not a byte came, or when the handshake
+    /// as a whole takes so long. None by default.
     pub timeout: Option<Duration>,
     /// Discard empty messages even without keep-alive (`filterZeroByteMessages`).
     pub discard_empty: bool,
@@ -92,7 +92,14 @@ impl<T: Transport> SecretStream<T> {
     }
 
     async fn open(transport: T, handshake: Handshake, options: Options) -> Result<Self, StreamError> {
-        match exchange(&transport, handshake, options.timeout).await {
+        let exchanged = exchange(&transport, handshake);
+        let exchanged = match options.timeout {
+            Some(limit) => {
+                tokio::time::timeout(limit, exchanged).await.unwrap_or(Err(StreamError::TimedOut(limit)))
+            }
+            None => exchanged.await,
+        };
+        match exchanged {
             Ok((keys, rest)) => Self::start(transport, &keys, rest, options),
             Err(error) => {
                 transport.destroy();
@@ -103,15 +110,14 @@ impl<T: Transport> SecretStream<T> {
 
     fn start(transport: T, keys: &Keys, rest: Bytes, options: Options) -> Result<Self, StreamError> {
         let (header, counter) = header_and_counter()?;
-        let discard_empty = options.discard_empty || options.keep_alive.is_some();
-        let mut receiver = Receiver::new(keys, options.max_frame_bytes, discard_empty);
+        let mut receiver = Receiver::new(keys, options.max_frame_bytes);
         receiver.receive(rest);
         let sealer = MessageSealer::new(keys, counter);
         let shared = Shared::new(transport, keys, Sender::new(keys, &header), sealer, options.keep_alive);
         keeper::start(&shared);
         // The header leaves without waiting for anybody; if the transport has no room, the keeper sends the rest.
         let _ = shared.poll_drained(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-        let receiver = SecretReceiver::new(shared.clone(), receiver, options.timeout);
+        let receiver = SecretReceiver::new(shared.clone(), receiver, &options);
         Ok(Self { sender: SecretSender { shared }, receiver })
     }
 
@@ -176,18 +182,14 @@ impl<T: Transport> SecretStream<T> {
 }
 
 impl<T: Unordered> SecretStream<T> {
-    /// The messages beside the stream.
+    /// The messages beside the stream. Only the task that waited for one last is woken.
     pub fn messages(&self) -> Messages<T> {
         Messages { shared: self.sender.shared.clone() }
     }
 }
 
 /// Plays the handshake through.
-async fn exchange<T: Transport>(
-    transport: &T,
-    handshake: Handshake,
-    timeout: Option<Duration>,
-) -> Result<(Keys, Bytes), StreamError> {
+async fn exchange<T: Transport>(transport: &T, handshake: Handshake) -> Result<(Keys, Bytes), StreamError> {
     let (mut opening, mut answer) = Opening::new(handshake).map_err(StreamError::Opening)?;
     loop {
         if let Some(mut message) = answer.take() {
@@ -199,13 +201,7 @@ async fn exchange<T: Transport>(
         if opening.is_finished() {
             return opening.finish().map_err(StreamError::Opening);
         }
-        let read = poll_fn(|context| transport.poll_read_chunk(context, SECRET_READ_BYTES));
-        let chunk = match timeout {
-            Some(limit) => {
-                tokio::time::timeout(limit, read).await.map_err(|_| StreamError::TimedOut(limit))??
-            }
-            None => read.await?,
-        };
+        let chunk = poll_fn(|context| transport.poll_read_chunk(context, SECRET_READ_BYTES)).await?;
         let chunk = chunk.ok_or(StreamError::Opening(crate::hyperswarm::secret_stream::Error::Cut))?;
         answer = opening.receive(chunk).map_err(StreamError::Opening)?;
     }

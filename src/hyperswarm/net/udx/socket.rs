@@ -23,7 +23,7 @@ use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDP_TRANSMIT_BATCHES};
 /// How to bind a [`UdxSocket`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BindOptions {
-    /// Whether the system may cut and join datagrams.
+    /// Whether the system may cut what is sent into datagrams.
     pub offload: Offload,
     /// How many datagrams of other protocols wait at most for [`UdxSocket::take_foreign`]'s reader; 0: none are kept.
     pub foreign_queue: usize,

@@ -6,10 +6,11 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::task::coop::poll_proceed;
 
 use super::error::StreamError;
 use super::instance::{Core, Instance, Progress};
@@ -19,7 +20,8 @@ use crate::hyperswarm::udx::{Closed, Remote, StateError, Stats, StreamGuard, Str
 
 /// A reliable stream of bytes in both directions, with unordered messages beside it.
 ///
-/// One task may read, one may write and one may wait for messages at the same time: the methods take `&self`.
+/// One task may read, one may write and one may wait for messages at the same time: the methods take `&self`. Who reads
+/// more than a turn's worth yields to other tasks, as with tokio's own streams.
 /// Dropping it destroys it: the peer sees a reset, unless both sides had ended. To end in order:
 /// [`finish`](Self::finish), read to the end, drop; or [`close`](Self::close).
 pub struct UdxStream {
@@ -101,6 +103,7 @@ impl UdxStream {
 
     /// As [`read_chunk`](Self::read_chunk): at most `max` bytes.
     pub fn poll_read_chunk(&self, context: &mut Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {
+        let coop = ready!(poll_proceed(context));
         let outcome = self.instance.with(|core| {
             if let Some(bytes) = core.endpoint.stream(self.id).and_then(|mut stream| stream.read(max)) {
                 return Poll::Ready((Ok(Some(bytes)), core.due(self.id)));
@@ -118,6 +121,7 @@ impl UdxStream {
             Poll::Pending
         });
         outcome.map(|(result, due)| {
+            coop.made_progress();
             // The peer may wait to hear that there is room again.
             self.transmit(due);
             Ok(result?)
@@ -232,7 +236,8 @@ impl UdxStream {
 
     /// See [`receive_message`](Self::receive_message).
     pub fn poll_receive_message(&self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        self.instance.with(|core| {
+        let coop = ready!(poll_proceed(context));
+        let outcome = self.instance.with(|core| {
             if let Some(message) = core.endpoint.stream(self.id).and_then(|mut stream| stream.read_message())
             {
                 return Poll::Ready(Ok(message));
@@ -245,6 +250,10 @@ impl UdxStream {
             }
             set_waker(&mut user.messages, context);
             Poll::Pending
+        });
+        outcome.map(|result| {
+            coop.made_progress();
+            result
         })
     }
 

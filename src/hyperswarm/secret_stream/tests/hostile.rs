@@ -116,7 +116,7 @@ fn the_stream_may_not_end_inside_a_frame_or_before_the_header() {
 fn frames_are_taken_up_to_the_limit_that_was_set() {
     let deliver = |length: usize| {
         let mut pipe = pipe();
-        pipe.receiver = Receiver::new(&keys(false), 1017, false);
+        pipe.receiver = Receiver::new(&keys(false), 1017);
         pipe.send(&vec![7; length]).deliver().map(|messages| messages[0].len())
     };
     assert_eq!(deliver(1000), Ok(1000));

@@ -35,7 +35,7 @@ struct Pipe {
 
 fn pipe() -> Pipe {
     let (sender, header) = Sender::new(&keys(true), &[9; HEADER_BYTES]);
-    let receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES, false);
+    let receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES);
     Pipe { sender, wire: header.to_vec(), receiver }
 }
 

@@ -65,7 +65,7 @@ fn bytes_behind_the_last_message_are_kept_for_the_stream() {
     sender.seal(b"early", &mut wire).expect("short");
     assert_eq!(initiator.receive(wire.into()), Ok(None));
     let (keys, rest) = initiator.finish().expect("finished");
-    let mut receiver = Receiver::new(&keys, MAX_SECRET_FRAME_BYTES, false);
+    let mut receiver = Receiver::new(&keys, MAX_SECRET_FRAME_BYTES);
     receiver.receive(rest);
     assert_eq!(drain(&mut receiver).expect("authentic"), [Bytes::from("early")]);
 }

@@ -44,7 +44,7 @@ fn recorded_streams_are_read_however_they_are_cut() {
     for (name, initiator) in SIDES {
         let wire = Bytes::from(wire(&vectors[name]));
         for size in (1..200).chain([wire.len()]) {
-            let mut receiver = Receiver::new(&keys(!initiator), MAX_SECRET_FRAME_BYTES, false);
+            let mut receiver = Receiver::new(&keys(!initiator), MAX_SECRET_FRAME_BYTES);
             let mut messages = Vec::new();
             for at in (0..wire.len()).step_by(size) {
                 receiver.receive(wire.slice(at..wire.len().min(at + size)));
@@ -54,18 +54,6 @@ fn recorded_streams_are_read_however_they_are_cut() {
             assert_eq!(receiver.end(), Ok(()));
         }
     }
-}
-
-#[test]
-fn empty_messages_are_discarded_only_by_who_keeps_alive() {
-    let vectors = vectors();
-    let mut receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES, true);
-    receiver.receive(wire(&vectors["initiator"]).into());
-    let messages = drain(&mut receiver).expect("authentic");
-    let all = plaintexts(&vectors["initiator"]);
-    assert_eq!(messages, all.iter().filter(|message| !message.is_empty()).cloned().collect::<Vec<_>>());
-    assert!(messages.len() < all.len());
-    assert_eq!(receiver.frames(), all.len() as u64);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Keep-alives, timeouts, ends and hostile peers.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures::StreamExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
@@ -68,6 +73,32 @@ async fn a_peer_that_never_shakes_hands_is_given_up() {
     let options = Options { timeout: Some(seconds(10)), ..Options::default() };
     let result = SecretStream::initiate(one, &key_pair(1), options).await;
     assert!(matches!(result.err(), Some(StreamError::TimedOut(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_shakes_hands_byte_by_byte_is_given_up() {
+    let (one, mut slow) = tokio::io::duplex(4096);
+    let options = Options { timeout: Some(seconds(10)), ..Options::default() };
+    let begin = Instant::now();
+    let sending = tokio::spawn(async move {
+        for byte in [32, 0, 0].into_iter().chain([7; 32]) {
+            sleep(seconds(9)).await;
+            slow.write_all(&[byte]).await?;
+        }
+        std::io::Result::Ok(())
+    });
+    let result = SecretStream::accept(ByteStream::new(one), &key_pair(1), options).await;
+    assert!(matches!(result.err(), Some(StreamError::TimedOut(after)) if after == seconds(10)));
+    assert_eq!(begin.elapsed(), seconds(10));
+    sending.await.expect("no panic").expect_err("the transport is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_no_byte_of_the_handshake_is_given_up() {
+    let (one, _full) = pipe(1);
+    let options = Options { timeout: Some(seconds(10)), ..Options::default() };
+    let result = timeout(seconds(60), SecretStream::initiate(one, &key_pair(1), options)).await;
+    assert!(matches!(result.expect("in time").err(), Some(StreamError::TimedOut(_))));
 }
 
 #[tokio::test]
@@ -153,4 +184,52 @@ async fn the_header_leaves_without_waiting_for_the_peer() {
     let mut header = [0; 59];
     peer.read_exact(&mut header).await.expect("a header");
     assert_eq!(header[..3], [56, 0, 0]);
+}
+
+/// A stream to which a thousand empty messages are on their way, and its peer's end of the pipe.
+async fn flooded(options: Options) -> (Stream, tokio::io::DuplexStream) {
+    let (keys, other_keys) = crate::hyperswarm::crypto::noise::test_keys();
+    let (one, mut other) = tokio::io::duplex(1 << 20);
+    let stream = SecretStream::with_keys(ByteStream::new(one), &keys, options).expect("random");
+    let (mut sender, header) = crate::hyperswarm::secret_stream::Sender::new(&other_keys, &[9; 24]);
+    let mut flood = header.to_vec();
+    for _ in 0..1000 {
+        sender.seal(b"", &mut flood).expect("short");
+    }
+    other.write_all(&flood).await.expect("room");
+    // A turn of its own for what comes next.
+    tokio::task::yield_now().await;
+    (stream, other)
+}
+
+#[tokio::test]
+async fn a_flood_of_keep_alives_lets_other_tasks_run() {
+    let (mut stream, _peer) = flooded(Options { discard_empty: true, ..Options::default() }).await;
+    let mut turns = 0;
+    while stream.counters().frames_received < 1000 {
+        let before = stream.counters().frames_received;
+        assert!(poll_fn(|context| Poll::Ready(stream.poll_next_unpin(context).is_pending())).await);
+        turns += 1;
+        let opened = stream.counters().frames_received - before;
+        assert!(opened <= 128, "{opened} in one turn");
+        tokio::task::yield_now().await;
+    }
+    println!("1000 empty messages took {turns} turns");
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_messages_to_a_reader_of_bytes_lets_other_tasks_run() {
+    let (mut stream, _peer) = flooded(Options::default()).await;
+    let mut buffer = [0; 8];
+    while stream.counters().frames_received < 1000 {
+        let before = stream.counters().frames_received;
+        let pending = poll_fn(|context| {
+            let read = Pin::new(&mut stream).poll_read(context, &mut ReadBuf::new(&mut buffer));
+            Poll::Ready(read.is_pending())
+        });
+        assert!(pending.await);
+        let opened = stream.counters().frames_received - before;
+        assert!(opened <= 128, "{opened} in one turn");
+        tokio::task::yield_now().await;
+    }
 }

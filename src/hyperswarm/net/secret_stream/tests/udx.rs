@@ -122,3 +122,15 @@ async fn dropping_one_side_resets_the_other() {
     drop(one);
     assert!(soon(other.next()).await.expect("an error").is_err());
 }
+
+#[tokio::test]
+async fn a_sender_hears_why_the_transport_failed_though_the_receiver_noticed_first() {
+    let (one, mut other) = secret_pair();
+    let (mut sender, mut receiver) = one.split();
+    sender.send(b"hello").await.expect("send");
+    soon(other.next()).await.expect("a message").expect("authentic");
+    other.destroy();
+    soon(receiver.next()).await.expect("an error").expect_err("reset");
+    let error = soon(sender.send(b"more")).await.expect_err("reset");
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::ConnectionReset);
+}
