@@ -86,8 +86,9 @@ impl Rack {
             Some(highest) if number < highest => self.reordering |= !repeated,
             _ => self.highest = Some(number),
         }
-        // An acknowledgement faster than the network can be is of the transmission before, which was not lost.
-        if let Some(min) = min_rtt.filter(|min| repeated && rtt < *min) {
+        // An acknowledgement faster than the network can be is of the transmission before, which was not lost. Clearly
+        // faster: a short packet may be somewhat faster than any before.
+        if let Some(min) = min_rtt.filter(|min| repeated && rtt < *min - *min / 8) {
             self.be_patient(now, min);
             return;
         }
@@ -273,10 +274,9 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    #[test]
-    fn an_acknowledgement_faster_than_the_network_is_of_the_transmission_before_which_was_not_lost() {
-        let start = Instant::now();
-        let mut repeated = Sent {
+    fn repeated(sent_at: Instant) -> Sent {
+        let stamp = RateSampler::new(sent_at).stamp(sent_at, 0);
+        Sent {
             offset: 0,
             length: 1,
             size: 21,
@@ -285,23 +285,41 @@ mod tests {
             probe: false,
             timeouts: 0,
             transmissions: 2,
-            sent_at: start,
-            stamp: RateSampler::new(start).stamp(start, 0),
-        };
+            sent_at,
+            stamp,
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_faster_than_the_network_is_of_the_transmission_before_which_was_not_lost() {
+        let start = Instant::now();
+        let mut repeated = repeated(start);
         let mut rtt = Rtt::default();
         rtt.sample(start, 40 * MS);
         let mut rack = Rack::default();
-        rack.deliver(start + 39 * MS, 0, &repeated, rtt.min());
+        rack.deliver(start + 34 * MS, 0, &repeated, rtt.min());
         assert_eq!(rack.newest, None, "what was sent before the repetition is not late");
         assert_eq!(rack.window(&rtt, true, 3), 20 * MS, "what is overtaken is waited for longer");
         repeated.sent_at += 30 * MS;
-        rack.deliver(start + 45 * MS, 0, &repeated, rtt.min());
+        rack.deliver(start + 40 * MS, 0, &repeated, rtt.min());
         assert_eq!(rack.window(&rtt, true, 3), 20 * MS, "once per round trip");
         repeated.sent_at += 30 * MS;
         rack.deliver(start + 80 * MS, 0, &repeated, rtt.min());
         assert_eq!(rack.window(&rtt, true, 3), 30 * MS);
+        assert_eq!(rack.newest, None);
         repeated.transmissions = 1;
         rack.deliver(start + 80 * MS, 0, &repeated, rtt.min());
         assert_eq!(rack.newest, Some((repeated.sent_at, 0)), "that of a first transmission is one");
+    }
+
+    #[test]
+    fn an_acknowledgement_hardly_faster_than_any_before_is_of_the_repetition() {
+        let start = Instant::now();
+        let mut rtt = Rtt::default();
+        rtt.sample(start, 40 * MS);
+        let mut rack = Rack::default();
+        rack.deliver(start + 39 * MS, 0, &repeated(start), rtt.min());
+        assert_eq!(rack.newest, Some((start, 0)));
+        assert_eq!(rack.window(&rtt, true, 3), Duration::ZERO);
     }
 }
