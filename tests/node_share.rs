@@ -39,6 +39,29 @@ async fn a_file_of_one_node_is_found_loaded_and_then_provided_by_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_file_that_was_damaged_is_loaded_again_and_thereby_repaired() {
+    let dht = PrivateDht::start().await;
+    let a = TestNode::start(&dht, &["one"]).await;
+    let b = TestNode::start(&dht, &["one"]).await;
+    let sha1 = a.put(300_001, 2);
+    assert_eq!(b.put(300_001, 2), sha1);
+    // A hint would lead there.
+    std::fs::remove_file(b.folder.path().join("source")).unwrap();
+    let path = b.node.store().find(sha1).unwrap().expect("stored");
+    assert_eq!(b.load(sha1).await.expect("there").downloaded, 0);
+    let mut damaged = bytes(300_001, 2);
+    damaged[200_000] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    b.connected("one", 1).await;
+    let loaded = b.load(sha1).await.expect("loaded");
+    assert_eq!((loaded.downloaded, &loaded.path), (300_001, &path));
+    assert!(std::fs::read(&path).unwrap() == bytes(300_001, 2));
+    assert_eq!(b.load(sha1).await.expect("there").downloaded, 0);
+    a.node.shutdown().await;
+    b.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_reason_for_nothing_is_told_apart() {
     let dht = PrivateDht::start().await;
     let alone = TestNode::start(&dht, &[]).await;

@@ -28,7 +28,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 
 use crate::node::{ChannelStatus, Find, Load, LoadOptions, Node, NodeError, NodeStatus};
-use crate::store::{Sha1, Store};
+use crate::store::{ServedFile, Sha1, StoreError};
 
 pub use server::{Api, ApiError};
 
@@ -47,8 +47,8 @@ pub trait Backend: Send + Sync + 'static {
     fn find(&self, sha1: Sha1, timeout: Duration) -> Find;
     /// As [`Node::load`].
     fn load(&self, sha1: Sha1, options: LoadOptions) -> Load;
-    /// Where files are.
-    fn store(&self) -> &Store;
+    /// As [`Node::open_stored`].
+    fn open_stored(&self, sha1: Sha1) -> BoxFuture<'_, Result<Option<ServedFile>, StoreError>>;
     /// As [`Node::status`].
     fn status(&self) -> NodeStatus;
 }
@@ -69,8 +69,8 @@ impl Backend for Node {
     fn load(&self, sha1: Sha1, options: LoadOptions) -> Load {
         Self::load(self, sha1, options)
     }
-    fn store(&self) -> &Store {
-        Self::store(self)
+    fn open_stored(&self, sha1: Sha1) -> BoxFuture<'_, Result<Option<ServedFile>, StoreError>> {
+        Self::open_stored(self, sha1).boxed()
     }
     fn status(&self) -> NodeStatus {
         Self::status(self)

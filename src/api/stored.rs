@@ -1,7 +1,6 @@
 //! `GET /sha1/HASH`: files of the local store by name, whole or in part, for compute nodes behind this one and for
 //! anything that speaks HTTP.
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use super::range::{Wanted, wanted};
 use super::respond;
 use super::server::Shared;
 use crate::limits;
-use crate::store::{Sha1, Store, StoreError};
+use crate::store::{ServedFile, Sha1};
 
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/sha1/{hash}", get(stored))
@@ -39,11 +38,13 @@ async fn stored(
     if text(header::IF_NONE_MATCH).is_some_and(|tags| tags == "*" || tags.contains(&tag)) {
         return plain(StatusCode::NOT_MODIFIED, &tag, Body::empty());
     }
-    let (file, size) = match open(shared.backend.store(), sha1).await {
-        Ok(Some(opened)) => opened,
+    // As for a peer: the hash is checked, once per state of the file, which can take a while.
+    let served = match shared.backend.open_stored(sha1).await {
+        Ok(Some(served)) => served,
         Ok(None) => return respond::text(StatusCode::NOT_FOUND, "not in the local store"),
         Err(error) => return respond::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
+    let size = served.size();
     let same_file = text(header::IF_RANGE).is_none_or(|known| known == tag);
     let range = text(header::RANGE).filter(|_| same_file);
     let (status, start, end, content_range) = match wanted(range, size) {
@@ -56,7 +57,7 @@ async fn stored(
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        match bytes(file, start, end).await {
+        match bytes(served, start, end).await {
             Ok(body) => body,
             Err(error) => return respond::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
@@ -69,24 +70,13 @@ async fn stored(
     response
 }
 
-/// Opens as for a peer: the size and, once per state of the file, the hash are checked, which can take a while.
-async fn open(store: &Store, sha1: Sha1) -> Result<Option<(File, u64)>, StoreError> {
-    let store = store.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        store.open_served(sha1)?.map(|served| Ok((served.file()?, served.size()))).transpose()
-    });
-    opened.await.unwrap_or_else(|error| {
-        Err(StoreError::Io { what: format!("open {sha1}"), source: io::Error::other(error) })
-    })
-}
-
 /// Streams `start..end`, a chunk at a time as the client reads.
-async fn bytes(mut file: File, start: u64, end: u64) -> io::Result<Body> {
-    if start > 0 {
-        file = tokio::task::spawn_blocking(move || file.seek(SeekFrom::Start(start)).map(|_| file))
-            .await
-            .map_err(io::Error::other)??;
-    }
+async fn bytes(served: ServedFile, start: u64, end: u64) -> io::Result<Body> {
+    let open = move || {
+        let mut file = served.file().map_err(io::Error::other)?;
+        file.seek(SeekFrom::Start(start)).map(|_| file)
+    };
+    let file = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
     let part = tokio::fs::File::from_std(file).take(end - start);
     Ok(Body::from_stream(ReaderStream::with_capacity(part, limits::API_STREAM_CHUNK)))
 }
@@ -116,16 +106,19 @@ fn set(response: &mut Response, name: header::HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{ContentHash, PutOptions, Store};
     use http_body_util::BodyExt;
 
     #[tokio::test]
     async fn a_stored_file_is_read_in_bounded_chunks() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let store = Store::open(folder.path()).unwrap();
         let limit = limits::API_STREAM_CHUNK;
-        std::fs::write(&path, vec![1; 3 * limit]).unwrap();
+        let stored = store.put_reader(&mut &vec![1; 3 * limit][..], &PutOptions::default()).unwrap();
+        let ContentHash::Sha1(sha1) = stored.hash else { panic!("stored by another hash") };
         for (end, chunks) in [(5 + limit, vec![limit]), (5 + limit + 1, vec![limit, 1])] {
-            let mut body = bytes(File::open(&path).unwrap(), 5, end as u64).await.unwrap();
+            let served = store.open_served(sha1).unwrap().unwrap();
+            let mut body = bytes(served, 5, end as u64).await.unwrap();
             let mut lengths = Vec::new();
             while let Some(frame) = body.frame().await {
                 lengths.push(frame.unwrap().into_data().unwrap().len());

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::store::{Sha1, Store, StoreError};
+use crate::store::{ServedFile, Sha1, Store, StoreError};
 
 /// How to start a node.
 #[derive(Clone)]
@@ -298,6 +298,11 @@ impl Node {
     /// Where its files are.
     pub fn store(&self) -> &Store {
         self.inner.store()
+    }
+
+    /// A file of its store, verified; waits for that without keeping others waiting. None: not there, or damaged.
+    pub async fn open_stored(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
+        self.inner.open_stored(sha1).await
     }
 
     /// What it is doing.

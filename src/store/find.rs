@@ -1,7 +1,7 @@
 //! What a URI means in this store, for local users.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::copy::Hashing;
 use super::manifest::{Found, Manifest, ManifestFile};
@@ -36,11 +36,13 @@ impl Store {
 
     /// As [`Store::find`], for either algorithm.
     pub fn find_any(&self, hash: ContentHash) -> Result<Option<PathBuf>, StoreError> {
-        let text = hash.to_string();
-        let relative = layout::relative(hash.algorithm().name(), &text, &text);
+        Ok(self.places(hash).next().or_else(|| memory::find_by_hints(&self.inner.root, hash)))
+    }
+
+    /// The file in the store and the one in the alternate root, as far as they exist.
+    pub(super) fn places(&self, hash: ContentHash) -> impl Iterator<Item = PathBuf> {
         let roots = [Some(self.root()), self.inner.alternate.as_deref()];
-        let there = roots.into_iter().flatten().map(|root| root.join(&relative)).find(|path| path.is_file());
-        Ok(there.or_else(|| memory::find_by_hints(&self.inner.root, hash)))
+        roots.into_iter().flatten().map(move |root| place(root, hash)).filter(|path| path.is_file())
     }
 
     /// What a URI names here.
@@ -76,4 +78,10 @@ impl Store {
         }
         manifest.map(Some).map_err(error)
     }
+}
+
+/// Where a file of this name belongs below a root.
+pub(super) fn place(root: &Path, hash: ContentHash) -> PathBuf {
+    let text = hash.to_string();
+    root.join(layout::relative(hash.algorithm().name(), &text, &text))
 }

@@ -292,11 +292,4 @@ impl Partial {
             }
         }
     }
-
-    /// Removes it from the disk.
-    pub fn discard(self) -> Result<(), StoreError> {
-        self.folder.remove(&journal_name(self.sha1, self.size))?;
-        self.folder.remove(&data_name(self.sha1, self.size))?;
-        self.folder.sync()
-    }
 }

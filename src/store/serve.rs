@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::chain::{self, ChainHasher, ChainState};
+use super::chain::{self, ChainHasher};
 use super::disk::{self, During, Folder, Stamp};
-use super::memory::SMALL;
+use super::find::place;
+use super::memory::{self, SMALL};
 use super::{ContentHash, Sha1, Store, StoreError, layout, sidecar};
 use crate::limits::MAX_REMEMBERED_VERDICTS;
 
@@ -45,24 +46,24 @@ impl ServedFile {
 /// What is known about files in the state of a stamp; saves reading sidecars and hashing corrupted files again.
 #[derive(Default)]
 pub(super) struct Verdicts {
-    known: Mutex<HashMap<Sha1, (Stamp, bool)>>,
-    /// Held while a file is hashed: strangers' requests can keep at most one core busy with verification.
-    verifying: Mutex<()>,
+    /// By hash and inode: there may be a damaged file in the store and a good one in the alternate root.
+    known: Mutex<HashMap<(Sha1, u64), (Stamp, bool)>>,
 }
 
 impl Verdicts {
     fn lookup(&self, sha1: Sha1, stamp: &Stamp) -> Option<bool> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&sha1).filter(|(at, _)| at == stamp).map(|(_, good)| *good)
+        known.get(&(sha1, stamp.inode)).filter(|(at, _)| at == stamp).map(|(_, good)| *good)
     }
 
     pub(super) fn remember(&self, sha1: Sha1, stamp: Stamp, good: bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // When full everything is forgotten: the sidecars on disk still know.
-        if known.len() >= MAX_REMEMBERED_VERDICTS && !known.contains_key(&sha1) {
+        let key = (sha1, stamp.inode);
+        if known.len() >= MAX_REMEMBERED_VERDICTS && !known.contains_key(&key) {
             known.clear();
         }
-        known.insert(sha1, (stamp, good));
+        known.insert(key, (stamp, good));
     }
 
     #[cfg(test)]
@@ -73,15 +74,27 @@ impl Verdicts {
 
 impl Store {
     /// For peers and HTTP. None: not in the store, or what is there is not what its name says (a warning is
-    /// logged). May hash the file, once per (inode, size, mtime, ctime).
+    /// logged). May hash the file, once per (inode, size, mtime, ctime): see [`Store::needs_hashing`].
     pub fn open_served(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
         for (root, file, stamp) in self.candidates(sha1)? {
-            if self.verify(sha1, &file, stamp)? {
-                let path = root.join(layout::relative("sha1", &sha1.to_string(), &sha1.to_string()));
+            let path = place(&root, ContentHash::Sha1(sha1));
+            if self.verify(sha1, &path, &file, stamp, &|_| {})? {
                 return Ok(Some(ServedFile { file, path, size: stamp.size }));
             }
         }
         Ok(None)
+    }
+
+    /// Would [`Store::open_served`] hash a file that takes a while?
+    pub fn needs_hashing(&self, sha1: Sha1) -> Result<bool, StoreError> {
+        for (_, _, stamp) in self.candidates(sha1)? {
+            match self.known_verdict(sha1, &stamp)? {
+                Some(true) => return Ok(false),
+                None if stamp.size >= SMALL => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
     }
 
     /// The size of a file we would serve, without hashing anything; None: not in the store, or known to be damaged.
@@ -98,22 +111,34 @@ impl Store {
         Ok(None)
     }
 
-    /// The SHA-1 chain states of a file we would serve, one before every [`chain::CHUNK`]. None: not in the store.
-    pub fn read_states(&self, sha1: Sha1) -> Result<Option<Vec<ChainState>>, StoreError> {
-        for (_, file, stamp) in self.candidates(sha1)? {
-            if !self.verify(sha1, &file, stamp)? {
-                continue;
+    /// As [`Store::find_any`], but only what has the hash: hashes what was not verified in its state yet, telling
+    /// `progress` the bytes so far. Fails with [`StoreError::Damaged`] if what is here does not have it.
+    pub fn find_verified(
+        &self,
+        hash: ContentHash,
+        progress: &dyn Fn(u64),
+    ) -> Result<Option<PathBuf>, StoreError> {
+        let mut damaged = None;
+        for path in self.places(hash) {
+            let good = match hash {
+                ContentHash::Sha1(sha1) => {
+                    let unreadable = |source| StoreError::Source { path: path.clone(), source };
+                    let file = File::open(&path).map_err(unreadable)?;
+                    let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+                    self.verify(sha1, &path, &file, stamp, progress)?
+                }
+                ContentHash::Md5(_) => self.hash_of_file(&path, hash.algorithm(), progress)? == hash,
+            };
+            if good {
+                return Ok(Some(path));
             }
-            if let Some((at, states)) = sidecar::read(&self.inner.root, sha1)?
-                && at == stamp
-            {
-                return Ok(Some(states));
-            }
-            if let Some(states) = self.hash_served(sha1, &file, stamp)? {
-                return Ok(Some(states));
-            }
+            damaged = Some(path);
         }
-        Ok(None)
+        // What a hint leads to is in the state in which it was hashed.
+        match (memory::find_by_hints(&self.inner.root, hash), damaged) {
+            (None, Some(path)) => Err(StoreError::Damaged { path, expected: hash }),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Is a file of this name in the store itself (not the alternate), with its content verified? Hashes only small
@@ -122,7 +147,8 @@ impl Store {
         for (root, file, stamp) in self.candidates(sha1)? {
             let own = root == self.root();
             if own && (stamp.size < SMALL || self.known_verdict(sha1, &stamp)? == Some(true)) {
-                return Ok(self.verify(sha1, &file, stamp)?.then_some(stamp.size));
+                let path = place(&root, ContentHash::Sha1(sha1));
+                return Ok(self.verify(sha1, &path, &file, stamp, &|_| {})?.then_some(stamp.size));
             }
         }
         Ok(None)
@@ -156,51 +182,41 @@ impl Store {
         Ok(None)
     }
 
-    fn verify(&self, sha1: Sha1, file: &File, stamp: Stamp) -> Result<bool, StoreError> {
+    /// Is the content what its name says? Hashes it if that is not known.
+    fn verify(
+        &self,
+        sha1: Sha1,
+        path: &Path,
+        file: &File,
+        stamp: Stamp,
+        progress: &dyn Fn(u64),
+    ) -> Result<bool, StoreError> {
         if let Some(good) = self.known_verdict(sha1, &stamp)? {
             return Ok(good);
         }
-        let _one_at_a_time = self.inner.verdicts.verifying.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.known_verdict(sha1, &stamp)? {
-            Some(good) => Ok(good),
-            None => Ok(self.hash_served(sha1, file, stamp)?.is_some()),
-        }
-    }
-
-    /// Hashes a stored file and remembers the verdict. None: its content is not what its name says.
-    fn hash_served(
-        &self,
-        sha1: Sha1,
-        file: &File,
-        stamp: Stamp,
-    ) -> Result<Option<Vec<ChainState>>, StoreError> {
-        let path = self.root().join(layout::relative("sha1", &sha1.to_string(), &sha1.to_string()));
-        let hasher = hash_file(file).during("read", &path)?;
-        let unchanged = Stamp::of(&file.metadata().during("look at", &path)?) == stamp;
+        let hasher = hash_file(file, progress).during("read", path)?;
+        let unchanged = Stamp::of(&file.metadata().during("look at", path)?) == stamp;
         let found = hasher.digest();
         let good = found == sha1 && unchanged;
-        if !good {
-            tracing::warn!(
-                path = %path.display(), %found,
-                "a file in the store is damaged: its content is not what its name says, so it is not offered to peers; \
-                 store or load it again to repair it"
-            );
-        }
         if unchanged {
             self.inner.verdicts.remember(sha1, stamp, good);
         }
         if !good {
-            return Ok(None);
+            tracing::warn!(
+                path = %path.display(), %found,
+                "a file in the store is damaged: its content is not what its name says, so it is not given to anybody; \
+                 store or load it again to repair it"
+            );
+            return Ok(false);
         }
-        let states = hasher.into_states();
         // A store that cannot be written (the alternate root alone may be there) still serves; it hashes again
         // after a restart.
         if stamp.size >= SMALL
-            && let Err(error) = sidecar::write(&self.inner.root, sha1, &stamp, &states)
+            && let Err(error) = sidecar::write(&self.inner.root, sha1, &stamp, &hasher.into_states())
         {
             tracing::warn!(%error, "the chain states of a stored file could not be kept");
         }
-        Ok(Some(states))
+        Ok(true)
     }
 }
 
@@ -212,12 +228,13 @@ pub(super) fn open_content(root: &Folder, hash: ContentHash) -> Result<Option<Fi
     }
 }
 
-fn hash_file(file: &File) -> std::io::Result<ChainHasher> {
+fn hash_file(file: &File, progress: &dyn Fn(u64)) -> std::io::Result<ChainHasher> {
     let mut hasher = ChainHasher::default();
     let mut buffer = vec![0; chain::CHUNK as usize];
     loop {
         let count = disk::read_up_to(file, hasher.length(), &mut buffer)?;
         hasher.update(buffer.get(..count).unwrap_or_default());
+        progress(hasher.length());
         if count < buffer.len() {
             return Ok(hasher);
         }

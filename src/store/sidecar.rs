@@ -82,26 +82,6 @@ fn read_checked_header(file: &mut File, sha1: Sha1) -> Option<Stamp> {
     (check(sha1, &bytes) == sum).then(|| parse_header(&bytes)).flatten()
 }
 
-/// Stamp and states. None: no sidecar, or a damaged one.
-pub(super) fn read(root: &Folder, sha1: Sha1) -> Result<Option<(Stamp, Vec<ChainState>)>, StoreError> {
-    let Some(mut file) = open(root, sha1)? else { return Ok(None) };
-    let Some(stamp) = read_checked_header(&mut file, sha1) else { return Ok(None) };
-    let count = chain::chunk_count(stamp.size);
-    let expected = (HEADER + 2 * CHECK) as u64 + count * 20;
-    let (_, name) = place(sha1);
-    // The length is compared before anything is reserved for it.
-    if file.metadata().during("look at", name.as_ref())?.len() != expected {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).during("read", name.as_ref())?;
-    let Some((states, sum)) = bytes.split_last_chunk::<CHECK>() else { return Ok(None) };
-    if check(sha1, states) != *sum {
-        return Ok(None);
-    }
-    Ok(Some((stamp, states.as_chunks::<20>().0.to_vec())))
-}
-
 /// Remembers that the content at `stamp` has this hash, and its states.
 pub(super) fn write(
     root: &Folder,
@@ -144,6 +124,27 @@ pub(super) fn write_for_placed(
         return Ok(());
     }
     write(root, sha1, &now, states)
+}
+
+/// Stamp and states, as whoever verifies ranges would read them. None: no sidecar, or a damaged one.
+#[cfg(test)]
+pub(super) fn read(root: &Folder, sha1: Sha1) -> Result<Option<(Stamp, Vec<ChainState>)>, StoreError> {
+    let Some(mut file) = open(root, sha1)? else { return Ok(None) };
+    let Some(stamp) = read_checked_header(&mut file, sha1) else { return Ok(None) };
+    let count = chain::chunk_count(stamp.size);
+    let expected = (HEADER + 2 * CHECK) as u64 + count * 20;
+    let (_, name) = place(sha1);
+    // The length is compared before anything is reserved for it.
+    if file.metadata().during("look at", name.as_ref())?.len() != expected {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).during("read", name.as_ref())?;
+    let Some((states, sum)) = bytes.split_last_chunk::<CHECK>() else { return Ok(None) };
+    if check(sha1, states) != *sum {
+        return Ok(None);
+    }
+    Ok(Some((stamp, states.as_chunks::<20>().0.to_vec())))
 }
 
 #[cfg(test)]

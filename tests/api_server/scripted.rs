@@ -10,7 +10,7 @@ use kachery_p2p::api::{About, Api, Backend};
 use kachery_p2p::node::{
     ChannelStatus, Find, Found, Load, LoadError, LoadEvent, LoadOptions, Loaded, NodeError, NodeStatus,
 };
-use kachery_p2p::store::{Sha1, Store};
+use kachery_p2p::store::{ServedFile, Sha1, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -153,8 +153,8 @@ impl Backend for Scripted {
         Load { events, done }
     }
 
-    fn store(&self) -> &Store {
-        &self.store
+    fn open_stored(&self, sha1: Sha1) -> BoxFuture<'_, Result<Option<ServedFile>, StoreError>> {
+        std::future::ready(self.store.open_served(sha1)).boxed()
     }
 
     fn status(&self) -> NodeStatus {

@@ -14,7 +14,7 @@ use crate::node::legacy::NodeId;
 use crate::node::transfer::candidates::{Candidate, Candidates};
 use crate::node::transfer::download::{Download, EMPTY_FILE};
 use crate::node::{DownloadSummary, Load, LoadError, LoadEvent, LoadOptions, Loaded};
-use crate::store::Sha1;
+use crate::store::{Sha1, StoreError};
 
 type Outcome = Result<Loaded, LoadError>;
 
@@ -140,7 +140,7 @@ async fn perform(
     options: LoadOptions,
     events: watch::Sender<LoadEvent>,
 ) -> Outcome {
-    if let Some(loaded) = local(inner, sha1).await? {
+    if let Some(loaded) = local(inner, sha1, &events).await? {
         return Ok(loaded);
     }
     // Never closed.
@@ -175,18 +175,28 @@ async fn perform(
     outcome.unwrap_or_else(|| Err(nobody(inner, asked)))
 }
 
-async fn local(inner: &Arc<Inner>, sha1: Sha1) -> Result<Option<Loaded>, LoadError> {
-    let store = inner.store.clone();
-    let found = tokio::task::spawn_blocking(move || {
-        let Some(path) = store.find(sha1)? else { return Ok(None) };
-        let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Ok::<_, crate::store::StoreError>(Some(Loaded { path, size, downloaded: 0 }))
-    });
-    match found.await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(LoadError::Disk(error.to_string())),
-        Err(error) => Err(LoadError::Disk(error.to_string())),
-    }
+/// From the store, if what is there has the hash: what is damaged is loaded again, which replaces it.
+async fn local(
+    inner: &Inner,
+    sha1: Sha1,
+    events: &watch::Sender<LoadEvent>,
+) -> Result<Option<Loaded>, LoadError> {
+    let looking = events.borrow().clone();
+    let hashing = || {
+        events.send_replace(LoadEvent::Verifying);
+    };
+    let path = match inner.provider.find_verified(sha1, hashing).await {
+        Ok(Some(path)) => path,
+        Ok(None) => return Ok(None),
+        Err(StoreError::Damaged { .. }) => {
+            events.send_replace(looking);
+            return Ok(None);
+        }
+        Err(error) => return Err(LoadError::Disk(error.to_string())),
+    };
+    let metadata = tokio::fs::metadata(&path).await;
+    let size = metadata.map_err(|error| LoadError::Disk(format!("{}: {error}", path.display())))?.len();
+    Ok(Some(Loaded { path, size, downloaded: 0 }))
 }
 
 fn wanted_provider(options: &LoadOptions) -> Result<Option<(NodeId, Option<u64>)>, LoadError> {

@@ -55,7 +55,7 @@ use super::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeError, NodeS
 use crate::hyperswarm::crypto::PublicKey;
 use crate::hyperswarm::net::v2::{Network, NetworkConfig};
 use crate::limits;
-use crate::store::{Sha1, Store};
+use crate::store::{ServedFile, Sha1, Store, StoreError};
 
 /// Leaving everything takes at most this long.
 const SHUTDOWN: Duration = Duration::from_millis(2500);
@@ -132,6 +132,10 @@ impl Inner {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(super) async fn open_stored(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
+        self.provider.open_verified(sha1).await
     }
 
     pub(super) fn channels(&self) -> Vec<ChannelStatus> {

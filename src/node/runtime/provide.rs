@@ -1,6 +1,7 @@
 //! The giving side: answers to seeking, and files in pieces.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::swarm::SwarmHandle;
 use crate::limits;
 use crate::node::legacy::{Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
-use crate::store::{ServedFile, Sha1, Store, StoreError};
+use crate::store::{ContentHash, ServedFile, Sha1, Store, StoreError};
 
 /// The error text of 0.2.1 for a file that it does not have.
 const NOT_FOUND: &str = "Unable to find file.";
@@ -23,11 +24,13 @@ const SMALL_PIECE: u64 = 8 << 10;
 pub(crate) struct Provider {
     store: Store,
     /// Looks into the store at the same time; further ones wait.
-    looks: Semaphore,
+    looks: Arc<Semaphore>,
     /// Looks under way or waiting, by seeker. Beyond the limits seekings are dropped.
     lookers: Mutex<HashMap<NodeId, usize>>,
     /// Disk reads at the same time; further ones wait.
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
+    /// Large files hashed at the same time, which can take minutes: they take no turn from the reads.
+    verifications: Arc<Semaphore>,
     served: AtomicU64,
 }
 
@@ -35,9 +38,10 @@ impl Provider {
     pub(crate) fn new(store: Store) -> Arc<Self> {
         Arc::new(Self {
             store,
-            looks: Semaphore::new(limits::STORE_LOOKS),
+            looks: Arc::new(Semaphore::new(limits::STORE_LOOKS)),
             lookers: Mutex::default(),
-            reads: Semaphore::new(limits::STORE_READS),
+            reads: Arc::new(Semaphore::new(limits::STORE_READS)),
+            verifications: Arc::new(Semaphore::new(limits::STORE_VERIFICATIONS)),
             served: AtomicU64::new(0),
         })
     }
@@ -61,29 +65,30 @@ impl Provider {
         };
         let (provider, swarm) = (self.clone(), swarm.clone());
         tokio::spawn(async move {
-            let size = provider.size_of(sha1).await;
-            drop(turn);
-            if let Some(size) = size {
+            if let Some((size, unverified)) = provider.size_of(sha1).await {
                 swarm.provide(dialect, sha1, size);
+                // So that it is done, or under way, when the file is asked for. Seekings must not queue up work before
+                // requests: not while another file is verified.
+                if unverified && provider.verifications.available_permits() > 0 {
+                    // What is wrong with the file is logged, and told to whoever asks for it.
+                    let _: Result<Option<ServedFile>, StoreError> = provider.open_verified(sha1).await;
+                }
             }
+            drop(turn);
         });
     }
 
-    /// Of a file that we can serve.
-    async fn size_of(&self, sha1: Sha1) -> Option<u64> {
-        let _permit = self.looks.acquire().await;
+    /// Of a file that we can serve; and whether it must be verified before.
+    async fn size_of(&self, sha1: Sha1) -> Option<(u64, bool)> {
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.served_size(sha1)).await {
-            Ok(Ok(size)) => size,
-            Ok(Err(error)) => {
-                tracing::warn!(%sha1, %error, "cannot look into the store");
-                None
-            }
-            Err(error) => {
-                tracing::error!(%sha1, %error, "looking into the store failed");
-                None
-            }
-        }
+        let look = move || match store.served_size(sha1)? {
+            Some(size) => Ok(Some((size, store.needs_hashing(sha1)?))),
+            None => Ok(None),
+        };
+        in_turn(&self.looks, look).await.unwrap_or_else(|error| {
+            tracing::warn!(%sha1, %error, "cannot look into the store");
+            None
+        })
     }
 
     /// Serves a request in pieces, each read when there is room for it.
@@ -146,38 +151,62 @@ impl Provider {
     }
 
     async fn open(&self, sha1: Sha1) -> Result<ServedFile, String> {
-        let _turn = self.reads.acquire().await;
-        let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.open_served(sha1)).await {
-            Ok(Ok(Some(file))) => Ok(file),
-            Ok(Ok(None)) => Err(NOT_FOUND.to_owned()),
-            Ok(Err(error)) => {
+        match self.open_verified(sha1).await {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(NOT_FOUND.to_owned()),
+            Err(error) => {
                 // The path in it is nobody else's business.
                 tracing::warn!(%sha1, %error, "cannot serve a file");
-                Err(NOT_FOUND.to_owned())
-            }
-            Err(error) => {
-                tracing::error!(%sha1, %error, "opening a file failed");
                 Err(NOT_FOUND.to_owned())
             }
         }
     }
 
+    /// As [`Store::open_served`], without keeping others waiting while a large file is hashed.
+    pub(crate) async fn open_verified(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
+        self.verified(sha1, || {}, Store::open_served).await
+    }
+
+    /// As [`Store::find_verified`], without keeping others waiting; `hashing` is called when that is going to take long.
+    pub(crate) async fn find_verified(
+        &self,
+        sha1: Sha1,
+        hashing: impl FnOnce(),
+    ) -> Result<Option<PathBuf>, StoreError> {
+        let find = |store: &Store, sha1| store.find_verified(ContentHash::Sha1(sha1), &|_| {});
+        self.verified(sha1, hashing, find).await
+    }
+
+    /// Runs what hashes a file unless that is known to be good, in the turns of the reads or of the verifications.
+    async fn verified<T: Send + 'static>(
+        &self,
+        sha1: Sha1,
+        hashing: impl FnOnce(),
+        work: fn(&Store, Sha1) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let store = self.store.clone();
+        let at_once = move || match store.needs_hashing(sha1)? {
+            true => Ok(None),
+            false => work(&store, sha1).map(Some),
+        };
+        if let Some(done) = in_turn(&self.reads, at_once).await? {
+            return Ok(done);
+        }
+        hashing();
+        let store = self.store.clone();
+        in_turn(&self.verifications, move || work(&store, sha1)).await
+    }
+
     async fn read(&self, file: Arc<ServedFile>, at: u64, length: usize) -> Result<Bytes, String> {
-        let _turn = self.reads.acquire().await;
-        let work = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let mut buffer = vec![0; length];
             file.read_at(at, &mut buffer)?;
-            Ok::<_, StoreError>(Bytes::from(buffer))
-        });
-        match work.await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot read a served file");
-                Err("Unable to read file.".to_owned())
-            }
-            Err(_) => Err("Unable to read file.".to_owned()),
-        }
+            Ok(Bytes::from(buffer))
+        };
+        in_turn(&self.reads, work).await.map_err(|error| {
+            tracing::warn!(%error, "cannot read a served file");
+            "Unable to read file.".to_owned()
+        })
     }
 
     /// A turn at the store for a seeker; none: it, or all together, have too many already.
@@ -191,6 +220,22 @@ impl Provider {
         lookers.insert(from, count + 1);
         Some(Turn { provider: self.clone(), from })
     }
+}
+
+/// Runs `work` on a blocking thread, in a turn that lasts until it ends, even if nobody waits for it any more.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let turn = turns.clone().acquire_owned().await;
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    done.await.unwrap_or_else(|error| {
+        let source = std::io::Error::other(error);
+        Err(StoreError::Io { what: "look into the store".to_owned(), source })
+    })
 }
 
 struct Turn {

@@ -39,6 +39,11 @@ pub(super) fn plant(store: &Store, sha1: Sha1, bytes: &[u8]) -> std::path::PathB
     path
 }
 
+/// How many chain states the sidecar of a stored file has. None: no sidecar.
+pub(super) fn states(store: &Store, sha1: Sha1) -> Option<usize> {
+    super::sidecar::read(&store.inner.root, sha1).unwrap().map(|(_, states)| states.len())
+}
+
 /// Every file under a folder, relative, sorted.
 pub(super) fn tree(root: &Path) -> Vec<String> {
     let mut names = Vec::new();

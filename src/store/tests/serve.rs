@@ -2,7 +2,7 @@
 
 use super::{digest, plant, sample, store};
 use crate::limits::MAX_REMEMBERED_VERDICTS;
-use crate::store::{Sha1, Store};
+use crate::store::{ContentHash, Sha1, Store, StoreError};
 
 #[test]
 fn a_file_that_python_stored_is_verified_once_and_served() {
@@ -43,6 +43,76 @@ fn a_damaged_file_is_not_served_and_a_repaired_one_is() {
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, &bytes).unwrap();
     assert!(store.open_served(sha1).unwrap().is_some());
+}
+
+#[test]
+fn only_a_large_file_of_unknown_content_needs_hashing() {
+    let (_folder, store) = store();
+    let large = sample(3, 100_000);
+    assert!(!store.needs_hashing(digest(&large)).unwrap(), "nothing is there");
+    plant(&store, digest(&large), &large);
+    assert!(store.needs_hashing(digest(&large)).unwrap());
+    assert!(store.open_served(digest(&large)).unwrap().is_some());
+    assert!(!store.needs_hashing(digest(&large)).unwrap(), "it was verified");
+    let small = sample(4, 99_999);
+    plant(&store, digest(&small), &small);
+    assert!(!store.needs_hashing(digest(&small)).unwrap(), "that takes no time");
+    let other = sample(5, 100_000);
+    plant(&store, digest(&small), &other);
+    assert!(store.open_served(digest(&small)).unwrap().is_none());
+    assert!(!store.needs_hashing(digest(&small)).unwrap(), "it is known to be damaged");
+}
+
+#[test]
+fn a_damaged_file_and_a_good_one_in_the_alternate_root_are_hashed_once() {
+    let (folder, alternate) = store();
+    let bytes = sample(6, 200_000);
+    let sha1 = digest(&bytes);
+    let good = plant(&alternate, sha1, &bytes);
+    let own = folder.path().join("own");
+    let store = Store::open_with_alternate(&own, Some(folder.path().join("root"))).unwrap();
+    plant(&store, sha1, &sample(7, 200_000));
+    assert!(store.needs_hashing(sha1).unwrap());
+    for _ in 0..2 {
+        assert!(store.open_served(sha1).unwrap().is_some());
+        assert!(!store.needs_hashing(sha1).unwrap());
+    }
+    let again = |_| panic!("hashed again");
+    assert_eq!(store.find_verified(ContentHash::Sha1(sha1), &again).unwrap(), Some(good));
+}
+
+#[test]
+fn local_users_are_given_only_what_has_the_hash() {
+    let (folder, store) = store();
+    let bytes = sample(8, 2_500_000);
+    let hash = ContentHash::Sha1(digest(&bytes));
+    assert_eq!(store.find_verified(hash, &|_| {}).unwrap(), None);
+    let path = plant(&store, digest(&bytes), &bytes);
+    let hashed = std::cell::Cell::new(0);
+    let progress = |bytes| hashed.set(bytes);
+    assert_eq!(store.find_verified(hash, &progress).unwrap(), Some(path.clone()));
+    assert_eq!(hashed.replace(0), 2_500_000);
+    let fresh = Store::open(&folder.path().join("root")).unwrap();
+    assert_eq!(fresh.find_verified(hash, &progress).unwrap(), Some(path.clone()));
+    assert_eq!(hashed.get(), 0, "what is known good costs nothing");
+    std::fs::write(&path, sample(9, 2_500_000)).unwrap();
+    for _ in 0..2 {
+        let error = store.find_verified(hash, &progress).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
+fn local_users_are_given_files_that_were_stored_through_a_link() {
+    let (folder, store) = store();
+    let bytes = sample(10, 150_000);
+    let path = plant(&store, digest(&bytes), b"");
+    std::fs::write(folder.path().join("elsewhere"), &bytes).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+    let hash = ContentHash::Sha1(digest(&bytes));
+    assert_eq!(store.find_verified(hash, &|_| {}).unwrap(), Some(path));
+    assert!(store.open_served(digest(&bytes)).unwrap().is_none(), "but peers are not");
 }
 
 #[test]

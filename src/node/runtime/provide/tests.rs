@@ -55,13 +55,13 @@ async fn a_look_into_the_store_waits_while_as_many_as_allowed_go_on() {
     let (provider, folder) = provider();
     let sha1 = stored(&provider, &folder, 10);
     let others = busy(&provider.looks, limits::STORE_LOOKS - 1).await;
-    assert_eq!(provider.size_of(sha1).await, Some(10), "the last turn");
+    assert_eq!(provider.size_of(sha1).await, Some((10, false)), "the last turn");
     let last = busy(&provider.looks, 1).await;
     let mut look = std::pin::pin!(provider.size_of(sha1));
     // Virtual time stands still while anybody really looks, so this runs out only if nobody does.
     assert!(tokio::time::timeout(Duration::from_millis(50), look.as_mut()).await.is_err());
     drop(last);
-    assert_eq!(look.await, Some(10));
+    assert_eq!(look.await, Some((10, false)));
     drop(others);
 }
 
@@ -79,6 +79,61 @@ async fn opening_and_reading_wait_while_as_many_reads_as_allowed_go_on() {
     assert!(tokio::time::timeout(Duration::from_millis(50), read.as_mut()).await.is_err());
     drop(last);
     assert!(open.await.is_ok() && read.await.is_ok());
+    drop(others);
+}
+
+/// A file as Python stores it: nothing says that it was verified.
+fn planted(folder: &tempfile::TempDir, bytes: &[u8]) -> Sha1 {
+    use sha1::Digest;
+    let sha1 = Sha1(sha1::Sha1::digest(bytes).into());
+    let name = sha1.to_string();
+    let shard = folder.path().join("sha1").join(&name[..2]).join(&name[2..4]).join(&name[4..6]);
+    std::fs::create_dir_all(&shard).expect("folder");
+    std::fs::write(shard.join(name), bytes).expect("write");
+    sha1
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_verification_keeps_nobody_from_reading() {
+    let (provider, folder) = provider();
+    let verified = stored(&provider, &folder, 200_000);
+    let unverified = planted(&folder, &[9; 300_000]);
+    assert_eq!(provider.size_of(unverified).await, Some((300_000, true)));
+    let verifying = busy(&provider.verifications, limits::STORE_VERIFICATIONS).await;
+    let waiting: Vec<_> = (0..2 * limits::STORE_READS + 1).map(|_| provider.open(unverified)).collect();
+    let mut waiting = std::pin::pin!(futures::future::join_all(waiting));
+    assert!(tokio::time::timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
+    assert_eq!(provider.reads.available_permits(), limits::STORE_READS);
+    let file = Arc::new(provider.open(verified).await.expect("others go on"));
+    assert_eq!(provider.read(file, 0, 10).await.expect("others go on").len(), 10);
+    drop(verifying);
+    assert!(waiting.await.iter().all(Result::is_ok));
+    assert_eq!(provider.size_of(unverified).await, Some((300_000, false)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_verification_at_a_time_and_that_goes_on_when_nobody_waits_for_it() {
+    let (provider, folder) = provider();
+    let unverified = planted(&folder, &[9; 300_000]);
+    let others = busy(&provider.verifications, limits::STORE_VERIFICATIONS - 1).await;
+    let (begun, started) = std::sync::mpsc::sync_channel(1);
+    let (finish, finished) = std::sync::mpsc::sync_channel::<()>(1);
+    let hashing = in_turn(&provider.verifications, move || {
+        begun.send(()).expect("begun");
+        // Ends with the sender.
+        finished.recv().ok();
+        Ok(())
+    });
+    tokio::select! {
+        biased;
+        _ = hashing => panic!("nobody finished it"),
+        () = async { started.recv().expect("begun") } => {}
+    }
+    assert_eq!(provider.verifications.available_permits(), 0, "its asker has left, but it goes on");
+    let mut open = std::pin::pin!(provider.open(unverified));
+    assert!(futures::poll!(open.as_mut()).is_pending());
+    drop(finish);
+    assert!(open.await.is_ok());
     drop(others);
 }
 
