@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use crate::store::is_special;
 
 /// Bytes of a name on every usual file system.
 const MAX_FILE_NAME: usize = 255;
@@ -28,7 +29,7 @@ impl Destination {
         }
         if dest.as_os_str().as_encoded_bytes().ends_with(b"/") {
             check_folder(dest)?;
-            return Ok(Self::File(dest.join(file_name(label, hash))));
+            return Self::file(dest.join(file_name(label, hash)));
         }
         if dest.is_dir() {
             let shown = dest.display();
@@ -36,7 +37,18 @@ impl Destination {
                 .next(format!("--dest {shown}/   (with a / at the end, to write inside it)")));
         }
         check_folder(folder_of(dest))?;
-        Ok(Self::File(dest.to_owned()))
+        Self::file(dest.to_owned())
+    }
+
+    fn file(path: PathBuf) -> Result<Self, Failure> {
+        match is_special(&path) {
+            true => Err(Failure::usage(format!(
+                "--dest {} is a device, a pipe or a socket and is not replaced",
+                path.display()
+            ))
+            .next("--dest -   (to write to standard output, and > or | to pass that on)")),
+            false => Ok(Self::File(path)),
+        }
     }
 }
 
@@ -83,5 +95,15 @@ mod tests {
         assert_eq!(refused.exit, Exit::Usage);
         assert_eq!(Destination::parse(Path::new("-"), "label", "hash").unwrap(), Destination::Stdout);
         assert!(Destination::parse(Path::new(""), "label", "hash").is_err());
+    }
+
+    #[test]
+    fn a_device_a_pipe_and_a_socket_are_refused_before_anything_is_downloaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        for (dest, label) in [("socket", "label"), ("", "socket")] {
+            let dest = folder.path().join(dest);
+            assert_eq!(Destination::parse(&dest, label, "hash").unwrap_err().exit, Exit::Usage, "{dest:?}");
+        }
     }
 }

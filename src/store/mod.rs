@@ -48,6 +48,7 @@ pub use directory::DirectoryOptions;
 pub use find::Named;
 pub use partial::Partial;
 pub use put::{PutOptions, StoredAs};
+pub(crate) use replacement::is_special;
 pub use replacement::{Cancel, replace_file};
 pub use serve::ServedFile;
 

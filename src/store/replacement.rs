@@ -80,6 +80,10 @@ impl Replacement {
             let why = "it is a folder; add / to write a file inside";
             return Err(io::Error::new(io::ErrorKind::IsADirectory, why));
         }
+        if is_special(destination) {
+            let why = "it is a device, a pipe or a socket; use - for standard output";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(mode);
         let file = match unnamed(destination, &options) {
@@ -128,6 +132,11 @@ impl Drop for Replacement {
     fn drop(&mut self) {
         self.cancel.state().remove();
     }
+}
+
+/// Is there something at `path` that holds no content, so that a file in its place would take away what it is for?
+pub(crate) fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -232,6 +241,23 @@ mod tests {
                 assert_eq!(names(folder.path()), ["file"]);
                 assert_eq!(fs::read_to_string(&path).unwrap(), "old");
             }
+        }
+    }
+
+    #[test]
+    fn a_socket_and_a_pipe_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, pipe, link) =
+            (folder.path().join("socket"), folder.path().join("pipe"), folder.path().join("link"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        for path in [socket, pipe, link] {
+            let before = fs::symlink_metadata(&path).unwrap().file_type();
+            let error = replace_file(&path, b"", 0o644).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path:?}");
+            assert_eq!(fs::symlink_metadata(&path).unwrap().file_type(), before);
         }
     }
 
