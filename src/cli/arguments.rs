@@ -1,8 +1,8 @@
 //! The command line as clap sees it; completions and man pages come from the same definitions.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::net::SocketAddrV4;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -31,11 +31,10 @@ const EXIT_CODES: &str = "Exit codes: 0 ok; 1 other; 2 usage; 3 nobody has it; 4
 pub(super) struct Global {
     /// Folder of the keys and config.json [default: ~/.kachery-p2p]
     #[arg(long, global = true, env = "KACHERY_P2P_CONFIG_DIR", value_name = "DIR")]
-    // Not a PathBuf: clap refuses an empty one, which as a variable means that it is not set.
-    pub(super) config_dir: Option<OsString>,
+    pub(super) config_dir: Option<PathBuf>,
     /// Folder of the stored files
     #[arg(long, global = true, env = "KACHERY_STORAGE_DIR", value_name = "DIR")]
-    pub(super) storage_dir: Option<OsString>,
+    pub(super) storage_dir: Option<PathBuf>,
     /// Port of the daemon's HTTP API on this machine
     #[arg(long, global = true, env = "KACHERY_P2P_API_PORT", value_name = "PORT", default_value_t = api::DEFAULT_PORT)]
     pub(super) api_port: u16,
@@ -161,11 +160,33 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Is its standard output a file's content?
+    pub(super) fn writes_content(&self) -> bool {
+        match self {
+            Self::Cat { .. } => true,
+            Self::Load { dest, .. } => dest.as_deref() == Some(Path::new("-")),
+            _ => false,
+        }
+    }
+}
+
 /// A generation of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Network {
     /// That of the daemons of 2020.
     V2,
+}
+
+/// An empty variable is one that is not set, whatever its flag expects.
+pub(super) fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |variable: &OsStr| std::env::var_os(variable).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| match argument.get_env().is_some_and(is_empty) {
+            true => argument.env(None),
+            false => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Seconds, possibly with a fraction.

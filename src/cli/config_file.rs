@@ -1,7 +1,6 @@
 //! What `config.json` of the config folder says in the place of flags: an object `"settings"`, beside the channels, whose
 //! keys are the names of the flags with underscores. The original daemons keep it when they rewrite the file.
 
-use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub(super) struct FileSettings {
 
 impl FileSettings {
     /// Of the config folder that was given, or `~/.kachery-p2p`; nothing if there is no such folder or file.
-    pub(super) fn read(config_dir: Option<&OsStr>) -> Result<Self, Failure> {
+    pub(super) fn read(config_dir: Option<&Path>) -> Result<Self, Failure> {
         let Some(folder) = folder(config_dir) else { return Ok(Self::default()) };
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::usage(format!("{}: settings: {why}", folder.join(config::CONFIG_FILE).display()))
@@ -84,30 +83,18 @@ pub(super) fn fill<T>(slot: &mut T, from_file: Option<T>, given: bool) {
     }
 }
 
-/// Whether a flag, or a variable that is not empty, gave this argument.
+/// Whether a flag or a variable gave this argument.
 pub(super) fn given(matches: &ArgMatches, id: &str) -> bool {
-    match matches.value_source(id) {
-        Some(ValueSource::CommandLine) => true,
-        Some(ValueSource::EnvVariable) => {
-            matches.get_raw(id).is_some_and(|mut values| values.any(|value| !value.is_empty()))
-        }
-        _ => false,
-    }
+    matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
 /// The config folder; none without a home.
-pub(super) fn folder(given: Option<&OsStr>) -> Option<PathBuf> {
-    let given = given.filter(|path| !path.is_empty()).map(|path| Path::new(path).to_owned());
-    given.or_else(|| Some(home()?.join(".kachery-p2p")))
+pub(super) fn folder(given: Option<&Path>) -> Option<PathBuf> {
+    given.map(Path::to_owned).or_else(|| Some(home()?.join(".kachery-p2p")))
 }
 
 fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
-}
-
-/// As a flag would have given it.
-pub(super) fn as_given(path: Option<PathBuf>) -> Option<Option<OsString>> {
-    path.map(|path| Some(path.into_os_string()))
 }
 
 #[cfg(test)]
@@ -118,7 +105,7 @@ mod tests {
     fn read(text: &str) -> Result<FileSettings, Failure> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(config::CONFIG_FILE), text).unwrap();
-        FileSettings::read(Some(folder.path().as_os_str()))
+        FileSettings::read(Some(folder.path()))
     }
 
     #[test]
@@ -127,7 +114,7 @@ mod tests {
             assert!(read(text).unwrap().api_port.is_none(), "{text}");
         }
         let nowhere = tempfile::tempdir().unwrap().path().join("x");
-        assert!(FileSettings::read(Some(nowhere.as_os_str())).unwrap().api_port.is_none());
+        assert!(FileSettings::read(Some(&nowhere)).unwrap().api_port.is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `load` and `cat`: a file by its name, from the local store or through the daemon.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,15 +70,52 @@ pub(super) struct Obtained {
     pub(super) local: bool,
 }
 
-/// From the local store, which needs no daemon, or else through the daemon.
+/// From the local store, which needs no daemon, or else through the daemon. Verified either way.
 pub(super) async fn obtain(settings: &Settings, name: &Name, uri: &str) -> Result<Obtained, Failure> {
     // Without a storage folder here there is still that of the daemon.
-    let local = settings.store().ok().and_then(|store| store.find(name.sha1).ok().flatten());
-    if let Some(path) = local {
-        let size = std::fs::metadata(&path).map_err(|e| Failure::io(path.display(), &e))?.len();
-        settings.output.note("already in the local store");
-        return Ok(Obtained { path, size, downloaded: 0, local: true });
+    let here = match settings.store() {
+        Ok(store) => find_here(settings, store, name.sha1).await,
+        Err(_) => Ok(None),
+    };
+    let damaged = match here {
+        Ok(None) => None,
+        Ok(Some(obtained)) => {
+            settings.output.note("already in the local store");
+            return Ok(obtained);
+        }
+        Err(failure) if failure.exit == Exit::Verification => Some(failure),
+        Err(failure) => return Err(failure),
+    };
+    match (ask_daemon(settings, name, uri).await, damaged) {
+        (Err(unreachable), Some(damaged)) if unreachable.exit == Exit::NoDaemon => Err(damaged
+            .likely(format!(
+                "the disk, or a program that changed it; nobody could be asked for a good copy: {}",
+                unreachable.what
+            ))
+            .next("kachery-p2p daemon-start --channel NAME   (then run this again, which replaces it)")),
+        (asked, _) => asked,
     }
+}
+
+/// What is in the local store, verified.
+async fn find_here(settings: &Settings, store: Store, sha1: Sha1) -> Result<Option<Obtained>, Failure> {
+    let mode = settings.progress_mode();
+    blocking(move || {
+        let Some(path) = store.find(sha1)? else { return Ok(None) };
+        let size_of = |path: &Path| {
+            std::fs::metadata(path).map(|found| found.len()).map_err(|e| Failure::io(path.display(), &e))
+        };
+        // Begun by the first bytes that are hashed: mostly none are.
+        let (progress, total) = (OnceCell::new(), size_of(&path)?);
+        let begin = || Progress::new(mode, "verifying", Some(total));
+        let tell = |bytes| progress.get_or_init(begin).set(bytes);
+        let found = store.find_verified(ContentHash::Sha1(sha1), &tell)?;
+        found.map(|path| Ok(Obtained { size: size_of(&path)?, path, downloaded: 0, local: true })).transpose()
+    })
+    .await
+}
+
+async fn ask_daemon(settings: &Settings, name: &Name, uri: &str) -> Result<Obtained, Failure> {
     let timeout = settings.timeout.unwrap_or(SILENCE).as_millis() as u64;
     let request = json!({"sha1": name.sha1.to_string(), "timeout_ms": timeout});
     let mut answer = settings.daemon().open("/api/v1/load", &request).await?;

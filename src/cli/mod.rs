@@ -51,7 +51,7 @@ pub fn run_wrapper(command: &str) -> ExitCode {
 
 fn run_words(words: Vec<OsString>) -> ExitCode {
     let json = words.iter().any(|word| word == "--json");
-    let parsed = Arguments::command().try_get_matches_from(words);
+    let parsed = arguments::without_empty_variables(Arguments::command()).try_get_matches_from(words);
     let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     let (arguments, matches) = match parsed {
         Ok(parsed) => parsed,
@@ -59,7 +59,7 @@ fn run_words(words: Vec<OsString>) -> ExitCode {
     };
     let global = arguments.global;
     let output = Output { json: global.json, quiet: global.quiet };
-    let file = match arguments.command {
+    let file = match &arguments.command {
         // They are about this program, not about anybody's daemon.
         Command::Demo { .. } | Command::Version | Command::Completions { .. } | Command::Man { .. } => {
             Ok(FileSettings::default())
@@ -67,7 +67,13 @@ fn run_words(words: Vec<OsString>) -> ExitCode {
         _ => FileSettings::read(global.config_dir.as_deref()),
     };
     let settings = match file {
-        Ok(file) => Settings::new(global, &matches, file),
+        Ok(mut file) => {
+            // Of content on standard output there is no JSON; who wants JSON otherwise need not be told so.
+            if arguments.command.writes_content() {
+                file.json = None;
+            }
+            Settings::new(global, &matches, file)
+        }
         Err(failure) => {
             output.failure(&failure);
             return failure.exit.into();
@@ -117,7 +123,7 @@ fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
 
 async fn dispatch(settings: &Settings, command: Command) -> Result<(), Failure> {
     match command {
-        Command::DaemonStart { channels } => daemon::start(settings, settings::not_empty(channels)).await,
+        Command::DaemonStart { channels } => daemon::start(settings, channels).await,
         Command::Demo { size, file } => demo::run(settings, size, file).await,
         Command::DhtNode { network, listen } => dht_node::run(settings, network, listen).await,
         command => ask(settings, command).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 
 use super::arguments::Global;
-use super::config_file::{self, FileSettings, as_given, fill, given};
+use super::config_file::{self, FileSettings, fill, given};
 use super::failure::Failure;
 use super::output::Output;
 use super::progress::ProgressMode;
@@ -41,7 +41,7 @@ impl Settings {
     /// `matches`: where the values of `global` came from.
     pub(super) fn new(mut global: Global, matches: &ArgMatches, file: FileSettings) -> Self {
         let given = |id| given(matches, id);
-        fill(&mut global.storage_dir, as_given(file.storage_dir()), given("storage_dir"));
+        fill(&mut global.storage_dir, file.storage_dir().map(Some), given("storage_dir"));
         fill(&mut global.timeout, file.timeout().map(Some), given("timeout"));
         fill(&mut global.api_port, file.api_port, given("api_port"));
         fill(&mut global.bootstrap_v2, file.bootstrap_v2, given("bootstrap_v2"));
@@ -58,8 +58,8 @@ impl Settings {
             mdns: !global.no_mdns,
             api_port: global.api_port,
             config_dir: config_file::folder(global.config_dir.as_deref()),
-            storage_dir: global.storage_dir.filter(|path| !path.is_empty()).map(PathBuf::from),
-            bootstrap_v2: not_empty(global.bootstrap_v2),
+            storage_dir: global.storage_dir,
+            bootstrap_v2: global.bootstrap_v2,
             isolated: false,
         }
     }
@@ -96,12 +96,6 @@ impl Settings {
             self.bootstrap_v2.clone()
         }
     }
-}
-
-/// An empty variable is one that is not set.
-pub(super) fn not_empty(mut values: Vec<String>) -> Vec<String> {
-    values.retain(|value| !value.is_empty());
-    values
 }
 
 /// What a URI names for this program.

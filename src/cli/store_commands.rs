@@ -4,15 +4,18 @@
 //! One thing differs on purpose: a file that is not here gives exit code 3 everywhere, where the original `kachery-load`
 //! and a `kachery-cat` of a range exited 0 with nothing on standard output.
 
-use std::ffi::OsString;
+use std::cell::OnceCell;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::FalseyValueParser;
 use clap::{ArgMatches, CommandFactory, Parser};
+use tracing::level_filters::LevelFilter;
 
-use super::config_file::{FileSettings, as_given, fill, given};
+use super::arguments::without_empty_variables;
+use super::config_file::{FileSettings, fill, given};
 
 use super::failure::{Exit, Failure};
 use super::load::blocking;
@@ -21,7 +24,7 @@ use super::progress::{Progress, ProgressMode};
 use super::settings::parse_uri;
 use super::signals;
 use crate::store::uri::{self, Uri};
-use crate::store::{Cancel, Named, Store};
+use crate::store::{Cancel, ContentHash, Named, Store};
 
 mod cat;
 mod info;
@@ -57,19 +60,18 @@ const PROGRESS_FROM: u64 = 64 << 20;
 pub(crate) struct Common {
     /// Folder of config.json [default: ~/.kachery-p2p]
     #[arg(long, value_name = "DIR", env = "KACHERY_P2P_CONFIG_DIR")]
-    config_dir: Option<OsString>,
+    config_dir: Option<PathBuf>,
     /// Folder of the stored files, shared with Python's kachery.
-    // Not a PathBuf: clap refuses an empty one, which as a variable means that it is not set.
     #[arg(long, value_name = "DIR", env = "KACHERY_STORAGE_DIR")]
-    storage_dir: Option<OsString>,
+    storage_dir: Option<PathBuf>,
     /// Newline-delimited JSON on standard output: progress, then one result or error.
-    #[arg(long, env = "KACHERY_P2P_JSON")]
+    #[arg(long, env = "KACHERY_P2P_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     /// Only errors on standard error.
-    #[arg(long, short, env = "KACHERY_P2P_QUIET")]
+    #[arg(long, short, env = "KACHERY_P2P_QUIET", value_parser = FalseyValueParser::new())]
     quiet: bool,
     /// No progress on standard error.
-    #[arg(long, env = "KACHERY_P2P_NO_PROGRESS")]
+    #[arg(long, env = "KACHERY_P2P_NO_PROGRESS", value_parser = FalseyValueParser::new())]
     no_progress: bool,
     /// Cancelled by Ctrl-C: nothing unfinished stays behind.
     #[arg(skip)]
@@ -81,7 +83,7 @@ impl Common {
     fn fill_from_file(&mut self, matches: &ArgMatches) -> Result<(), Failure> {
         let file = FileSettings::read(self.config_dir.as_deref())?;
         let given = |id| given(matches, id);
-        fill(&mut self.storage_dir, as_given(file.storage_dir()), given("storage_dir"));
+        fill(&mut self.storage_dir, file.storage_dir().map(Some), given("storage_dir"));
         fill(&mut self.json, file.json, given("json"));
         fill(&mut self.quiet, file.quiet, given("quiet"));
         fill(&mut self.no_progress, file.no_progress, given("no_progress"));
@@ -89,8 +91,7 @@ impl Common {
     }
 
     fn open_store(&self) -> Result<Store, Failure> {
-        let given = self.storage_dir.as_deref().filter(|path| !path.is_empty());
-        Ok(Store::from_environment(given.map(Path::new))?)
+        Ok(Store::from_environment(self.storage_dir.as_deref())?)
     }
 
     /// Progress of work on a file of `size` bytes; small files show none.
@@ -156,13 +157,13 @@ fn run<A: Parser + Send + 'static>(
     common: fn(&mut A) -> &mut Common,
     command: fn(&A) -> Result<(), Failure>,
 ) -> ExitCode {
-    let matches = A::command().get_matches();
+    let matches = without_empty_variables(A::command()).get_matches();
     let mut arguments = A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let common = common(&mut arguments);
     let filled = common.fill_from_file(&matches);
     let (output, cancel) = (common.output(), common.cancel.clone());
-    let level = if output.quiet { "error" } else { "warn" };
-    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr).without_time();
+    let level = if output.quiet { LevelFilter::ERROR } else { LevelFilter::WARN };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).without_time();
     // Only fails if another logger is there, and then that one does it.
     log.with_target(false).try_init().ok();
     match filled.and_then(|()| interruptible(cancel, move || command(&arguments))) {
@@ -204,7 +205,6 @@ fn with_advice(failure: Failure) -> Failure {
         Exit::Disk => {
             failure.next("df -h, make room, check the permissions, or choose another --storage-dir")
         }
-        Exit::Verification => failure.next("remove the damaged file, then store or load it again"),
         _ => failure,
     }
 }
@@ -213,20 +213,35 @@ fn with_advice(failure: Failure) -> Failure {
 enum Target {
     /// A plain path.
     Path(PathBuf),
-    /// A URI, and what it names here.
-    Uri(Uri, Named),
+    /// A URI, the store, and what it names there.
+    Uri(Uri, Store, Named),
 }
 
-fn target(text: &Path, common: &Common) -> Result<(Target, Option<Store>), Failure> {
+fn target(text: &Path, common: &Common) -> Result<Target, Failure> {
     match text.to_str().filter(|t| uri::is_hash_uri(t)) {
-        None => Ok((Target::Path(text.to_owned()), None)),
+        None => Ok(Target::Path(text.to_owned())),
         Some(text) => {
             let uri: Uri = text.parse().map_err(|e| Failure::new(Exit::Other, format!("{text}: {e}")))?;
             let store = common.open_store()?;
             let named = store.look_up(&uri)?;
-            Ok((Target::Uri(uri, named), Some(store)))
+            Ok(Target::Uri(uri, store, named))
         }
     }
+}
+
+/// Where a file of the store is, once its content is known to have the hash; `found` is where it seems to be. `hidden`:
+/// without progress, which with --json would come between the content on standard output.
+fn verified(
+    common: &Common,
+    store: &Store,
+    hash: ContentHash,
+    found: &Path,
+    hidden: bool,
+) -> Result<Option<PathBuf>, Failure> {
+    // Begun by the first bytes that are hashed: mostly none are.
+    let (progress, size) = (OnceCell::new(), if hidden { 0 } else { size_of(found)? });
+    let begin = || common.progress("verifying", size);
+    Ok(store.find_verified(hash, &|bytes| progress.get_or_init(begin).set(bytes))?)
 }
 
 /// The size of a file.

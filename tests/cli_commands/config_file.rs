@@ -37,6 +37,33 @@ fn a_flag_goes_before_a_variable_before_the_file() {
 }
 
 #[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let home = with_settings("{\"api_port\": 11}");
+    let mut command = home.command("kachery-p2p", &["daemon-stop"]);
+    for name in ["API_PORT", "TIMEOUT", "VERBOSE", "BOOTSTRAP_V2", "JSON", "QUIET", "NO_MDNS"] {
+        command.env(format!("KACHERY_P2P_{name}"), "");
+    }
+    assert_eq!(finish(command.spawn().unwrap()).stderr, "no daemon is running on port 11\n");
+    let uri = stdout(&mut home.command("kachery-store", &["file"]));
+    let mut command = home.command("kachery-p2p", &["load", uri.trim_end(), "--quiet"]);
+    assert!(stdout(command.env("KACHERY_P2P_DEST", "")).starts_with('/'));
+    let mut command = home.command("kachery-cat", &[uri.trim_end()]);
+    assert_eq!(stdout(command.env("KACHERY_P2P_START", "")), "hello\n");
+}
+
+#[test]
+fn json_in_the_file_does_not_keep_content_from_standard_output() {
+    let home = with_settings("{\"json\": true}");
+    let uri = "sha1://f572d396fae9206628714fb2ce00f72e94f2258f/file";
+    stdout(&mut home.command("kachery-store", &["file"]));
+    for words in [["cat", uri].as_slice(), &["load", uri, "--dest", "-"]] {
+        assert_eq!(stdout(&mut home.command("kachery-p2p", words)), "hello\n", "{words:?}");
+    }
+    assert!(stdout(&mut home.command("kachery-p2p", &["load", uri])).starts_with('{'));
+    assert_eq!(home.run(&["cat", uri, "--json"]).code, 2, "asked for by a flag it is an error");
+}
+
+#[test]
 fn every_command_stores_where_the_file_says() {
     let home = with_settings("{\"storage_dir\": \"~/data\", \"json\": true}");
     let command = |program: &str, words: &[&str], variable: &str| {

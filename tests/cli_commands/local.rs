@@ -45,13 +45,52 @@ fn load_with_a_destination_prints_it_as_given() {
 }
 
 #[test]
-fn a_damaged_file_reaches_no_destination() {
+fn a_damaged_file_is_given_to_nobody() {
     let (home, path, uri) = with_file();
     fs::write(&path, "damaged").unwrap();
     fs::write(home.path("out.bin"), "older").unwrap();
-    let done = home.run(&["load", &uri, "--dest", "out.bin"]);
-    assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{}", done.stderr);
-    assert_eq!(fs::read(home.path("out.bin")).unwrap(), b"older");
+    for (program, words) in [
+        ("kachery-p2p", ["load", &uri, "--dest", "out.bin"].as_slice()),
+        ("kachery-p2p", &["load", &uri, "--dest", "-"]),
+        ("kachery-p2p", &["load", &uri]),
+        ("kachery-p2p", &["cat", &uri]),
+        ("kachery-load", &[&uri]),
+        ("kachery-load", &[&uri, "--dest", "-"]),
+        ("kachery-cat", &[&uri]),
+        ("kachery-cat", &[&uri, "--end", "3"]),
+    ] {
+        let done = home.run_binary(program, words);
+        assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{program} {words:?}: {}", done.stderr);
+        assert!(done.stderr.contains("is damaged") && done.stderr.contains("next: kachery-p2p"));
+        assert_eq!(fs::read(home.path("out.bin")).unwrap(), b"older");
+    }
+}
+
+#[test]
+fn a_daemon_replaces_a_damaged_file() {
+    let good = "{\"type\":\"result\",\"path\":\"/good\",\"size\":5,\"downloaded\":5}\n";
+    let (mut home, path, uri) = with_file();
+    home.port = crate::run::pretend(Some(good));
+    fs::write(&path, "damaged").unwrap();
+    let done = home.run(&["load", &uri]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, "/good\n"), "{}", done.stderr);
+}
+
+#[test]
+fn a_pipe_is_not_replaced() {
+    let (home, _, uri) = with_file();
+    let pipe = home.path("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for (program, words, code) in [
+        ("kachery-p2p", ["load", &uri, "--dest", "pipe"].as_slice(), 2),
+        ("kachery-load", &[&uri, "--dest", "pipe"], 1),
+    ] {
+        let done = home.run_binary(program, words);
+        assert_eq!((done.code, done.stdout.as_str()), (code, ""), "{program}: {}", done.stderr);
+        assert!(done.stderr.contains("a device, a pipe or a socket"), "{}", done.stderr);
+        assert!(!pipe.symlink_metadata().unwrap().is_file());
+    }
 }
 
 #[test]

@@ -33,9 +33,12 @@ pub fn kachery_cat() -> ExitCode {
 
 fn cat(arguments: &Arguments) -> Result<(), Failure> {
     let not_here = || super::not_here("Error loading file.", &arguments.uri);
-    let path = match super::target(&arguments.uri, &arguments.common)?.0 {
+    let common = &arguments.common;
+    let path = match super::target(&arguments.uri, common)? {
         Target::Path(path) if path.is_file() => path,
-        Target::Uri(_, Named::File { path: Some(path), .. }) => path,
+        Target::Uri(_, store, Named::File { hash, path: Some(path), .. }) => {
+            super::verified(common, &store, hash, &path, common.json)?.ok_or_else(not_here)?
+        }
         _ => return Err(not_here()),
     };
     let size = size_of(&path)?;

@@ -26,8 +26,8 @@ pub fn kachery_info() -> ExitCode {
 
 fn info(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
-    let (path, hash) = match super::target(&arguments.uri, common)?.0 {
-        Target::Uri(_, Named::File { hash, path: Some(path), .. }) => (path, hash),
+    let (path, hash) = match super::target(&arguments.uri, common)? {
+        Target::Uri(_, _, Named::File { hash, path: Some(path), .. }) => (path, hash),
         Target::Path(path) if path.is_file() => {
             let progress = common.progress(format!("hashing {}", path.display()), size_of(&path)?);
             let store = common.open_store()?;

@@ -33,15 +33,17 @@ pub fn kachery_load() -> ExitCode {
 fn load(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     let not_here = || super::not_here("Unable to load file:", &arguments.uri);
-    let (target, store) = super::target(&arguments.uri, common)?;
-    let (path, hash, label) = match target {
-        Target::Path(path) if path.is_file() => (path.clone(), None, path),
-        Target::Path(_) => return Err(not_here()),
-        Target::Uri(uri, Named::File { hash, path: Some(path), .. }) => (path, Some(hash), label(&uri)),
-        Target::Uri(..) => return Err(not_here()),
+    let to_stdout = arguments.dest.as_deref() == Some(Path::new("-"));
+    let (path, hash, label, store) = match super::target(&arguments.uri, common)? {
+        Target::Path(path) if path.is_file() => (path.clone(), None, path, None),
+        Target::Uri(uri, store, Named::File { hash, path: Some(path), .. }) => {
+            let path = super::verified(common, &store, hash, &path, common.json && to_stdout)?;
+            (path.ok_or_else(not_here)?, Some(hash), label(&uri), Some(store))
+        }
+        _ => return Err(not_here()),
     };
     let Some(dest) = &arguments.dest else { return done(common, &path) };
-    if dest == Path::new("-") {
+    if to_stdout {
         return cat::write_out(&path, 0, size_of(&path)?);
     }
     let dest = match dest.as_os_str().as_bytes().ends_with(b"/") {

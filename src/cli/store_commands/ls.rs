@@ -28,16 +28,16 @@ pub fn kachery_ls() -> ExitCode {
 
 fn list(arguments: &Arguments) -> Result<(), Failure> {
     let shown = arguments.uri.to_string_lossy();
-    let (mut dirs, mut files) = match super::target(&arguments.uri, &arguments.common)?.0 {
+    let (mut dirs, mut files) = match super::target(&arguments.uri, &arguments.common)? {
         Target::Path(path) if path.is_dir() => plain(&path)?,
-        Target::Uri(_, Named::Directory(manifest)) => (
+        Target::Uri(_, _, Named::Directory(manifest)) => (
             manifest.dirs.into_iter().map(|(name, _)| name).collect(),
             manifest.files.into_iter().map(|(name, _)| name).collect(),
         ),
         Target::Path(path) if path.is_file() => {
             return Err(super::not_a_folder(&shown));
         }
-        Target::Uri(uri, Named::File { .. }) if !uri.is_directory() => {
+        Target::Uri(uri, _, Named::File { .. }) if !uri.is_directory() => {
             return Err(super::not_a_folder(&shown));
         }
         _ => return Err(super::no_directory(&arguments.uri)),

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::FalseyValueParser;
 use serde_json::json;
 
 use super::{Common, Exit, Failure, size_of};
@@ -21,10 +22,10 @@ pub(super) struct Arguments {
     algorithm: AlgorithmName,
     /// Make the stored file the same file on disk as the source: no room taken, but later changes of the source damage
     /// the store.
-    #[arg(long, env = "KACHERY_P2P_USE_HARD_LINKS")]
+    #[arg(long, env = "KACHERY_P2P_USE_HARD_LINKS", value_parser = FalseyValueParser::new())]
     use_hard_links: bool,
     /// For folders: take hash and size of git-annex links from their names, skip .git and .datalad.
-    #[arg(long, env = "KACHERY_P2P_GIT_ANNEX_MODE")]
+    #[arg(long, env = "KACHERY_P2P_GIT_ANNEX_MODE", value_parser = FalseyValueParser::new())]
     git_annex_mode: bool,
     #[command(flatten)]
     common: Common,
