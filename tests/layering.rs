@@ -3,8 +3,12 @@
 // Helpers of tests may panic like the tests themselves.
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
 
+mod source;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use source::split_off_tests;
 
 /// A room may use itself and the rooms listed; `limits` and `testkit` are open to all (tests only for the latter).
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -81,12 +85,9 @@ fn room(file: &str) -> Option<&'static (&'static str, &'static [&'static str])> 
         .max_by_key(|(name, _)| name.len())
 }
 
-/// Lines before the unit tests of a file, numbered from 1, comments taken off.
+/// Lines of a file that are not unit tests, numbered from 1, comments taken off.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .take_while(|l| !l.trim_start().starts_with("#[cfg(test)]"))
-        .enumerate()
-        .map(|(i, l)| (i + 1, l.split("//").next().unwrap_or("")))
+    split_off_tests(text).0.into_iter().map(|(n, line)| (n, line.split("//").next().unwrap_or("")))
 }
 
 /// `crate::a::b::C` -> `a::b`, for every mention in the line.
@@ -159,4 +160,15 @@ fn the_layering_check_sees_a_wrong_arrow() {
     assert!(allowed("hyperswarm/dht", &[], "hyperswarm::Topic"));
     assert!(allowed("node", &["store"], "store::Store"));
     assert_eq!(crate_paths("use crate::node::Node; let x = crate::api::y();"), ["node::Node", "api::y"]);
+}
+
+#[test]
+fn only_unit_tests_are_not_looked_at() {
+    let file = "one\n#[cfg(test)]\nmod tests;\ntwo // three\n#[cfg(test)]\nfn four() {\n}\n\
+                #[cfg(test)]\n#[allow(x)]\nmod more {\n    five\n}\nsix";
+    let lines: Vec<_> = code_lines(file).collect();
+    for (line, code) in [(1, "one"), (4, "two "), (6, "fn four() {"), (13, "six")] {
+        assert!(lines.contains(&(line, code)), "{code} in {lines:?}");
+    }
+    assert!(lines.iter().all(|(_, code)| !code.contains("five")));
 }

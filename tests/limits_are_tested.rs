@@ -3,11 +3,15 @@
 // Helpers of tests may panic like the tests themselves.
 #![allow(clippy::expect_used)]
 
+mod source;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-/// All that tests say: files of tests as a whole, of other files what follows the first `#[cfg(test)]`.
+use source::split_off_tests;
+
+/// All that tests say: files of tests as a whole, of other files their unit tests.
 fn collect_tests(dir: &Path, all_tests: bool, out: &mut String) {
     for entry in fs::read_dir(dir).expect("read folder") {
         let path = entry.expect("folder entry").path();
@@ -16,11 +20,11 @@ fn collect_tests(dir: &Path, all_tests: bool, out: &mut String) {
             collect_tests(&path, all_tests || name == "tests", out);
         } else if name.ends_with(".rs") {
             let text = fs::read_to_string(&path).expect("read file");
-            let tests = match all_tests || name.ends_with("tests.rs") {
-                true => Some(text.as_str()),
-                false => text.split_once("#[cfg(test)]").map(|(_, tests)| tests),
-            };
-            out.push_str(tests.unwrap_or_default());
+            if all_tests || name.ends_with("tests.rs") {
+                out.push_str(&text);
+            } else {
+                split_off_tests(&text).1.iter().for_each(|(_, line)| out.extend([line, "\n"]));
+            }
         }
     }
 }

@@ -15,15 +15,19 @@ pub mod secretstream;
 pub use blake2b::{blake2b_256, keyed_blake2b_256};
 pub use keypair::{KeyPair, PublicKey, Signature};
 pub use namespace::{Namespace, namespace};
+#[cfg(test)]
+pub(crate) use tests::vectors;
 
 /// Whether two secrets of one length are equal, in a time that does not tell how much of them is.
 pub fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
     libsodium_rs::utils::memcmp(one, other)
 }
 
-/// A file of golden data of generation v4.
 #[cfg(test)]
-pub(crate) fn vectors(name: &str) -> serde_json::Value {
-    let path = format!("{}/interop-tests/vectors/v4/{name}", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
+mod tests {
+    /// A file of golden data of generation v4.
+    pub(crate) fn vectors(name: &str) -> serde_json::Value {
+        let path = format!("{}/interop-tests/vectors/v4/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
+    }
 }
