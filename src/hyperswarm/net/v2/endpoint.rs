@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 use super::demux::{Protocol, protocol};
 use crate::hyperswarm::dht::v2::Node;
-use crate::limits::{UDP_BATCH, UDP_DATAGRAM};
+use crate::limits::{MAX_DHT_DATAGRAM_BYTES, UDP_BATCH};
 
 pub(super) struct Endpoint {
     socket: UdpSocket,
@@ -18,7 +18,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(socket: UdpSocket, node: Node) -> Self {
-        Self { socket, node, buffer: vec![0; UDP_DATAGRAM + 1].into() }
+        Self { socket, node, buffer: vec![0; MAX_DHT_DATAGRAM_BYTES + 1].into() }
     }
 
     /// Resolves when there is something to [`Endpoint::receive`]. May be dropped and called again at any time.
@@ -38,11 +38,12 @@ impl Endpoint {
                 Err(_) => continue,
             };
             // One byte more than the largest datagram: what fills it was cut off.
-            let (SocketAddr::V4(from), Some(bytes)) = (from, self.buffer.get(..length.min(UDP_DATAGRAM + 1)))
+            let (SocketAddr::V4(from), Some(bytes)) =
+                (from, self.buffer.get(..length.min(MAX_DHT_DATAGRAM_BYTES + 1)))
             else {
                 continue;
             };
-            if length > UDP_DATAGRAM || from.port() == 0 {
+            if length > MAX_DHT_DATAGRAM_BYTES || from.port() == 0 {
                 continue;
             }
             match protocol(bytes) {

@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use super::*;
 use crate::hyperswarm::dht::v2::{Config, Ephemeral, Node};
-use crate::limits::{SWARM_PEERS, UDP_BATCH, UDP_DATAGRAM};
+use crate::limits::{MAX_DHT_DATAGRAM_BYTES, SWARM_PEERS, UDP_BATCH};
 
 /// Far more than anything here needs, also on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -229,12 +229,12 @@ async fn a_flood_of_junk_leaves_a_swarm_small_and_answering() {
     let port = swarm.status().port;
     let socket = UdpSocket::bind(loopback(0)).await.unwrap();
     let before = resident();
-    let mut datagram = vec![0u8; UDP_DATAGRAM + 1];
+    let mut datagram = vec![0u8; MAX_DHT_DATAGRAM_BYTES + 1];
     for round in 0..20_000u32 {
         // DHT-looking, uTP-looking, oversized and empty ones.
         datagram[0] = [0x58, 0x41, 0x08, 0x01][round as usize % 4];
         datagram[2..6].copy_from_slice(&round.to_be_bytes());
-        let length = [60, 20, UDP_DATAGRAM + 1, 0, UDP_DATAGRAM][round as usize % 5];
+        let length = [60, 20, MAX_DHT_DATAGRAM_BYTES + 1, 0, MAX_DHT_DATAGRAM_BYTES][round as usize % 5];
         socket.send_to(&datagram[..length], loopback(port)).await.unwrap();
     }
     for _ in 0..300 {
@@ -264,7 +264,7 @@ async fn a_datagram_of_the_largest_size_reaches_the_node_and_a_larger_one_does_n
         bytes.resize(length, 0);
         bytes
     };
-    for (length, answers) in [(UDP_DATAGRAM, 1), (UDP_DATAGRAM + 1, 0)] {
+    for (length, answers) in [(MAX_DHT_DATAGRAM_BYTES, 1), (MAX_DHT_DATAGRAM_BYTES + 1, 0)] {
         client.send_to(&ping(length), addr).await.unwrap();
         timeout(SOON, endpoint.readable()).await.unwrap();
         endpoint.receive(std::time::Instant::now());

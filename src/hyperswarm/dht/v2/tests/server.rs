@@ -143,7 +143,7 @@ fn datagrams_from_impossible_addresses_are_dropped() {
 }
 
 #[test]
-fn datagrams_beyond_4096_bytes_are_dropped() {
+fn datagrams_beyond_2048_bytes_are_dropped() {
     let (mut node, now) = server();
     let padded = |length: usize| {
         let error = Some("x".repeat(length));
@@ -151,7 +151,7 @@ fn datagrams_beyond_4096_bytes_are_dropped() {
         let excess = message.encode().len() - length;
         Message { error: Some("x".repeat(MAX_DHT_DATAGRAM_BYTES - excess)), ..message }.encode()
     };
-    let longest = padded(4000);
+    let longest = padded(2000);
     assert_eq!(longest.len(), MAX_DHT_DATAGRAM_BYTES);
     assert_eq!(sent(&mut node, now, addr(1), &longest).len(), 1);
     let longer = [longest.as_ref(), b"\x78\x05"].concat();
