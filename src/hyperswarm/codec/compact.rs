@@ -13,9 +13,6 @@ mod writer;
 pub use reader::Reader;
 pub use writer::Writer;
 
-/// The largest `uint`: 2^53 - 1, JavaScript's `Number.MAX_SAFE_INTEGER`. Anything larger is refused by decoders.
-pub const MAX_UINT: u64 = (1 << 53) - 1;
-
 /// Why bytes are not what they should be. The field is named by whoever reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

@@ -6,3 +6,7 @@ pub mod compact;
 pub mod fuzz;
 pub mod mdns;
 pub mod v2;
+
+/// 2^53 - 1, `Number.MAX_SAFE_INTEGER`: JavaScript counts exactly up to here, so that no original writes a larger
+/// number, and decoders refuse one.
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;

@@ -77,23 +77,14 @@ impl KeyPair {
     /// The seed the pair was made of.
     pub(super) fn seed(&self) -> Zeroizing<[u8; 32]> {
         let mut seed = Zeroizing::new([0; 32]);
-        for (out, byte) in seed.iter_mut().zip(self.secret.iter()) {
-            *out = *byte;
-        }
+        seed.copy_from_slice(self.secret.split_at(32).0);
         seed
     }
 
     /// The secret scalar: the first half of SHA-512 of the seed, clamped (noise-curve-ed `dh`).
     pub(super) fn dh_scalar(&self) -> Zeroizing<[u8; 32]> {
-        let digest = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(*self.seed())));
         let mut scalar = Zeroizing::new([0; 32]);
-        for (out, byte) in scalar.iter_mut().zip(digest.iter()) {
-            *out = *byte;
-        }
-        if let [first, .., last] = scalar.as_mut_slice() {
-            *first &= 0b1111_1000;
-            *last = *last & 0b0111_1111 | 0b0100_0000;
-        }
+        scalar.copy_from_slice(expand(&self.seed()).split_at(32).0);
         scalar
     }
 
@@ -110,6 +101,16 @@ impl KeyPair {
         #[allow(clippy::expect_used)]
         Signature(ed25519::sign_detached(message, &key).expect("signing cannot fail"))
     }
+}
+
+/// SHA-512 of a seed, the first half clamped: the secret scalar, and what RFC 8032 calls the prefix.
+pub(super) fn expand(seed: &[u8; 32]) -> Zeroizing<[u8; 64]> {
+    let mut expanded = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
+    if let [first, .., last] = expanded.split_at_mut(32).0 {
+        *first &= 0b1111_1000;
+        *last = *last & 0b0111_1111 | 0b0100_0000;
+    }
+    expanded
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use libsodium_rs::crypto_scalarmult::ed25519 as curve;
 use sha2::{Digest, Sha256, Sha512};
 use zeroize::Zeroizing;
 
+use super::keypair::expand;
+
 /// Keeps the nonce secret apart from everything else made of the seed.
 const NONCE_DOMAIN: &[u8] = b"kachery-p2p: nonces of Ed25519 signatures over long texts";
 
@@ -28,17 +30,13 @@ pub(super) struct LongSigner {
 
 impl LongSigner {
     pub(super) fn new(seed: &[u8; 32], public: [u8; 32]) -> Result<Self, SodiumError> {
-        let expanded = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
-        let mut clamped = Zeroizing::new([0; 64]);
-        let (low, _) = clamped.split_at_mut(32);
-        low.copy_from_slice(expanded.split_at(32).0);
-        if let [first, .., last] = low {
-            *first &= 0b1111_1000;
-            *last = *last & 0b0111_1111 | 0b0100_0000;
-        }
+        let expanded = expand(seed);
+        // As long as the numbers that libsodium reduces.
+        let mut scalar = Zeroizing::new([0; 64]);
+        scalar.split_at_mut(32).0.copy_from_slice(expanded.split_at(32).0);
         let nonce_secret = Sha512::new().chain_update(NONCE_DOMAIN).chain_update(*expanded).finalize();
         Ok(Self {
-            scalar: Zeroizing::new(scalars::scalar_reduce(&*clamped)?),
+            scalar: Zeroizing::new(scalars::scalar_reduce(&*scalar)?),
             nonce_secret: Zeroizing::new(nonce_secret.into()),
             public,
         })

@@ -1,7 +1,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use super::{DecodeError, MAX_UINT};
+use super::DecodeError;
+use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
 use crate::limits::MAX_ARRAY_ITEMS;
 
 /// Takes values off the front of a slice. Every method names the field it reads, for the error; after an error the
@@ -203,5 +204,5 @@ impl<'a> Reader<'a> {
 }
 
 fn safe(value: u64, field: &'static str) -> Result<u64, DecodeError> {
-    if value > MAX_UINT { Err(DecodeError::TooLarge(field)) } else { Ok(value) }
+    if value > MAX_SAFE_INTEGER { Err(DecodeError::TooLarge(field)) } else { Ok(value) }
 }

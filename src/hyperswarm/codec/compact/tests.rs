@@ -6,6 +6,7 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
 use crate::limits::MAX_ARRAY_ITEMS;
 
 fn vectors() -> Value {
@@ -159,13 +160,18 @@ fn unusual_inputs_are_taken_and_refused_as_by_the_original() {
 #[test]
 fn widths_without_vectors_survive_a_round_trip() {
     let mut writer = Writer::new();
-    writer.uint40(0xff_0102_0304).uint48(0xffee_0102_0304).uint56(MAX_UINT).int(-(1 << 51)).uint56(1 << 53);
+    writer
+        .uint40(0xff_0102_0304)
+        .uint48(0xffee_0102_0304)
+        .uint56(MAX_SAFE_INTEGER)
+        .int(-(1 << 51))
+        .uint56(1 << 53);
     let wire = writer.finish();
     assert_eq!(wire[..5], [4, 3, 2, 1, 0xff]);
     let mut reader = Reader::new(&wire);
     assert_eq!(reader.uint40("a"), Ok(0xff_0102_0304));
     assert_eq!(reader.uint48("b"), Ok(0xffee_0102_0304));
-    assert_eq!(reader.uint56("c"), Ok(MAX_UINT));
+    assert_eq!(reader.uint56("c"), Ok(MAX_SAFE_INTEGER));
     assert_eq!(reader.int("d"), Ok(-(1 << 51)));
     assert_eq!(reader.uint56("e"), Err(DecodeError::TooLarge("e")));
 }

@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use bytes::Bytes;
 
-use super::MAX_UINT;
+use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
 
 /// Appends values to a buffer of its own. Methods return the writer, so that a message can be written as a chain.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +43,7 @@ impl Writer {
 
     /// `uint`, in its shortest form. No decoder takes values above 2^53 - 1.
     pub fn uint(&mut self, value: u64) -> &mut Self {
-        debug_assert!(value <= MAX_UINT, "{value} cannot be decoded again");
+        debug_assert!(value <= MAX_SAFE_INTEGER, "{value} cannot be decoded again");
         if let Ok(value @ ..=0xfc) = u8::try_from(value) {
             self.uint8(value)
         } else if let Ok(value) = u16::try_from(value) {

@@ -6,14 +6,12 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{DecodeError, emit::Emitter, encode_address, optional_address, optional_array};
+use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
 
 #[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
 mod wire {
     include!(concat!(env!("OUT_DIR"), "/hyperswarm_dht.rs"));
 }
-
-/// JavaScript counts exactly up to here, so no original ever writes a larger number.
-const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Value of a `_holepunch` query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
