@@ -28,28 +28,34 @@ pub struct Target {
     pub run: fn(Instant, &[u8]) -> bool,
     /// What mutations start from.
     pub samples: fn() -> Vec<Vec<u8>>,
-    /// How many mutations `cargo test` tries, by what they cost.
+    /// How many mutations `cargo test` tries: [`BAR`], or what time allows.
     pub executions: u64,
 }
 
+/// Mutations that `cargo test` is to try, if they are not too slow.
+pub const BAR: u64 = 200_000;
+
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    target("compact", |_, data| codec::compact(data), || hex_of(COMPACT), 200_000),
-    target("dht_v2", |_, data| codec::dht_v2(data), || hex_of(PROTOBUF), 200_000),
-    target("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), 200_000),
-    target("kachery_frames", |_, data| legacy::frames(data), kachery_frames, 200_000),
-    target("kachery_messages", |_, data| legacy::messages(data), kachery_texts, 200_000),
-    target("api_bodies", |_, data| api::bodies(data), api_bodies, 200_000),
-    target("noise", |_, data| crypto::noise(data), noise_messages, 2_000),
-    target("secret_stream", |_, data| secret_stream::stream(data), secret_stream::samples, 200_000),
+    target("compact", |_, data| codec::compact(data), || hex_of(COMPACT), BAR),
+    target("dht_v2", |_, data| codec::dht_v2(data), || hex_of(PROTOBUF), BAR),
+    target("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), BAR),
+    target("kachery_frames", |_, data| legacy::frames(data), kachery_frames, BAR),
+    target("kachery_messages", |_, data| legacy::messages(data), kachery_texts, BAR),
+    target("kachery_envelopes", |_, data| legacy::envelopes(data), kachery_envelopes, 20_000),
+    target("api_bodies", |_, data| api::bodies(data), api_bodies, BAR),
+    target("noise", |_, data| crypto::noise(data), crypto::samples, 2_000),
     target(
-        "secret_stream_unordered",
-        |_, data| secret_stream::unordered(data),
-        secret_stream::samples,
-        200_000,
+        "secret_stream_opening",
+        |_, data| secret_stream::opening(data),
+        secret_stream::opening_samples,
+        2_000,
     ),
-    target("udx_packets", udx::packets, || hex_of(UDX), 10_000),
-    target("protomux_frames", |_, data| mux::frames(data), || hex_of(PROTOMUX), 200_000),
+    target("secret_stream", |_, data| secret_stream::stream(data), secret_stream::samples, BAR),
+    target("secret_stream_unordered", |_, data| secret_stream::unordered(data), secret_stream::samples, BAR),
+    target("udx_packets", |_, data| udx::packets(data), || hex_of(UDX), BAR),
+    target("udx_injected", udx::injected, || udx::injected_samples(&hex_of(UDX)), 10_000),
+    target("protomux_frames", |_, data| mux::frames(data), || hex_of(PROTOMUX), BAR),
     target("protomux_operations", mux_operations, operation_lists, 4_000),
     target("udx_operations", udx_operations, operation_lists, 100),
 ];
@@ -189,15 +195,7 @@ fn collect(value: &Value, out: &mut Vec<String>) {
     }
 }
 
-fn noise_messages() -> Vec<Vec<u8>> {
-    // The handshakes without a prologue; keys and hashes among them do no harm.
-    hex_of(&[vectors!("v4/noise.json")])
-        .into_iter()
-        .filter(|bytes| (32..200).contains(&bytes.len()))
-        .collect()
-}
-
-/// Frames, with the byte before them that cuts them into chunks.
+/// Frames, with the byte before them that cuts them into chunks and chooses the connection.
 fn kachery_frames() -> Vec<Vec<u8>> {
     let frames = hex_of(&[vectors!("v2/envelopes.json"), vectors!("v2/json_socket.json")]);
     let texts =
@@ -206,8 +204,15 @@ fn kachery_frames() -> Vec<Vec<u8>> {
         .into_iter()
         .filter(|frame| frame.contains(&b'#'))
         .chain(texts)
-        .map(|frame| [&[80], &frame[..]].concat())
+        .flat_map(|frame| legacy::on_every_connection(&frame))
         .collect()
+}
+
+/// Bodies of envelopes around the messages.
+fn kachery_envelopes() -> Vec<Vec<u8>> {
+    let messages: Vec<_> =
+        kachery_texts().into_iter().filter(|text| text.starts_with(b"{\"type\"")).collect();
+    legacy::envelope_samples(&messages)
 }
 
 /// Texts of messages, and texts that JSON parsers disagree about.

@@ -4,36 +4,80 @@ use std::sync::LazyLock;
 
 use zeroize::Zeroizing;
 
-use super::KeyPair;
-use super::noise::Handshake;
+use super::noise::{Handshake, Pattern};
+use super::{KeyPair, PublicKey};
 
 /// The keys of both sides, as in the vectors.
 static SIDES: LazyLock<[KeyPair; 2]> =
     LazyLock::new(|| [KeyPair::from_seed(&[0x11; 32]), KeyPair::from_seed(&[0x22; 32])]);
 
-/// `data` is a handshake message for somebody who waits for one. Whether it was taken.
+/// The messages of each pattern between these sides, as in the vectors without prologue and payloads.
+static MESSAGES: LazyLock<[(Pattern, Vec<Vec<u8>>); 2]> =
+    LazyLock::new(|| [Pattern::Xx, Pattern::Ik].map(|pattern| (pattern, messages(pattern))));
+
+/// `data` is a handshake message for somebody who waits for one: each message of each pattern. Whether one took it.
+/// Only who knows the keys can finish a handshake, so that nothing but the right message does.
 pub fn noise(data: &[u8]) -> bool {
-    let [initiator, responder] = &*SIDES;
-    let mut taken = 0;
-    let responders = [
-        Handshake::ik_responder(responder, b"", Zeroizing::new([0x44; 32])),
-        Handshake::xx(false, responder, b"", Zeroizing::new([0x44; 32])),
-    ];
-    for mut waiting in responders {
-        if waiting.read(data).is_ok() {
-            taken += 1;
-            let _ = waiting.write(b"answer");
+    let mut taken = false;
+    for (pattern, messages) in &*MESSAGES {
+        for (n, right) in messages.iter().enumerate() {
+            let mut waiting = handshake(*pattern, n % 2 == 1);
+            for earlier in messages.iter().take(n) {
+                if waiting.is_our_turn() {
+                    assert_eq!(waiting.write(b"").as_ref(), Ok(earlier));
+                } else {
+                    assert_eq!(waiting.read(earlier), Ok(Vec::new()));
+                }
+            }
+            if waiting.read(data).is_err() {
+                continue;
+            }
+            taken = true;
+            // Only now the other side's ephemeral key is multiplied, if it came with the first message of XX.
+            if waiting.is_our_turn() && waiting.write(b"").is_err() {
+                continue;
+            }
+            if let Ok(keys) = waiting.finish() {
+                assert_eq!(data, right);
+                assert_eq!(keys.remote, public(n % 2 == 0));
+            }
         }
     }
-    let initiators = [
-        Handshake::ik_initiator(initiator, &responder.public(), b"", Zeroizing::new([0x33; 32])),
-        Handshake::xx(true, initiator, b"", Zeroizing::new([0x33; 32])),
-    ];
-    for mut waiting in initiators {
-        let first = waiting.write(b"");
-        if first.is_ok() && waiting.read(data).is_ok() {
-            taken += 1;
-        }
+    taken
+}
+
+/// A side of a handshake of empty prologue, always with the same keys.
+pub fn handshake(pattern: Pattern, initiator: bool) -> Handshake {
+    let [one, other] = &*SIDES;
+    let seed = |byte| Zeroizing::new([byte; 32]);
+    match (pattern, initiator) {
+        (Pattern::Xx, true) => Handshake::xx(true, one, b"", seed(0x33)),
+        (Pattern::Xx, false) => Handshake::xx(false, other, b"", seed(0x44)),
+        (Pattern::Ik, true) => Handshake::ik_initiator(one, &other.public(), b"", seed(0x33)),
+        (Pattern::Ik, false) => Handshake::ik_responder(other, b"", seed(0x44)),
     }
-    taken > 0
+}
+
+/// The key of a side.
+pub fn public(initiator: bool) -> PublicKey {
+    let [one, other] = &*SIDES;
+    if initiator { one.public() } else { other.public() }
+}
+
+/// What a target starts from.
+pub fn samples() -> Vec<Vec<u8>> {
+    MESSAGES.iter().flat_map(|(_, messages)| messages.clone()).collect()
+}
+
+fn messages(pattern: Pattern) -> Vec<Vec<u8>> {
+    let mut sides = [true, false].map(|initiator| handshake(pattern, initiator));
+    let mut messages = Vec::new();
+    loop {
+        let [from, to] = &mut sides;
+        let Ok(message) = from.write(b"") else { return messages };
+        let read = to.read(&message);
+        assert_eq!(read, Ok(Vec::new()));
+        messages.push(message);
+        sides.reverse();
+    }
 }

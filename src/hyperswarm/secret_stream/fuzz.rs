@@ -5,6 +5,8 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::hyperswarm::crypto::PublicKey;
+use crate::hyperswarm::crypto::fuzz::{handshake, public};
+use crate::hyperswarm::crypto::noise::Pattern;
 use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_FRAME_HEADROOM};
 
 /// `data` is what the other side of an established stream sends: its first byte says how it is cut into chunks.
@@ -29,6 +31,61 @@ pub fn stream(data: &[u8]) -> bool {
     }
     receiver.frames() > 0
 }
+
+/// `data` is what the other side of a stream without keys sends, in chunks of the size that its first byte says, to
+/// each side of each pattern. Whether an answer came, or the keys.
+pub fn opening(data: &[u8]) -> bool {
+    let Some((cut, data)) = data.split_first() else { return false };
+    let mut answered = false;
+    for (pattern, initiator) in SIDES {
+        let Ok((mut opening, _)) = Opening::new(handshake(pattern, initiator)) else { continue };
+        // In the end no more bytes: a second message behind the first is looked at only then.
+        for chunk in data.chunks(usize::from(*cut) + 1).chain([&[][..]]) {
+            match opening.receive(Bytes::copy_from_slice(chunk)) {
+                Ok(answer) => answered |= answer.is_some(),
+                Err(_) => break,
+            }
+            if opening.is_finished() {
+                break;
+            }
+        }
+        if let Ok((keys, rest)) = opening.finish() {
+            answered = true;
+            assert_eq!(keys.remote, public(!initiator));
+            assert!(data.len() > rest.len());
+        }
+    }
+    answered
+}
+
+/// What each side of each pattern sends, and bytes behind it.
+pub fn opening_samples() -> Vec<Vec<u8>> {
+    let mut samples = Vec::new();
+    for (pattern, initiator) in SIDES {
+        let other = Opening::new(handshake(pattern, !initiator));
+        let (Ok((mut one, first)), Ok((mut other, answer))) =
+            (Opening::new(handshake(pattern, initiator)), other)
+        else {
+            continue;
+        };
+        // What arrives here, and what is sent there.
+        let (mut arrived, mut sent) = (answer, first);
+        let mut wire = Vec::new();
+        while arrived.is_some() || sent.is_some() {
+            wire.extend_from_slice(arrived.as_deref().unwrap_or_default());
+            let answer = sent.and_then(|bytes| other.receive(bytes).ok().flatten());
+            sent = arrived.and_then(|bytes| one.receive(bytes).ok().flatten());
+            arrived = answer;
+        }
+        for cut in [0, 34, 35, 255] {
+            samples.push([&[cut], &wire[..], &[59, 0, 0]].concat());
+        }
+    }
+    samples
+}
+
+const SIDES: [(Pattern, bool); 4] =
+    [(Pattern::Xx, true), (Pattern::Xx, false), (Pattern::Ik, true), (Pattern::Ik, false)];
 
 /// `data` is an unordered message. Whether it opened.
 pub fn unordered(data: &[u8]) -> bool {

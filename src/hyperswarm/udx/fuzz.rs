@@ -17,9 +17,8 @@ const MAX_FLYING: usize = 2000;
 /// Bytes held for the reader of one stream at most.
 const MAX_HELD: usize = UDX_WINDOW_MAX_BYTES + UDX_WINDOW_MAX_BYTES / 8 + UDX_WINDOW_SLACK_BYTES;
 
-/// Decodes `data`, and hands it to a stream as one datagram, and in pieces (two length bytes before each) that carry
-/// its id. Whether the whole was a packet.
-pub fn packets(now: Instant, data: &[u8]) -> bool {
+/// Decodes `data`. Whether it was a packet.
+pub fn packets(data: &[u8]) -> bool {
     let decoded = Packet::decode(data);
     if let Ok(packet) = &decoded {
         assert!(data.starts_with(&packet.header.encode()));
@@ -28,26 +27,61 @@ pub fn packets(now: Instant, data: &[u8]) -> bool {
             assert_eq!(Extension::decode(&extension.encode()), Some(extension));
         }
     }
+    decoded.is_ok()
+}
+
+/// Hands `data` to a stream that has sent something: as it is, as a packet of the stream, and in pieces (two length
+/// bytes before each) that are packets of the stream. Whether the stream looked at one.
+pub fn injected(now: Instant, data: &[u8]) -> bool {
     let mut duet = Duet::new(now, 0);
+    duet.disturbed = true;
     duet.connect(0);
     duet.write(0, 5000);
     duet.transmit(0, 64);
     duet.inject(0, data);
+    duet.inject(0, &addressed(data));
     let mut rest = data;
     while let Some((&[low, high], tail)) = rest.split_first_chunk::<2>() {
-        let (piece, tail) =
-            tail.split_at(tail.len().min(usize::from(u16::from_le_bytes([low, high]) % 2048)));
-        let mut datagram = Header { flags: 0, data_offset: 0, stream: IDS[0].0, window: 0, seq: 0, ack: 0 }
-            .encode()
-            .to_vec();
-        datagram.splice(2..4, piece.iter().copied().take(2));
-        datagram.extend(piece.iter().skip(2));
-        duet.inject(0, &datagram);
+        let length = usize::from(u16::from_le_bytes([low, high]) % 2048);
+        let (piece, tail) = tail.split_at(tail.len().min(length));
+        duet.inject(0, &addressed(piece));
         duet.transmit(0, 64);
+        duet.check();
         rest = tail;
     }
+    duet.read(0, usize::MAX);
+    duet.pass(Duration::from_secs(2));
+    duet.transmit(0, 64);
     duet.check();
-    decoded.is_ok()
+    duet.on(0, |stream, _| stream.stats()).is_none_or(|stats| stats.packets_received > 0)
+}
+
+/// Packets of one or two pieces for the stream of [`injected`], among them acknowledgements of what it sent.
+pub fn injected_samples(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut samples = packets.to_vec();
+    for (flags, seq, ack) in
+        [(0, 0, 1), (0, 0, 4), (flag::DATA, 0, 2), (flag::END, 1, 4), (flag::DESTROY, 0, 0)]
+    {
+        let header = Header { flags, data_offset: 0, stream: 0, window: 1 << 20, seq, ack };
+        let packet = [&header.encode()[..], b"data"].concat();
+        let piece = [&(packet.len() as u16).to_le_bytes()[..], &packet].concat();
+        samples.push(piece.repeat(2));
+        samples.push(piece);
+    }
+    samples
+}
+
+/// These bytes as a packet for the first stream; zeros where the header is not complete.
+fn addressed(bytes: &[u8]) -> Vec<u8> {
+    let mut datagram = bytes.to_vec();
+    datagram.resize(bytes.len().max(HEADER_BYTES), 0);
+    let header = Header { flags: 0, data_offset: 0, stream: IDS[0].0, window: 0, seq: 0, ack: 0 }.encode();
+    for place in [0..2, 4..8] {
+        if let (Some(to), Some(from)) = (datagram.get_mut(place.clone()), header.get(place)) {
+            to.copy_from_slice(from);
+        }
+    }
+    datagram
 }
 
 /// A list of operations on two endpoints and the network between them: writes, reads, ends, messages, datagrams

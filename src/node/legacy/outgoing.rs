@@ -166,7 +166,7 @@ fn broadcast_end(signature: &Signature, exclude: Option<&[NodeId]>, out: &mut Ve
 const PREFIX_ROOM: usize = 12;
 
 /// A whole frame around a body. Everything is written once into one buffer; what is signed are slices of it.
-fn signed(
+pub(super) fn signed(
     signer: &Signer,
     style: Style,
     size: usize,
@@ -193,7 +193,7 @@ fn signed(
     Ok(Bytes::from(out).slice(begin..))
 }
 
-fn initial(protocol: Protocol, id: NodeId, direction: Direction) -> Bytes {
+pub(super) fn initial(protocol: Protocol, id: NodeId, direction: Direction) -> Bytes {
     let text = format!(
         "{{\"type\":\"initial\",\"from\":\"{}\",\"nodeId\":\"{id}\",\"protocolVersion\":\"{}\"}}",
         direction.role_sent(),

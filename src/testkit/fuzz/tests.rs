@@ -10,6 +10,8 @@ use rand::SeedableRng;
 use super::*;
 
 const SEED: u64 = 20;
+/// Mutations that `scripts/fuzz` is to try.
+const LONG_BAR: u64 = 1_000_000;
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -21,7 +23,10 @@ fn try_target(target: &Target) {
     assert!(samples.len() >= 4, "{}: {} samples", target.name, samples.len());
     let understood = samples.iter().filter(|sample| (target.run)(Instant::now(), sample)).count();
     assert!(understood > 0, "{}: not one of the samples is understood", target.name);
-    let executions = setting("FUZZ_EXECUTIONS").map_or(target.executions, |n| n.parse().expect("a number"));
+    let wanted = setting("FUZZ_EXECUTIONS").map(|n| n.parse().expect("a number"));
+    let executions = wanted.unwrap_or(target.executions);
+    let bar = if wanted.is_some() { LONG_BAR } else { BAR };
+    let missed = if executions < bar { " (not reached: it is slow, or fewer were asked for)" } else { "" };
     let (mut valid, mut slowest, begin) = (0, Duration::ZERO, Instant::now());
     let mut rng = StdRng::seed_from_u64(SEED);
     for n in 0..executions {
@@ -33,10 +38,9 @@ fn try_target(target: &Target) {
         slowest = slowest.max(took);
     }
     println!(
-        "check 1: measured {executions} executions of {} without panic ({valid} understood, slowest {slowest:?}, {:.1?} in all), bar {}, seed {SEED}",
+        "check 1: measured {executions} executions of {} without panic ({valid} understood, slowest {slowest:?}, {:.1?} in all), bar {bar}{missed}, seed {SEED}",
         target.name,
         begin.elapsed(),
-        target.executions
     );
     assert!(valid > executions / 1000, "{}: only {valid} of {executions} understood", target.name);
     assert!(slowest < Duration::from_secs(1), "{}: {slowest:?}", target.name);

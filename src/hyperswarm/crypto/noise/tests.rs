@@ -2,8 +2,6 @@
 
 use data_encoding::HEXLOWER;
 use libsodium_rs::crypto_core::ed25519 as points;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use snow::types::Dh;
 
@@ -199,38 +197,4 @@ fn messages_have_at_most_65535_bytes() {
     let longer = [&message[..], &[0]].concat();
     assert_eq!(xx(false, 4).read(&longer), Err(HandshakeError::TooLong(65_536)));
     assert!(matches!(xx(true, 3).write(&[&longest[..], &[0]].concat()), Err(HandshakeError::TooLong(_))));
-}
-
-/// RELIABILITY 1. Handshakes are slow, so fewer than elsewhere; `FUZZ_EXECUTIONS` sets how many.
-#[test]
-fn mutated_messages_never_panic_and_never_finish_a_handshake() {
-    const SEED: u64 = 42;
-    let vectors = vectors("noise.json");
-    let executions = std::env::var("FUZZ_EXECUTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(3000u64);
-    let mut refused = 0;
-    for n in 0..executions {
-        let mut rng = StdRng::seed_from_u64(SEED << 32 | n);
-        let transcript = &vectors[TRANSCRIPTS[rng.random_range(0..3)]];
-        let (_, mut responder) = sides(transcript);
-        let original = hex(&transcript["messages"][0]["message"]);
-        let mut message = original.clone();
-        let at = rng.random_range(0..message.len());
-        match rng.random_range(0..3) {
-            0 => message[at] ^= 1 << rng.random_range(0..8),
-            1 => message.truncate(at),
-            _ => message.insert(at, rng.random()),
-        }
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| responder.read(&message)));
-        let read =
-            outcome.unwrap_or_else(|_| panic!("seed {SEED}, execution {n}: {}", HEXLOWER.encode(&message)));
-        refused += u64::from(read.is_err());
-        if read.is_ok() && message != original {
-            // Only a first message of XX decodes unauthenticated; it cannot complete anything alone.
-            assert!(!responder.is_finished(), "seed {SEED}, execution {n}");
-        }
-    }
-    println!(
-        "check 1: measured {executions} executions of the noise decoder without panic ({refused} refused), bar 200000, seed {SEED}"
-    );
-    assert!(refused > executions / 3, "{refused}");
 }

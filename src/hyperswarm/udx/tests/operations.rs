@@ -53,7 +53,7 @@ fn check_1_mutated_packets_do_no_harm() {
             let at = rng.random_range(0..bytes.len());
             bytes[at] = [rng.random(), 0, 255, flag::DATA][rng.random_range(0..4)];
         }
-        if catch_unwind(|| fuzz::packets(now, &bytes)).is_err() {
+        if catch_unwind(|| fuzz::injected(now, &bytes)).is_err() {
             panic!("seed {SEED}, packet {number}");
         }
     }
