@@ -2,6 +2,7 @@
 
 mod counting;
 
+use data_encoding::HEXLOWER;
 use kachery_p2p::hyperswarm::codec::compact::Reader;
 use kachery_p2p::hyperswarm::codec::{mdns, v2};
 use kachery_p2p::hyperswarm::crypto::noise::{Handshake, Keys};
@@ -10,7 +11,7 @@ use kachery_p2p::hyperswarm::mux::{ChannelOptions, Event, Mux};
 use kachery_p2p::hyperswarm::secret_stream::{MessageOpener, Opening, Receiver, Sender};
 use kachery_p2p::hyperswarm::udx;
 use kachery_p2p::limits::MAX_SECRET_FRAME_BYTES;
-use kachery_p2p::node::legacy::{ConnectionReader, Direction, Protocol, json};
+use kachery_p2p::node::legacy::{ConnectionReader, Direction, Incoming, NodeId, Protocol, Style, json};
 
 use counting::peak;
 
@@ -165,32 +166,112 @@ fn json_texts() -> Vec<String> {
     texts
 }
 
-/// Reads bytes as the frames of one connection.
-fn read_frames(bytes: &[u8]) {
+/// A connection whose other side, of this key, sent its `initial`.
+fn connection(protocol: Protocol, neighbour: &KeyPair) -> ConnectionReader {
     let own = KeyPair::from_seed(&[9; 32]).public();
-    let mut reader = ConnectionReader::new(Protocol::Daemon02, own, Direction::Accepted);
-    reader.buffer().extend_from_slice(bytes);
-    while let Ok(Some(_)) = reader.next_message() {}
+    let mut reader = ConnectionReader::new(protocol, own, Direction::Accepted);
+    let (node, protocol) = (NodeId::new(neighbour.public(), Style::Spki), protocol.name());
+    let initial = format!(
+        "{{\"type\":\"initial\",\"from\":\"server\",\"nodeId\":\"{node}\",\"protocolVersion\":\"{protocol}\"}}"
+    );
+    reader.buffer().extend_from_slice(&frame(&initial));
+    assert!(matches!(reader.next_message(), Ok(Some(Incoming::Initial(_)))));
+    reader
+}
+
+fn frame(text: &str) -> Vec<u8> {
+    format!("{}#{text}", text.len()).into_bytes()
+}
+
+/// What the neighbour signs: a broadcast of this message, with further fields.
+fn signed_broadcast(neighbour: &KeyPair, message: &str, more: &str) -> Vec<u8> {
+    let node = NodeId::new(neighbour.public(), Style::Spki);
+    let body = format!(
+        "{{\"type\":\"broadcast\",\"fromNodeId\":\"{node}\",\"body\":{{\"messageId\":\"m\",\"message\":{message}}},\"signature\":\"{}\"{more}}}",
+        "0".repeat(128)
+    );
+    // Signed is what JavaScript would print.
+    let mut canonical = Vec::new();
+    match json::parse(body.as_bytes()) {
+        Ok(value) => json::write_value(&value, &mut canonical),
+        Err(_) => canonical.extend_from_slice(body.as_bytes()),
+    }
+    let signature = HEXLOWER.encode(&neighbour.sign(&canonical).0);
+    frame(&format!("{{\"body\":{body},\"signature\":\"{signature}\"}}"))
+}
+
+/// Messages of which a reader keeps much, and fields beside them.
+fn long_messages() -> Vec<(String, String)> {
+    let own = NodeId::new(KeyPair::from_seed(&[9; 32]).public(), Style::Spki);
+    let sha1 = "58ac22564e311f416069450ea36b2d08072753af";
+    let to_node = |body: &str| {
+        format!(
+            "{{\"type\":\"messageToNode\",\"toNodeId\":\"{own}\",\"messageBody\":{{\"requestId\":\"r\",{body}}}}}"
+        )
+    };
+    let mut all: Vec<_> = json_texts()
+        .into_iter()
+        .map(|text| (format!("{{\"type\":\"other\",\"x\":{text}}}"), String::new()))
+        .collect();
+    for length in [4, 4000, 400_000] {
+        let data = "QUJD".repeat(length / 4);
+        for body in [
+            format!("\"type\":\"requestToNodeResponse\",\"responseBody\":{{\"data_b64\":\"{data}\"}}"),
+            format!("\"type\":\"requestToNodeError\",\"errorString\":\"{data}\""),
+        ] {
+            all.push((to_node(&body), String::new()));
+        }
+        let excluded: Vec<_> = (0..length / 40).map(|n| format!("\"{n:064x}\":true")).collect();
+        let seeking = format!("{{\"type\":\"seeking\",\"fileKey\":{{\"sha1\":\"{sha1}\"}}}}");
+        all.push((seeking, format!(",\"excludeNodeIds\":{{{}}}", excluded.join(","))));
+    }
+    all.push((
+        format!("{{\"type\":\"requestToNode\",\"toNodeId\":\"{own}\",\"requestId\":\"r\",\"requestBody\":{{\"type\":\"downloadFile\",\"fileKey\":{{\"sha1\":\"{sha1}\"}}}}}}"),
+        String::new(),
+    ));
+    all
 }
 
 #[test]
 fn frames_of_kachery_messages_allocate_in_proportion_to_their_input() {
-    let mut worst = 0.0f64;
+    let neighbour = KeyPair::from_seed(&[7; 32]);
+    let (mut worst, mut understood) = (0.0f64, 0);
+    let mut check = |bytes: usize, input: &[u8]| {
+        let bar = 64 * input.len() + 4096;
+        let begin = String::from_utf8_lossy(&input[..input.len().min(400)]);
+        assert!(bytes <= bar, "{bytes} bytes for {} of {begin}", input.len());
+        worst = worst.max(bytes as f64 / bar as f64);
+    };
     for text in json_texts() {
-        let frame = format!("{}#{text}", text.len());
         let write_again = || {
             let mut out = Vec::new();
             if let Ok(value) = json::parse(text.as_bytes()) {
                 json::write_value(&value, &mut out);
             }
         };
-        for bytes in [peak(write_again), peak(|| read_frames(frame.as_bytes()))] {
-            let bar = 64 * text.len() + 4096;
-            assert!(bytes <= bar, "{bytes} bytes for {} of {}", text.len(), &text[..text.len().min(40)]);
-            worst = worst.max(bytes as f64 / bar as f64);
+        check(peak(write_again), text.as_bytes());
+    }
+    for protocol in Protocol::ALL {
+        for (message, more) in long_messages() {
+            let frames = signed_broadcast(&neighbour, &message, &more);
+            for frames in [frame(&message), frames] {
+                let mut reader = connection(protocol, &neighbour);
+                let bytes = peak(|| {
+                    reader.buffer().extend_from_slice(&frames);
+                    while let Ok(Some(incoming)) = reader.next_message() {
+                        understood += usize::from(matches!(incoming, Incoming::Broadcast(_)));
+                    }
+                });
+                check(bytes, &frames);
+            }
         }
     }
-    let announced = peak(|| read_frames(b"1048576#{"));
+    assert!(understood > 80, "only {understood} broadcasts were read");
+    let mut reader = connection(Protocol::Daemon02, &neighbour);
+    let announced = peak(|| {
+        reader.buffer().extend_from_slice(b"1048576#{");
+        assert!(matches!(reader.next_message(), Ok(None)));
+    });
     assert!(announced <= 4096, "an announced length alone took {announced} bytes");
     println!("check 2: measured {worst:.3} of the bound (kachery frames), bar 1, seed none");
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::frame::FrameDecoder;
 use super::message::{Context, Message};
-use super::{ConnectionReader, Dialect, Direction, Incoming, NodeId, Protocol, ReadError, Signer, Style};
+use super::{ConnectionReader, Dialect, Direction, Incoming, NodeId, Protocol, Signer, Style};
 use super::{json, outgoing};
 use crate::hyperswarm::crypto::KeyPair;
 use crate::limits::EXCLUDED_NODES_MAX;
@@ -79,8 +79,7 @@ pub fn envelopes(data: &[u8]) -> bool {
             assert!(broadcast.exclude.len() <= EXCLUDED_NODES_MAX);
             true
         }
-        // In its envelope the text is nested more deeply by one.
-        Ok(Some(_)) | Err(ReadError::Json(_)) => false,
+        Ok(Some(_)) => false,
         other => panic!("a signed envelope ends the connection: {other:?}"),
     }
 }
