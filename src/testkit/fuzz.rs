@@ -42,7 +42,7 @@ pub const TARGETS: &[Target] = &[
     target("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), BAR),
     target("kachery_frames", |_, data| legacy::frames(data), kachery_frames, BAR),
     target("kachery_messages", |_, data| legacy::messages(data), kachery_texts, BAR),
-    target("kachery_envelopes", |_, data| legacy::envelopes(data), kachery_envelopes, 20_000),
+    target("kachery_envelopes", |_, data| legacy::envelopes(data), kachery_envelopes, BAR),
     target("api_bodies", |_, data| api::bodies(data), api_bodies, BAR),
     target("noise", |_, data| crypto::noise(data), crypto::samples, 2_000),
     target(
@@ -54,7 +54,7 @@ pub const TARGETS: &[Target] = &[
     target("secret_stream", |_, data| secret_stream::stream(data), secret_stream::samples, BAR),
     target("secret_stream_unordered", |_, data| secret_stream::unordered(data), secret_stream::samples, BAR),
     target("udx_packets", |_, data| udx::packets(data), || hex_of(UDX), BAR),
-    target("udx_injected", udx::injected, || udx::injected_samples(&hex_of(UDX)), 10_000),
+    target("udx_injected", udx::injected, || udx::injected_samples(&hex_of(UDX)), 20_000),
     target("protomux_frames", |_, data| mux::frames(data), || hex_of(PROTOMUX), BAR),
     target("protomux_operations", mux_operations, operation_lists, 4_000),
     target("udx_operations", udx_operations, operation_lists, 100),
