@@ -91,10 +91,11 @@ impl Stream {
         }
         let transmit = self.transmit_lost(now, socket, max, out).or_else(|| {
             let path = path?;
-            // What waits for another socket goes first: new data would leave it no budget until it timed out.
-            self.transmit_messages(&path, max, out).or_else(|| match self.lost_elsewhere(socket) {
-                true => None,
-                false => self.transmit_new(now, &path, max, out),
+            // What was lost goes first, also if it waits for another socket or for a larger allowance than new data
+            // would: that would leave it none until it timed out.
+            self.transmit_messages(&path, max, out).or_else(|| match self.flight.next_lost() {
+                Some(_) => None,
+                None => self.transmit_new(now, &path, max, out),
             })
         });
         match transmit {
@@ -229,12 +230,6 @@ impl Stream {
             self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
         }
         batch.finish(&way?, out)
-    }
-
-    /// Whether the next packet to repeat has to leave from another socket: it was first sent before a change of path.
-    fn lost_elsewhere(&mut self, socket: SocketId) -> bool {
-        let path = self.flight.next_lost().and_then(|number| self.paths.of(number));
-        path.is_some_and(|path| path.socket != socket)
     }
 
     /// The packet to repeat as a tail probe: only if there is nothing new to send instead.
