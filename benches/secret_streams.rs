@@ -75,7 +75,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Figures> {
     let serves = arguments.role == Role::Serve;
     let (own, other) = if serves { (1, 2) } else { (2, 1) };
     let socket = UdxSocket::bind(arguments.listen, BindOptions::default())?;
-    let stream = socket.open(StreamOptions { id: Some(own), ..StreamOptions::default() })?;
+    let stream = socket.open(StreamOptions { id: Some(own), framed: true, ..StreamOptions::default() })?;
     stream.connect(other, arguments.remote)?;
     let keys = KeyPair::from_seed(&[own as u8; 32]);
     if serves {

@@ -37,7 +37,8 @@ async fn main() -> anyhow::Result<()> {
 
     // UDX has no handshake of its own: both sides learn each other's address and stream id by other means (here from
     // the command line, in Hyperswarm through the DHT). Connecting sends nothing yet.
-    let stream = socket.open(StreamOptions { id: Some(our_id), ..StreamOptions::default() })?;
+    // A secret stream writes frames.
+    let stream = socket.open(StreamOptions { id: Some(our_id), framed: true, ..StreamOptions::default() })?;
     stream.connect(their_id, loopback(their_port))?;
 
     // The handshake proves to each side that the other has the secret of its public key. A real program keeps its

@@ -275,8 +275,9 @@ async fn sixteen_mebibytes_each_way_arrive_over_udx() {
     let Some((_process, address)) = peer(&["--udx", "--id", "815", "--remote-id", "4711"]) else { return };
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let socket = UdxSocket::bind(loopback, BindOptions::default()).expect("bind");
-    let transport: UdxStream =
-        socket.open(StreamOptions { id: Some(4711), ..StreamOptions::default() }).expect("open");
+    let transport: UdxStream = socket
+        .open(StreamOptions { id: Some(4711), framed: true, ..StreamOptions::default() })
+        .expect("open");
     transport.connect(815, address).expect("connect");
     let own = KeyPair::from_seed(&[1; 32]);
     let opened = timeout(SOON, SecretStream::initiate(transport, &own, Options::default())).await;

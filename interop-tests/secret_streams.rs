@@ -88,7 +88,9 @@ async fn over_tcp(
 
 async fn over_udx(role: Role, options: Options, arguments: &[&str]) -> (SecretStream<UdxStream>, Process) {
     let socket = UdxSocket::bind(LOOPBACK, BindOptions::default()).expect("bind");
-    let stream = socket.open(StreamOptions { id: Some(OUR_ID), ..StreamOptions::default() }).expect("open");
+    let stream = socket
+        .open(StreamOptions { id: Some(OUR_ID), framed: true, ..StreamOptions::default() })
+        .expect("open");
     let process = start("udx", socket.local_address().port(), role, arguments);
     stream.connect(THEIR_ID, (Ipv4Addr::LOCALHOST, port(&process)).into()).expect("connect");
     (open(stream, role, options).await, process)

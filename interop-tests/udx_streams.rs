@@ -41,15 +41,19 @@ enum First {
 impl Pair {
     /// None, loudly, where Node.js or its packages are missing.
     async fn new(first: First, action: &str, bytes: usize, weather: Option<Weather>) -> Option<Self> {
+        Self::with(first, &["--action", action, "--bytes", &bytes.to_string()], weather).await
+    }
+
+    async fn with(first: First, arguments: &[&str], weather: Option<Weather>) -> Option<Self> {
         if !can_run() {
             return None;
         }
         let socket = UdxSocket::bind(LOOPBACK, BindOptions::default()).expect("bind");
-        let stream =
-            socket.open(StreamOptions { id: Some(OUR_ID), ..StreamOptions::default() }).expect("open");
+        let framed = arguments.contains(&"--framed");
+        let options = StreamOptions { id: Some(OUR_ID), framed, ..StreamOptions::default() };
+        let stream = socket.open(options).expect("open");
         let mut command = js("udx_peer.js");
-        command.args(["--id", &THEIR_ID.to_string(), "--remote-id", &OUR_ID.to_string(), "--action", action]);
-        command.args(["--bytes", &bytes.to_string()]);
+        command.args(["--id", &THEIR_ID.to_string(), "--remote-id", &OUR_ID.to_string()]).args(arguments);
         if first == First::Them {
             command.args(["--port", &socket.local_address().port().to_string()]);
         }
@@ -124,6 +128,21 @@ async fn javascript_receives_100_mib() {
     assert_eq!((&received["bytes"], &received["sha1"]), (&LARGE.into(), &sha1(&bytes).into()));
     timeout(SOON, pair.stream.close()).await.expect("in time").expect("close");
     assert_eq!(event(&pair.process, "close")["code"], Value::Null);
+}
+
+/// udx-native falls back to a call of JavaScript for every packet, here 6500 of them, as soon as a packet holds parts
+/// of two frames. As it is it makes one or two for each frame: its buffers are no multiple of the frames.
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_receives_frames_whole() {
+    const FRAMES: usize = 200;
+    let arguments = ["--framed", "--action", "receive"];
+    let Some(pair) = Pair::with(First::Us, &arguments, None).await else { return };
+    let frame = [&40_000_u32.to_le_bytes()[..3], &pattern(40_000)[..]].concat();
+    timeout(LONG, send(&pair.stream, frame.repeat(FRAMES).into())).await.expect("in time");
+    let received = pair.event("received");
+    assert_eq!(received["bytes"], FRAMES * 40_003);
+    let pieces = received["pieces"].as_u64().expect("a number");
+    assert!(pieces <= 3 * FRAMES as u64, "{pieces} pieces");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ const serves = role === 'serve'
 
 const socket = new UDX().createSocket()
 socket.bind(listen.port, listen.host)
-const raw = socket.udx.createStream(serves ? 1 : 2)
+const raw = socket.udx.createStream(serves ? 1 : 2, { framed: true }) // as hyperdht does
 raw.connect(socket, serves ? 2 : 1, remote.port, remote.host)
 const stream = new SecretStream(!serves, raw)
 stream.on('error', () => {})

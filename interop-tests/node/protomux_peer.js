@@ -143,6 +143,7 @@ if (values.udx) {
   const udx = new UDX();
   const socket = udx.createSocket();
   const stream = udx.createStream(Number(values.id), {
+    framed: true,
     firewall: (from, port, host) => {
       if (!stream.connected) stream.connect(from, Number(values['remote-id']), port, host);
       return false;

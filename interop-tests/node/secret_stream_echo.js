@@ -9,6 +9,7 @@ const keyPair = SecretStream.keyPair()
 const udx = new UDX()
 const socket = udx.createSocket()
 const raw = udx.createStream(ourId, {
+  framed: true, // a secret stream reads and writes frames
   firewall (from, port, host) { // the first packet tells where the other side is
     if (!raw.connected) raw.connect(from, theirId, port, host)
     return false // let it in

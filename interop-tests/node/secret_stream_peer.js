@@ -49,7 +49,7 @@ function connect() {
   const udx = new UDX();
   const socket = udx.createSocket();
   socket.bind(0, '127.0.0.1');
-  const stream = udx.createStream(Number(values.id));
+  const stream = udx.createStream(Number(values.id), { framed: true });
   stream.connect(socket, Number(values['remote-id']), port, '127.0.0.1');
   cleanUp = () => socket.close();
   report('ready', { port: socket.address().port });

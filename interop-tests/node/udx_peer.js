@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 'use strict';
 // One end of a raw UDX stream on npm's udx-native:
-//   udx_peer.js --id N --remote-id N [--port N] [--action NAME] [--bytes N] [--text TEXT]
+//   udx_peer.js --id N --remote-id N [--port N] [--action NAME] [--bytes N] [--text TEXT] [--framed]
 // Binds to loopback and prints {"event":"ready","port":N}. With --port it connects there at once; without, to whoever
 // sends first (firewall callback), as hyperdht does.
+// With --framed it takes what it reads for frames, as hyperdht's streams do.
 // --text is written first, whatever the action. Actions:
 //   echo      sends back what it reads; ends when the other side ends
 //   send      writes --bytes pseudo-random bytes, reports their hash, ends
@@ -26,6 +27,7 @@ const { values } = parseArgs({
     action: { type: 'string', default: 'echo' },
     bytes: { type: 'string', default: '0' },
     text: { type: 'string', default: '' },
+    framed: { type: 'boolean', default: false },
   },
 });
 
@@ -35,6 +37,7 @@ const remoteId = Number(values['remote-id']);
 const udx = new UDX();
 const socket = udx.createSocket();
 const stream = udx.createStream(Number(values.id), {
+  framed: values.framed,
   firewall: (from, port, host) => {
     if (!stream.connected) {
       stream.connect(from, remoteId, port, host);

@@ -36,16 +36,18 @@ function send(stream, bytes, report) {
   more();
 }
 
-// Reads to the end, reports the hash as `received`, calls `then`.
+// Reads to the end, reports the hash (and in how many pieces it came) as `received`, calls `then`.
 function receive(stream, report, then) {
   const hash = createHash('sha1');
   let bytes = 0;
+  let pieces = 0;
   stream.on('data', (data) => {
     hash.update(data);
     bytes += data.length;
+    pieces++;
   });
   stream.on('end', () => {
-    report('received', { bytes, sha1: hash.digest('hex') });
+    report('received', { bytes, pieces, sha1: hash.digest('hex') });
     then();
   });
 }

@@ -1,7 +1,7 @@
 //! One stream: its public interface, and what a datagram or a deadline does to it.
 //!
 //! * `receive` (`buffer`, `window`): packets into order, for the reader.
-//! * `queue`, `send`, `flight`: bytes written, into packets, under way.
+//! * `queue` (`frames`), `send`, `flight`: bytes written, into packets, under way.
 //! * `ack`, `recovery`, `rate`: what acknowledgements teach.
 //! * `mtu`, `path`, `close`: sizes, remotes, the end.
 
@@ -9,6 +9,7 @@ mod ack;
 mod buffer;
 mod close;
 mod flight;
+mod frames;
 mod mtu;
 mod path;
 mod queue;
@@ -115,7 +116,7 @@ impl Stream {
             relay: None,
             paths: Paths::default(),
             receiver: Receiver::new(first),
-            queue: SendQueue::default(),
+            queue: SendQueue::new(options.framed),
             flight: Flight::default(),
             peer_window: PeerWindow::new(first),
             acknowledged: 0,
@@ -382,7 +383,10 @@ impl Stream {
 
     fn handle_extension(&mut self, extension: Extension, length: usize) {
         match extension {
-            Extension::Announce(largest) => self.mtu.on_announced(largest),
+            Extension::Announce(largest) => {
+                self.mtu.on_announced(largest);
+                self.queue.ignore_frames();
+            }
             // Only a probe that arrived whole is answered; the answer is never larger than the probe.
             Extension::Probe(size) if usize::from(size) == length => self.control.reply = Some(size),
             Extension::Probe(_) => {}

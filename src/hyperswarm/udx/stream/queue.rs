@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::frames::Frames;
+
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     /// Chunks that are not acknowledged as a whole, with the offset of their first byte.
@@ -16,12 +18,27 @@ pub(super) struct SendQueue {
     written: u64,
     /// Everything below may leave in a packet that is not full.
     flushed: u64,
+    /// On a framed stream: packets end with frames.
+    frames: Option<Frames>,
 }
 
 impl SendQueue {
+    /// For a stream that is framed or not.
+    pub(super) fn new(framed: bool) -> Self {
+        Self { frames: framed.then(Frames::default), ..Self::default() }
+    }
+
+    /// Packets are filled from now on, whatever frames there are.
+    pub(super) fn ignore_frames(&mut self) {
+        self.frames = None;
+    }
+
     pub(super) fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             let start = self.written;
+            if let Some(frames) = &mut self.frames {
+                frames.written(start, &chunk);
+            }
             self.written += chunk.len() as u64;
             self.chunks.push_back((start, chunk));
         }
@@ -41,20 +58,26 @@ impl SendQueue {
         self.unsent
     }
 
-    /// Bytes the next packet of at most `full` can have now: full, or all there is if that was flushed.
+    /// Bytes the next packet of at most `full` can have now: full, or up to a frame's end that more follows, or all
+    /// there is if that was flushed.
     pub(super) fn ready(&self, full: usize) -> usize {
         let unsent = self.unsent();
-        if unsent >= full {
-            full
-        } else if self.flushed > self.unsent {
-            unsent
-        } else {
-            0
+        let most = full.min(unsent);
+        let end = self.frames.as_ref().and_then(|frames| frames.end_within(self.unsent, most));
+        let length = end.unwrap_or(most);
+        if length == full || length < unsent || self.flushed > self.unsent { length } else { 0 }
+    }
+
+    /// Appends the next `length` unsent bytes to `out`, of at most `full` in a packet; they count as sent.
+    pub(super) fn take(&mut self, length: usize, full: usize, out: &mut Vec<u8>) {
+        self.copy_unsent(length, out);
+        let room = self.unsent().min(full.saturating_sub(length));
+        if self.frames.as_mut().is_some_and(|frames| !frames.sent(self.unsent, room)) {
+            self.frames = None;
         }
     }
 
-    /// Appends the next `length` unsent bytes to `out`; they count as sent.
-    pub(super) fn take(&mut self, length: usize, out: &mut Vec<u8>) {
+    fn copy_unsent(&mut self, length: usize, out: &mut Vec<u8>) {
         let mut missing = length;
         while missing > 0 {
             let Some((start, chunk)) = self.chunks.get(self.cursor) else { return };
@@ -113,14 +136,14 @@ mod tests {
             queue.push(Bytes::from_static(part.as_bytes()));
         }
         let mut out = Vec::new();
-        queue.take(7, &mut out);
-        queue.take(3, &mut out);
+        queue.take(7, 7, &mut out);
+        queue.take(3, 7, &mut out);
         assert_eq!(out, b"onetwothre");
         assert_eq!((queue.unsent(), queue.offset()), (5, 10));
         queue.release(5);
         out.clear();
         queue.copy(5, 4, &mut out);
-        queue.take(5, &mut out);
+        queue.take(5, 7, &mut out);
         assert_eq!(out, b"othrefour");
     }
 
@@ -133,5 +156,31 @@ mod tests {
         assert_eq!(queue.ready(6), 5);
         queue.push(Bytes::from_static(b"f"));
         assert_eq!(queue.ready(7), 6);
+    }
+
+    #[test]
+    fn on_a_framed_stream_packets_end_with_frames() {
+        let mut queue = SendQueue::new(true);
+        queue.push(Bytes::from_static(b"\x03\0\0abc\x02\0\0de"));
+        let mut out = Vec::new();
+        assert_eq!((queue.ready(4), queue.ready(6), queue.ready(7)), (4, 6, 6));
+        queue.take(6, 7, &mut out);
+        assert_eq!((queue.ready(7), queue.ready(5)), (0, 5), "a last one that is not full waits for a flush");
+        queue.flush();
+        assert_eq!(queue.ready(7), 5);
+    }
+
+    #[test]
+    fn many_small_frames_at_once_share_packets() {
+        let mut queue = SendQueue::new(true);
+        queue.push(Bytes::from([[2, 0, 0, 8, 9]; 10_000].concat()));
+        let mut out = Vec::new();
+        let mut packets = 0;
+        while queue.unsent() > 1000 {
+            let length = queue.ready(1000);
+            queue.take(length, 1000, &mut out);
+            packets += 1;
+        }
+        assert!((50..80).contains(&packets), "{packets} packets");
     }
 }

@@ -343,7 +343,7 @@ impl Stream {
             self.end = Some(number);
         }
         self.append_header(number, flags, padding, path, out);
-        self.queue.take(length, out);
+        self.queue.take(length, self.mtu.payload(), out);
         if padding > 0 {
             self.mtu.probe_sent();
         }

@@ -277,7 +277,9 @@ fn the_firewall_hides_a_stream() {
         (3, asked(true), true),
         (4, Firewall::Accept, true),
     ] {
-        let id = pair.ends[0].open(now, StreamOptions { id: Some(id), firewall, keep_alive: None }).unwrap();
+        let id = pair.ends[0]
+            .open(now, StreamOptions { id: Some(id), firewall, ..StreamOptions::default() })
+            .unwrap();
         let mut bytes = packet(flag::DATA, 0, 0, b"x");
         bytes[4..8].copy_from_slice(&id.0.to_le_bytes());
         let disposition = pair.ends[0].handle_datagram(now, SOCKET, address(1), &bytes);
@@ -433,4 +435,39 @@ fn a_peer_that_announced_nothing_gets_no_more_than_1500_bytes() {
     pair.run_for(Duration::from_secs(5));
     assert_eq!(pair.stream(0).stats().mtu, 1500);
     assert!(sizes(&pair).iter().all(|(size, _)| *size <= 1500));
+}
+
+/// Payload bytes of the last 26 data packets from side 0 of a framed stream, with frames of 14,000 bytes.
+fn packets_of_frames(largest_at_peer: u16) -> Vec<usize> {
+    let mut pair = Pair::new(1);
+    pair.path_mtu = 1200;
+    let now = pair.now;
+    for (side, largest_datagram) in
+        [Config::default().largest_datagram, largest_at_peer].into_iter().enumerate()
+    {
+        pair.ends[side] = Endpoint::new(Config { largest_datagram, ..Config::default() }, 1);
+        let options = StreamOptions { id: Some(IDS[side].0), framed: true, ..StreamOptions::default() };
+        pair.ends[side].open(now, options).unwrap();
+    }
+    pair.connect();
+    pair.write(1, "\x02\0\0hi");
+    let frame = [&13_997_u32.to_le_bytes()[..3], &[7; 13_997]].concat();
+    pair.write(0, frame.repeat(50));
+    pair.run_for(Duration::from_secs(5));
+    assert_eq!(pair.received[1].len(), 700_000);
+    let lengths: Vec<_> =
+        pair.sent(0).iter().map(|(_, packet)| packet.payload.len()).filter(|n| *n > 0).collect();
+    lengths[lengths.len() - 26..].to_vec()
+}
+
+#[test]
+fn packets_of_a_framed_stream_end_with_frames() {
+    let of_a_frame = [vec![1152; 12], vec![176]].concat();
+    assert_eq!(packets_of_frames(0), of_a_frame.repeat(2));
+}
+
+#[test]
+fn packets_to_our_own_kind_are_filled_whatever_frames_there_are() {
+    let packets = packets_of_frames(65_507);
+    assert!(packets[..25].iter().all(|length| *length == 1152), "{packets:?}");
 }
