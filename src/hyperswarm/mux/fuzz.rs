@@ -143,7 +143,7 @@ impl Pair {
             }
             10 => {
                 self.next_tag += 1;
-                side.decide(self.next_tag, choose());
+                side.decide(self.next_tag, choose(), self.disturbed);
             }
             11 if choose() == 255 => {
                 let length = choose() % 16;
@@ -222,7 +222,7 @@ impl Side {
         }
     }
 
-    fn decide(&mut self, tag: Tag, choice: usize) {
+    fn decide(&mut self, tag: Tag, choice: usize, disturbed: bool) {
         if self.incoming.is_empty() {
             return;
         }
@@ -236,7 +236,7 @@ impl Side {
         } else {
             self.mux.reject(incoming);
         }
-        self.events(false);
+        self.events(disturbed);
     }
 
     /// Takes one message of the other side; whether there was one, or an event.
