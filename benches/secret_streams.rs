@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! secret-streams serve --listen ADDR --remote ADDR              one stream, then it ends
-//! secret-streams load  --listen ADDR --remote ADDR --bytes N    takes N bytes from the server
+//! secret-streams load  --listen ADDR --remote ADDR --bytes N    takes N bytes from the server (--pause SECONDS: with a rest)
 //! secret-streams ask   --listen ADDR --remote ADDR --count N    N requests of 1 KiB, one after the other
 //! ```
 //!
@@ -11,7 +11,7 @@
 //! (u64, little endian) says how many bytes the client wants; 0: echo. Each side prints one JSON line at its end.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
@@ -37,6 +37,9 @@ struct Arguments {
     /// How much to load.
     #[arg(long, default_value_t = 1 << 30)]
     bytes: u64,
+    /// Seconds for which the one that loads stops reading, after a tenth of the bytes.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
     /// How often to ask.
     #[arg(long, default_value_t = 1000)]
     count: usize,
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<()> {
     // On a thread of the runtime itself: the thread that waits for it is not one of them.
     let mut figures = runtime.block_on(async { tokio::spawn(run(arguments)).await? })?;
     figures.insert("cpu".to_owned(), cpu_seconds().into());
+    figures.insert("peak_mib".to_owned(), peak_mib().into());
     println!("{}", Value::Object(figures));
     Ok(())
 }
@@ -86,7 +90,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Figures> {
     let stream = SecretStream::initiate(stream, &keys, Options::default()).await?;
     match arguments.role {
         Role::Ask => ask(stream, arguments.count).await,
-        _ => load(stream, arguments.bytes).await,
+        _ => load(stream, arguments.bytes, Duration::from_secs(arguments.pause)).await,
     }
 }
 
@@ -113,13 +117,17 @@ async fn serve(mut stream: SecretStream<UdxStream>) -> anyhow::Result<Figures> {
     ]))
 }
 
-async fn load(mut stream: SecretStream<UdxStream>, bytes: u64) -> anyhow::Result<Figures> {
+async fn load(mut stream: SecretStream<UdxStream>, bytes: u64, pause: Duration) -> anyhow::Result<Figures> {
     let started = Instant::now();
     stream.send(&bytes.to_le_bytes()).await?;
     stream.flush().await?;
     let mut received = 0;
+    let mut pause = Some(pause).filter(|pause| !pause.is_zero());
     while received < bytes {
         received += stream.next().await.context("ended early")??.len() as u64;
+        if let Some(pause) = pause.take_if(|_| received > bytes / 10) {
+            tokio::time::sleep(pause).await;
+        }
     }
     let seconds = started.elapsed().as_secs_f64();
     Ok(figures([("bytes", json!(received)), ("seconds", json!(seconds))]))
@@ -144,6 +152,13 @@ async fn ask(mut stream: SecretStream<UdxStream>, count: usize) -> anyhow::Resul
 
 fn figures<const N: usize>(measured: [(&str, Value); N]) -> Figures {
     measured.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The most memory this process has had resident, in MiB; 0 where the system does not say.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+    peak.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
 }
 
 /// Processor time of this process so far, user and system.
