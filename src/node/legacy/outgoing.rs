@@ -49,8 +49,9 @@ impl OutgoingFrame {
     }
 
     /// The bytes to write to the socket; None: nothing must be sent (a relayed broadcast with a wrong signature, a text
-    /// too long for a 0.1.2 signature, or a frame at which its reader would close the connection). Up to 0.8 ms of computing for 64 KiB of file data; call it on several
-    /// threads for several frames, but write the frames of a connection in the order of their `Output::Send`.
+    /// too long for a 0.1.2 signature, or a frame at which its reader would close the connection). Up to 0.8 ms of
+    /// computing for 64 KiB of file data; call it on several threads for several frames, but write the frames of a
+    /// connection in the order of their `Output::Send`.
     pub fn prepare(&self, signer: &Signer) -> Option<Bytes> {
         let short = |frame: &Bytes| frame.len() <= limits::FRAME_MAX;
         self.prepared.get_or_init(|| self.content.build(signer).ok().flatten().filter(short)).clone()

@@ -365,15 +365,21 @@ async fn a_peer_that_never_ends_its_side_is_left_after_five_seconds() {
     assert!(raw.next().await.is_none());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_what_is_left_slowly_gets_all_of_it() {
-    let (end, mut raw) = pipe();
+/// It has 20 messages yet to send, which are more than the pipe takes at once.
+async fn closing_with_much_left(end: Pipe) -> (Mux, Channel) {
     let mux = Mux::new(end);
     let channel = mux.open("test", b"", options()).unwrap();
     for _ in 0..20 {
         channel.send(0, Bytes::from(vec![1; 5000])).await.unwrap();
     }
     mux.close();
+    (mux, channel)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_what_is_left_slowly_gets_all_of_it() {
+    let (end, mut raw) = pipe();
+    let (mux, _channel) = closing_with_much_left(end).await;
     let begin = tokio::time::Instant::now();
     let mut messages = 0;
     while raw.next().await.is_some() {
@@ -389,12 +395,7 @@ async fn a_peer_that_takes_what_is_left_slowly_gets_all_of_it() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_take_what_is_left_is_given_up_after_five_minutes_with_an_error() {
     let (end, _raw) = pipe();
-    let mux = Mux::new(end);
-    let channel = mux.open("test", b"", options()).unwrap();
-    for _ in 0..20 {
-        channel.send(0, Bytes::from(vec![1; 5000])).await.unwrap();
-    }
-    mux.close();
+    let (mux, _channel) = closing_with_much_left(end).await;
     let begin = tokio::time::Instant::now();
     let error = mux.closed().await.unwrap_err();
     assert!(matches!(*error, Error::TimedOut), "{error}");

@@ -59,13 +59,20 @@ fn a_socket_that_is_gone_keeps_nothing_from_leaving_the_others() {
     assert_eq!(sent(end, now, SOCKET), 1, "a reset");
 }
 
-#[test]
-fn a_stream_that_waits_for_a_socket_that_is_gone_gets_its_turn_on_another() {
+/// Side 0 has something to send, and changed to another socket twice before any had its turn.
+fn moved_twice() -> Pair {
     let mut pair = Pair::connected(1);
     pair.write(0, "text");
     let now = pair.now;
     pair.stream(0).change_remote(now, SIBLING, remote()).unwrap();
     pair.stream(0).change_remote(now, THIRD, remote()).unwrap();
+    pair
+}
+
+#[test]
+fn a_stream_that_waits_for_a_socket_that_is_gone_gets_its_turn_on_another() {
+    let mut pair = moved_twice();
+    let now = pair.now;
     let end = &mut pair.ends[0];
     end.forget_socket(SOCKET);
     end.forget_socket(SIBLING);
@@ -74,11 +81,8 @@ fn a_stream_that_waits_for_a_socket_that_is_gone_gets_its_turn_on_another() {
 
 #[test]
 fn the_third_socket_of_a_stream_within_one_turn_gets_its_turn_too() {
-    let mut pair = Pair::connected(1);
-    pair.write(0, "text");
+    let mut pair = moved_twice();
     let now = pair.now;
-    pair.stream(0).change_remote(now, SIBLING, remote()).unwrap();
-    pair.stream(0).change_remote(now, THIRD, remote()).unwrap();
     let counts = [SOCKET, SIBLING, THIRD].map(|socket| sent(&mut pair.ends[0], now, socket));
     assert_eq!(counts, [0, 0, 1]);
 }
