@@ -6,9 +6,8 @@ const SecretStream = require('@hyperswarm/secret-stream')
 const [ourId, theirId] = process.argv.slice(2).map(Number) // numbers of the stream: each side chooses its own
 const keyPair = SecretStream.keyPair()
 
-const udx = new UDX()
-const socket = udx.createSocket()
-const raw = udx.createStream(ourId, {
+const socket = new UDX().createSocket()
+const raw = socket.udx.createStream(ourId, {
   framed: true, // a secret stream reads and writes frames
   firewall (from, port, host) { // the first packet tells where the other side is
     if (!raw.connected) raw.connect(from, theirId, port, host)
