@@ -151,7 +151,7 @@ impl Stream {
         if let Some(rtt) = rtt {
             self.recovery.rtt.sample(now, rtt);
         }
-        self.recovery.tail_allowed = true;
+        self.recovery.tail_probes = Some(0);
         if probe.is_some_and(|size| self.mtu.probe_arrived(size)) {
             self.on_packet_size();
         }

@@ -21,6 +21,8 @@ const MAX_TIMEOUTS: u8 = 6;
 /// systems do not wake us more precisely, nor the peer.
 const GRANULARITY: Duration = Duration::from_millis(1);
 const MIN_TAIL: Duration = Duration::from_millis(5);
+/// So often the least wait for a tail probe can be doubled before the longest RTO has passed.
+const MAX_TAIL_DOUBLINGS: u32 = 13;
 
 /// Quarters of a round trip that packets may be overtaken by, at most, as long as the round trip measured.
 const MAX_PATIENCE: u32 = 15;
@@ -128,9 +130,8 @@ pub(super) struct Recovery {
     pub(super) rtt: Rtt,
     pub(super) rack: Rack,
     pub(super) phase: Phase,
-    /// A tail probe may be sent: something was acknowledged since the last one. (libudx waits for a measured round trip,
-    /// which repetitions do not give.)
-    pub(super) tail_allowed: bool,
+    /// Tail probes since something was last acknowledged; none are sent before anything was, nor after an RTO.
+    pub(super) tail_probes: Option<u32>,
     /// A tail probe is to be sent now.
     pub(super) tail_probe: bool,
 }
@@ -141,7 +142,7 @@ impl Recovery {
             rtt: Rtt::default(),
             rack: Rack::default(),
             phase: Phase::Open,
-            tail_allowed: false,
+            tail_probes: None,
             tail_probe: false,
         }
     }
@@ -150,22 +151,23 @@ impl Recovery {
         self.phase != Phase::Open
     }
 
-    /// When the last packets under way should be probed for, if they should.
+    /// When the packets under way should be probed for, if they should.
+    ///
+    /// libudx probes once and then leaves it to the RTO, which takes a second: all streams of a path that lost a whole
+    /// window, repetitions included, would stand still so long. Here each probe doubles the wait for the next, until
+    /// the RTO; also in recovery.
     pub(super) fn tail_deadline(
         &self,
         now: Instant,
         flight: &Flight,
         rto: Option<Instant>,
     ) -> Option<Instant> {
-        // In recovery too, unlike libudx: the last repetitions may be lost as well, and the RTO takes a second.
-        if !self.tail_allowed || flight.is_empty() {
-            return None;
-        }
+        let probes = self.tail_probes.filter(|_| !flight.is_empty())?;
         let mut wait = self.rtt.smoothed().map_or(INITIAL_RTO, |smoothed| (2 * smoothed).max(MIN_TAIL));
         if flight.len() == 1 {
             wait += Duration::from_millis(2);
         }
-        let at = now + wait;
+        let at = now + wait.saturating_mul(1 << probes.min(MAX_TAIL_DOUBLINGS));
         Some(rto.map_or(at, |rto| rto.min(at)))
     }
 }
@@ -219,16 +221,16 @@ impl Stream {
             }
             lost += self.lose(number);
         }
-        self.recovery.tail_probe = false;
+        (self.recovery.tail_probe, self.recovery.tail_probes) = (false, None);
         (self.timers.tail, self.timers.rto) = (None, Some(now + 2 * self.recovery.rtt.rto()));
         self.report_loss(now, lost, true);
     }
 
-    /// Sends the last packet again, or a new one, so that the peer's acknowledgement shows what is missing.
+    /// Sends something although the window may be full, so that the peer's acknowledgement shows what is missing.
     pub(super) fn on_tail_timeout(&mut self) {
         self.timers.tail = None;
-        if self.recovery.tail_allowed && !self.flight.is_empty() {
-            self.recovery.tail_allowed = false;
+        if let Some(probes) = self.recovery.tail_probes.as_mut().filter(|_| !self.flight.is_empty()) {
+            *probes += 1;
             self.recovery.tail_probe = true;
         }
     }
@@ -258,7 +260,6 @@ impl Stream {
     }
 
     fn report_loss(&mut self, now: Instant, lost: u64, timeout: bool) {
-        self.timers.tail = None;
         if !self.recovery.recovering() {
             self.recovery.phase = Phase::Recovering(self.flight.next());
         }

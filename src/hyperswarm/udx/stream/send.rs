@@ -185,6 +185,7 @@ impl Stream {
         if self.timers.rto.is_none() {
             self.timers.rto = Some(now + self.recovery.rtt.rto());
         }
+        self.timers.tail = self.recovery.tail_deadline(now, &self.flight, self.timers.rto);
     }
 
     /// Lost packets again, and the last one if it is to be probed for.
@@ -222,22 +223,24 @@ impl Stream {
                 break;
             }
         }
-        if probe.is_some() {
-            self.recovery.tail_probe = false;
-        }
         if batch.count > 0 {
+            self.recovery.tail_probe &= probe.is_none();
             self.counters.retransmitted += batch.count as u64;
             self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
         }
         batch.finish(&way?, out)
     }
 
-    /// The packet to repeat as a tail probe: only if there is nothing new to send instead.
-    fn tail_to_repeat(&self) -> Option<u64> {
-        if !self.recovery.tail_probe || self.new_packet().is_some() {
+    /// The packet to repeat as a tail probe: what was lost, as the window may be full of repetitions that were lost
+    /// too; else the last packet, unless something new can be sent instead.
+    fn tail_to_repeat(&mut self) -> Option<u64> {
+        if !self.recovery.tail_probe {
             return None;
         }
-        self.flight.last_flying()
+        self.flight.next_lost().or_else(|| match self.new_packet() {
+            Some(_) => None,
+            None => self.flight.last_flying(),
+        })
     }
 
     fn repeat(&mut self, now: Instant, number: u64, path: Path, out: &mut Vec<u8>) {
@@ -292,7 +295,6 @@ impl Stream {
         }
         if batch.count > 0 {
             self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
-            self.timers.tail = self.recovery.tail_deadline(now, &self.flight, self.timers.rto);
             self.tell_writable();
         }
         self.notice_want();

@@ -1,5 +1,7 @@
 //! Losses are found and repaired when they should be.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::pair::{Filter, MS, Pair, packet};
@@ -68,6 +70,72 @@ fn a_lost_tail_is_probed_for_after_two_round_trips_and_not_before_one_was_measur
     let sent: Vec<_> = pair.sent(0)[3..].iter().map(|(at, p)| (at.as_millis(), p.header.seq)).collect();
     assert_eq!(sent, [(2000, 2), (2022, 2)], "two round trips and 2 ms");
     assert!(pair.now > now);
+}
+
+#[test]
+fn probes_for_the_tail_double_their_wait_until_the_retransmission_timer_and_end_with_it() {
+    let mut pair = Pair::connected(1);
+    pair.write(0, "measures 10 ms");
+    pair.run_for(500 * MS);
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.trace.clear();
+    pair.write(0, "lost");
+    pair.run_for(Duration::from_secs(4));
+    let sent: Vec<_> = pair.sent(0).iter().map(|(at, _)| at.as_millis() - 500).collect();
+    // Two round trips and 2 ms, twice and four times as long, ...; the RTO after a second, the next after two more.
+    assert_eq!(sent, [0, 22, 66, 154, 330, 682, 1000, 3000]);
+}
+
+/// How long after the network works again the reader gets something new; most of it the wait for the next probe.
+fn standstill(pair: &mut Pair) -> Duration {
+    pair.filter = None;
+    let (before, back) = (pair.received[1].len(), pair.since_start());
+    assert!(before > 100_000, "{before} bytes are too few to be a window");
+    while pair.received[1].len() == before {
+        assert!(pair.step(back + Duration::from_secs(5)));
+    }
+    pair.since_start() - back
+}
+
+#[test]
+fn a_window_that_was_lost_is_repaired_before_the_retransmission_timer() {
+    for outage in [20, 40, 80, 160, 320] {
+        let mut pair = Pair::connected(1);
+        pair.write(0, vec![7; 16_000_000]);
+        pair.run_for(80 * MS);
+        pair.filter = Some(Box::new(|side, _| side == 1));
+        pair.run_for(outage * MS);
+        let took = standstill(&mut pair);
+        assert!(took <= (2 * outage).max(60) * MS, "{took:?} after {outage} ms");
+    }
+}
+
+#[test]
+fn a_window_full_of_repetitions_that_were_lost_is_repaired_before_the_retransmission_timer() {
+    let mut pair = Pair::connected(1);
+    pair.write(0, vec![7; 16_000_000]);
+    pair.run_for(60 * MS);
+    // Loses most packets of a window, then, from the first repetition on, everything.
+    let first = pair.sent(0).len() as u32;
+    let out = Rc::new(Cell::new(false));
+    let mut highest = first;
+    pair.filter = Some(Box::new({
+        let out = Rc::clone(&out);
+        move |side, datagram| {
+            let header = Header::decode(datagram).unwrap();
+            out.set(out.get() || (side == 0 && header.seq < highest));
+            highest = highest.max(header.seq);
+            side == 1 || !(out.get() || (first..first + 300).contains(&header.seq))
+        }
+    }));
+    while !out.get() {
+        pair.run_for(MS);
+    }
+    pair.run_for(40 * MS);
+    let stats = pair.stream(0).stats();
+    assert!(stats.in_flight >= stats.congestion_window && stats.packets_lost > stats.packets_retransmitted);
+    let took = standstill(&mut pair);
+    assert!(took <= 80 * MS, "{took:?}");
 }
 
 #[test]

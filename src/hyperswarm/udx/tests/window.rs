@@ -131,7 +131,7 @@ fn packets_that_became_smaller_do_not_pass_the_window_in_bytes() {
     pair.trace.clear();
     pair.write(0, vec![7; 2_000_000]);
     pair.run_for(500 * MS);
-    assert_eq!(pair.sent(0).len(), 3);
+    assert_eq!(bytes_sent(&pair), 3 * 65_487);
     let (now, remote) = (pair.now, Remote { id: IDS[1].0, address: address(1), path_mtu: 1500 });
     pair.stream(0).change_remote(now, SOCKET, remote).unwrap();
     pair.run_for(400 * MS);
