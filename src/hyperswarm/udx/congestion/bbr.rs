@@ -1,11 +1,12 @@
 //! BBR: a model of the path (how fast it delivers, how long it takes when its queues are empty) decides how much is
 //! under way, not the losses. In the style of version 1, which libudx speaks (`udx_bbr.c`), in bytes and nanoseconds
-//! instead of packets and milliseconds, and with five changes:
+//! instead of packets and milliseconds, and with six changes:
 //!
 //! * Random loss does not shrink the window. Only when more than a third of a round trip is lost, or all of it (a
 //!   retransmission timeout), the window follows what is still under way.
 //! * Probing for bandwidth sends more by what is lost at random: a gain of 1.25 finds nothing if a fifth is lost.
 //! * A path that gives more turn after turn is searched as at the start: round trips that vary end startup early.
+//! * Draining ends after some rounds, as in later versions, also if the queue is not empty: it may be that of others.
 //! * Round trips below `FINE` count as that long: there the scheduler, not the path, decides when acknowledgements
 //!   come, and a window of two real round trips would leave a loopback idle most of the time.
 //! * The window is not shrunk to look for a shorter round trip while those measured are nearly as short as the
@@ -35,10 +36,17 @@ const STARTUP_GAIN: f64 = 2.885;
 const DRAIN_GAIN: f64 = 1.0 / STARTUP_GAIN;
 /// Of the path's capacity under way while probing it; twice, for acknowledgements that come late or together.
 const WINDOW_GAIN: f64 = 2.0;
+/// Rounds after which draining is over in any case: the queue that is left then is that of others, and who waited for
+/// them would leave them all of the path.
+const DRAIN_ROUNDS: u64 = 3;
 /// Paced a little below the estimate, so that no queue stays.
 const PACING_MARGIN: f64 = 0.99;
 /// The shortest round trip that the model works with, and the shortest round.
 const FINE: Duration = Duration::from_millis(1);
+/// Packets of the smallest batch that the window has room for on such a path. Windows that only follow the estimates
+/// keep the shares of flows as they happen to be, or let them drift apart; a part that is equal for all draws them
+/// together.
+const FINE_BATCH: u64 = 4;
 /// How long the window stays at its minimum to see the round trip without queues.
 const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
 /// Bytes of one batch of packets on a fast path; see [`super::super::pacing`].
@@ -49,8 +57,8 @@ const BATCH: u64 = 64 * 1024;
 enum Mode {
     /// Looking for the capacity, doubling each round.
     Startup,
-    /// Letting the queue run empty that startup filled.
-    Drain,
+    /// Letting the queue run empty that startup filled; the round until which it may take.
+    Drain(u64),
     /// At capacity, trying a little more and a little less in turn.
     ProbeBandwidth,
     /// Next to nothing under way, to measure the bare round trip; until when, once that is reached.
@@ -121,14 +129,20 @@ impl Bbr {
     fn target(&self, gain: f64) -> u64 {
         let Some(capacity) = self.capacity(gain) else { return INITIAL_PACKETS * self.packet };
         let in_time = self.rate.unwrap_or(0) / 1000;
-        let batch = in_time.clamp(self.packet, BATCH.max(self.packet));
+        let alike = if self.is_fine() { BATCH.min(FINE_BATCH * self.packet) } else { 0 };
+        let batch = in_time.clamp(alike, BATCH).max(self.packet);
         capacity.saturating_add(3 * batch).max(self.minimum())
+    }
+
+    /// Whether the scheduler decides when acknowledgements come.
+    fn is_fine(&self) -> bool {
+        self.rtt.value().is_none_or(|rtt| rtt <= FINE)
     }
 
     fn pacing_gain(&self) -> f64 {
         match self.mode {
             Mode::Startup => STARTUP_GAIN,
-            Mode::Drain => DRAIN_GAIN,
+            Mode::Drain(_) => DRAIN_GAIN,
             Mode::ProbeBandwidth if self.loss.heavy() => 1.0,
             Mode::ProbeBandwidth if self.cycle.gain() > 1.0 => self.cycle.gain() * self.loss.compensation(),
             Mode::ProbeBandwidth => self.cycle.gain(),
@@ -139,7 +153,7 @@ impl Bbr {
     fn window_gain(&self) -> f64 {
         match self.mode {
             Mode::ProbeBandwidth if self.loss.heavy() => 1.0,
-            Mode::Startup | Mode::Drain => STARTUP_GAIN,
+            Mode::Startup | Mode::Drain(_) => STARTUP_GAIN,
             Mode::ProbeBandwidth => WINDOW_GAIN,
             Mode::ProbeRtt(_) => 1.0,
         }
@@ -162,10 +176,13 @@ impl Bbr {
             self.pipe.on_round(self.bandwidth.max().unwrap_or(0), ack.app_limited, too_much);
         }
         if self.mode == Mode::Startup && self.pipe.full {
-            self.mode = Mode::Drain;
+            self.mode = Mode::Drain(self.rounds.count + DRAIN_ROUNDS);
         }
-        if self.mode == Mode::Drain && self.capacity(1.0).is_some_and(|capacity| ack.in_flight <= capacity) {
-            self.probe_bandwidth(ack.now);
+        if let Mode::Drain(until) = self.mode {
+            let empty = self.capacity(1.0).is_some_and(|capacity| ack.in_flight <= capacity);
+            if empty || self.rounds.count >= until {
+                self.probe_bandwidth(ack.now);
+            }
         }
     }
 
@@ -176,8 +193,7 @@ impl Bbr {
 
     fn update_rtt(&mut self, ack: &Ack) {
         let expired = ack.rtt.is_some_and(|rtt| self.rtt.update(ack.now, rtt.max(FINE)));
-        let fine = self.rtt.value().is_none_or(|rtt| rtt <= FINE);
-        if expired && !fine && !self.restarted && !matches!(self.mode, Mode::ProbeRtt(_)) {
+        if expired && !self.is_fine() && !self.restarted && !matches!(self.mode, Mode::ProbeRtt(_)) {
             self.saved = self.saved.max(self.window);
             self.mode = Mode::ProbeRtt(None);
         }

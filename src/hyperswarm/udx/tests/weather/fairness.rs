@@ -2,6 +2,7 @@
 
 use super::host::{World, address};
 use super::*;
+use crate::testkit::Link;
 
 const STREAMS: u32 = 8;
 
@@ -10,30 +11,55 @@ fn received(world: &mut World) -> Vec<u64> {
     world.host(address(101), |host| host.transfers.iter().map(|transfer| transfer.received).collect())
 }
 
-#[test]
-fn eight_streams_of_one_socket_share_a_link_within_a_fifth() {
-    let (forth, back) = path(20, 25 * MS);
-    let mut world = World::new(1, 1, ENDLESS, config(), (forth, back));
+/// A socket with that many streams to another one, over this path.
+fn crowd(seed: u64, path: (Link, Link)) -> World {
+    let mut world = World::new(seed, 1, ENDLESS, config(), path);
     let (sender, receiver) = (address(1), address(101));
     for id in 2..=STREAMS {
         world.host(receiver, |host| host.transfer(id, sender, 1500, 0));
         world.host(sender, |host| host.transfer(id, receiver, 1500, ENDLESS));
     }
+    world
+}
+
+/// What each stream gets in so much time, as parts of an even share, and the bytes per second of all.
+fn shares(world: &mut World, time: Duration) -> (Vec<f64>, f64) {
+    let before = received(world);
+    world.network.run(time);
+    let got: Vec<u64> = received(world).iter().zip(before).map(|(after, before)| after - before).collect();
+    let total = got.iter().sum::<u64>() as f64;
+    let even = total / f64::from(STREAMS);
+    (got.iter().map(|bytes| *bytes as f64 / even).collect(), total / time.as_secs_f64())
+}
+
+fn range(shares: &[f64]) -> (f64, f64) {
+    shares.iter().fold((f64::MAX, 0.0), |(least, most), share| (share.min(least), share.max(most)))
+}
+
+#[test]
+fn eight_streams_of_one_socket_share_a_link_within_a_fifth() {
+    let mut world = crowd(1, path(20, 25 * MS));
     world.network.run(Duration::from_secs(10));
-    let before = received(&mut world);
-    let time = 30;
-    world.network.run(Duration::from_secs(time));
-    let got: Vec<u64> =
-        received(&mut world).iter().zip(before).map(|(after, before)| after - before).collect();
-    let total: u64 = got.iter().sum();
-    let share = |bytes: &u64| *bytes as f64 * f64::from(STREAMS) / total as f64;
-    let shares: Vec<String> = got.iter().map(|bytes| format!("{:.2}", share(bytes))).collect();
-    let used = total as f64 / time as f64 / 25_000.0;
-    let (least, most) = (share(got.iter().min().unwrap()), share(got.iter().max().unwrap()));
+    let (shares, rate) = shares(&mut world, Duration::from_secs(30));
+    let (least, most) = range(&shares);
+    let used = rate / 25_000.0;
     println!(
-        "check fairness of 8 streams: measured {least:.2} to {most:.2} of an even share ({}), {used:.1} % of the link, bar 0.8 to 1.2, 90 %, seed 1",
-        shares.join(" ")
+        "check fairness of 8 streams: measured {least:.2} to {most:.2} of an even share ({shares:.2?}), {used:.1} % of the link, bar 0.8 to 1.2, 90 %, seed 1"
     );
     assert!(least >= 0.8 && most <= 1.2, "{shares:?}");
     assert!(used >= 90.0, "{used} %");
+}
+
+/// As on a loopback or in one room: what others have queued takes many times as long as the way.
+#[test]
+fn of_eight_streams_none_is_left_behind_on_a_path_whose_queue_is_longer_than_itself() {
+    for seed in seeds() {
+        let forth = Link::megabits(400, MS / 20, 8 * MS);
+        let mut world = crowd(seed, (forth, Link { rate: None, ..forth }));
+        world.network.run(500 * MS);
+        let (shares, _) = shares(&mut world, 500 * MS);
+        let (least, most) = range(&shares);
+        println!("{least:.2} to {most:.2} of an even share after half a second, bar 0.5 to 2, seed {seed}");
+        assert!(least >= 0.5 && most <= 2.0, "seed {seed}: {shares:.2?}");
+    }
 }
