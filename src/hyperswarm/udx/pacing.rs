@@ -9,6 +9,10 @@ const BATCH: u64 = 64 * 1024;
 /// As much may leave at once as takes this long: timers come up to a millisecond late, and what the bucket cannot hold
 /// until then is lost for good.
 const BURST: Duration = Duration::from_millis(2);
+/// What a stream that waited for the pacer may make up for at most when it is woken late: on a busy machine a timer can
+/// come as late as other threads like to run. Without it the bucket's size, not the rate, would decide what leaves
+/// there; the rate measured would be lower, and the bucket of the next one smaller.
+const LATENESS: Duration = Duration::from_millis(10);
 /// Rate from which a burst is a whole batch at least: 32 MiB/s, where 64 KiB take 2 ms.
 const FAST: u64 = 32 * 1024 * 1024;
 
@@ -24,13 +28,24 @@ pub struct Pacer {
     burst: u64,
     /// Billionths of bytes that may leave now; below zero after an overdraft.
     tokens: i128,
+    /// The same, beyond the burst, for having been woken late; used first.
+    credit: i128,
+    /// When the stream that waits should have been woken.
+    due: Option<Instant>,
     filled: Instant,
 }
 
 impl Pacer {
     /// A pacer without a rate.
     pub fn new(now: Instant) -> Self {
-        Self { rate: None, burst: BATCH, tokens: i128::from(BATCH) * PARTS, filled: now }
+        Self {
+            rate: None,
+            burst: BATCH,
+            tokens: i128::from(BATCH) * PARTS,
+            credit: 0,
+            due: None,
+            filled: now,
+        }
     }
 
     /// The controller's pacing rate and the bytes of a full packet, from now on.
@@ -50,7 +65,7 @@ impl Pacer {
             return u64::MAX;
         }
         self.fill(now);
-        u64::try_from(self.tokens / PARTS).unwrap_or(0)
+        u64::try_from((self.tokens + self.credit) / PARTS).unwrap_or(0)
     }
 
     /// `bytes` left.
@@ -58,21 +73,26 @@ impl Pacer {
         self.fill(now);
         // Without a rate nothing is owed: what left freely must not hold back what is paced later.
         let floor = if self.rate.is_none() { 0 } else { i128::MIN };
-        self.tokens = (self.tokens - i128::from(bytes) * PARTS).max(floor);
+        let parts = i128::from(bytes) * PARTS;
+        let from_credit = parts.min(self.credit);
+        self.credit -= from_credit;
+        self.tokens = (self.tokens - (parts - from_credit)).max(floor);
     }
 
     /// When so many bytes may leave, more than a burst counting as a burst; `now` if at once.
     pub fn next_release(&mut self, now: Instant, bytes: u64) -> Instant {
         let Some(rate) = self.rate else { return now };
         self.fill(now);
-        let missing = i128::from(bytes.min(self.burst)) * PARTS - self.tokens;
+        let missing = i128::from(bytes.min(self.burst)) * PARTS - self.tokens - self.credit;
         if missing <= 0 {
             return now;
         }
         let nanoseconds = (missing as u128).div_ceil(u128::from(rate));
         // An hour is for ever here; the next acknowledgement will bring another rate.
         let wait = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        now + wait.min(Duration::from_secs(3600))
+        let due = now + wait.min(Duration::from_secs(3600));
+        self.due = Some(due);
+        due
     }
 
     /// Bytes worth waiting for: half a burst, so that nothing is lost if the timer comes late.
@@ -86,8 +106,16 @@ impl Pacer {
             self.filled = self.filled.max(now);
             return;
         };
+        let rate = i128::from(rate);
         let full = i128::from(self.burst) * PARTS;
-        self.tokens = elapsed.saturating_mul(i128::from(rate)).saturating_add(self.tokens).min(full);
+        let tokens = elapsed.saturating_mul(rate).saturating_add(self.tokens);
+        if let Some(due) = self.due.take_if(|due| *due <= now) {
+            let late = now.saturating_duration_since(due).min(LATENESS);
+            self.credit = (tokens - full).clamp(0, late.as_nanos() as i128 * rate);
+        } else if elapsed > LATENESS.as_nanos() as i128 {
+            self.credit = 0;
+        }
+        self.tokens = tokens.min(full);
         self.filled = now;
     }
 }
@@ -143,6 +171,22 @@ mod tests {
             let mut pacer = empty(now, rate);
             assert_eq!(pacer.budget(now + Duration::from_secs(10)), burst, "at {rate} a second");
             assert_eq!(pacer.quantum(), burst / 2);
+        }
+    }
+
+    #[test]
+    fn who_waited_and_is_woken_late_makes_up_for_it_once_within_bounds() {
+        let start = Instant::now();
+        for (late, credit) in [(0, 0), (1, 12_500), (7, 87_500), (10, 125_000), (10_000, 125_000)] {
+            let mut pacer = empty(start, 12_500_000);
+            let due = pacer.next_release(start, 25_000);
+            assert_eq!(due, start + 2 * MS);
+            let now = due + late * MS;
+            assert_eq!(pacer.budget(now), 25_000 + credit, "{late} ms late");
+            pacer.on_sent(now, 1000);
+            pacer.set_rate(now, Some(12_500_000), 1000);
+            assert_eq!(pacer.budget(now), 24_000 + credit, "the rest is not lost, {late} ms late");
+            assert_eq!(pacer.budget(now + 11 * MS), 25_000, "not kept over a pause");
         }
     }
 
