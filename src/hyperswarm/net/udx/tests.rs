@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -127,38 +128,33 @@ async fn a_stream_can_be_used_as_tokios_byte_stream() {
     .await;
 }
 
+// How evenly streams share is measured in virtual time (udx/tests/weather/fairness.rs): here the scheduler has a say.
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_on_one_socket_share_fairly() {
+async fn of_streams_on_one_socket_that_never_pause_none_is_left_behind() {
+    const ENOUGH: usize = 16 * MIB;
     let (a, b) = (socket(), socket());
-    let pairs: Vec<_> = (0..8).map(|_| streams(&a, &b)).collect();
-    let (tell, mut told) = tokio::sync::mpsc::channel(1);
-    let mut readers = Vec::new();
-    for (left, right) in pairs {
+    let counts: [Arc<AtomicUsize>; 8] = Default::default();
+    let (tell, mut told) = tokio::sync::mpsc::channel(counts.len());
+    for count in &counts {
+        let (left, right) = streams(&a, &b);
         tokio::spawn(async move {
             let chunk = Bytes::from(vec![0; 64 * 1024]);
             while left.write_chunk(chunk.clone()).await.is_ok() {}
         });
-        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        readers.push(Arc::clone(&count));
-        let tell = tell.clone();
+        let (tell, count) = (tell.clone(), Arc::clone(count));
         tokio::spawn(async move {
             while let Ok(Some(chunk)) = right.read_chunk().await {
-                let before = count.fetch_add(chunk.len(), std::sync::atomic::Ordering::Relaxed);
-                if before < 32 * MIB && before + chunk.len() >= 32 * MIB {
+                let before = count.fetch_add(chunk.len(), Ordering::Relaxed);
+                if (before..before + chunk.len()).contains(&ENOUGH) {
                     tell.send(()).await.ok();
                 }
             }
         });
     }
-    soon(told.recv()).await.unwrap();
-    let counts: Vec<usize> =
-        readers.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).collect();
-    let least = counts.iter().min().unwrap();
-    println!(
-        "MiB of each stream when one had 32: {:?}",
-        counts.iter().map(|count| count / MIB).collect::<Vec<_>>()
-    );
-    assert!(least * 10 >= 32 * MIB, "{counts:?}");
+    for _ in &counts {
+        soon(told.recv()).await.unwrap();
+    }
+    println!("MiB of each when all had 16: {:?}", counts.map(|count| count.load(Ordering::Relaxed) / MIB));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,13 +188,13 @@ async fn malformed_and_foreign_packets_disturb_no_stream() {
     let stranger = std::net::UdpSocket::bind(LOOPBACK).unwrap();
     let there = random_bytes(seed, 20 * MIB);
     let (target, known) = (b.local_address(), right.id());
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let flood = tokio::task::spawn_blocking({
         let stop = Arc::clone(&stop);
         move || {
             let mut random = StdRng::seed_from_u64(seed);
             let mut sent = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let mut datagram = vec![0; random.random_range(0..1500)];
                 random.fill_bytes(&mut datagram);
                 match random.random_range(0..3) {
@@ -218,7 +214,7 @@ async fn malformed_and_foreign_packets_disturb_no_stream() {
         }
     });
     let ((), arrived) = soon(async { tokio::join!(send(&left, there.clone()), read_to_end(&right)) }).await;
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let strange = flood.await.unwrap();
     println!("{strange} datagrams of a stranger meanwhile, seed {seed}");
     assert!(strange > 0);
