@@ -65,24 +65,17 @@ fn transfers_are_exact_when_losses_come_in_bursts() {
 
 #[test]
 fn the_last_packets_do_not_wait_for_the_retransmission_timer() {
-    // A packet whose repetition and whose tail probe are lost too has only that timer: one transfer in a hundred.
-    let (mut longest, mut late) = (Duration::ZERO, Vec::new());
+    let mut longest = Duration::ZERO;
     for seed in seeds() {
         let link = Link { loss: 0.05, ..weather() };
         let mut world = World::new(seed, 1, MEGABYTE / 2, config(), (link, link));
-        let took = world.finish(PATIENCE);
-        if took >= Duration::from_millis(1200) {
-            late.push((seed, took));
-        } else {
-            longest = longest.max(took);
-        }
+        longest = longest.max(world.finish(PATIENCE));
     }
     println!(
-        "check tail: measured {longest:.2?} for 0.5 MB at 5 % loss, {} later, bar 1.2 s, 1 % later, seeds 0 to {}",
-        late.len(),
+        "check tail: measured {longest:.2?} for 0.5 MB at 5 % loss, bar 1.2 s, seeds 0 to {}",
         seeds().end - 1
     );
-    assert!(late.len() as u64 * 100 <= seeds().end, "{late:?}");
+    assert!(longest < Duration::from_millis(1200));
 }
 
 #[test]
