@@ -1,5 +1,8 @@
 //! RELIABILITY 13: what strangers make a DHT node, and a swarm on real sockets, remember stays below 64 MiB.
 
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::expect_used, clippy::indexing_slicing)]
+
 mod counting;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
