@@ -89,6 +89,10 @@ async fn flood_a_swarm() {
         datagram[2..6].copy_from_slice(&round.to_be_bytes());
         let length = [60, 20, MAX_DHT_DATAGRAM_BYTES + 1, 0, MAX_DHT_DATAGRAM_BYTES][round as usize % 5];
         socket.send_to(&datagram[..length], address).await.expect("sent");
+        if round % 32 == 0 {
+            // Else most would be lost in the system's buffer and show nothing.
+            tokio::task::yield_now().await;
+        }
     }
     for _ in 0..300 {
         // Accepted or refused, at once or later: the swarm must survive all of them.
@@ -113,8 +117,9 @@ fn a_flood_of_junk_leaves_a_swarm_small_and_answering() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let bytes = peak(|| runtime.block_on(flood_a_swarm()));
     println!(
-        "check 13: measured {:.1} MiB growth of a flooded swarm, bar 64, seed none",
+        "check 13: measured {:.1} MiB growth of a flooded swarm, bar 4, seed none",
         bytes as f64 / 1048576.0
     );
-    assert!(bytes < 64 << 20);
+    // Whoever kept the datagrams that are not too long would hold 8 MiB.
+    assert!(bytes < 4 << 20, "{bytes}");
 }
