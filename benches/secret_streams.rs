@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
-use kachery_p2p::hyperswarm::crypto::KeyPair;
-use kachery_p2p::hyperswarm::net::secret_stream::{Options, SecretStream};
-use kachery_p2p::hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
-use kachery_p2p::hyperswarm::udx::StreamOptions;
+use hyperswarm::crypto::KeyPair;
+use hyperswarm::net::secret_stream::{Options, SecretStream};
+use hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
+use hyperswarm::udx::StreamOptions;
 use serde_json::{Map, Value, json};
 
 const PIECE_BYTES: usize = 64 * 1024;

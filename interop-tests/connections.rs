@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kachery_p2p::hyperswarm::Topic;
-use kachery_p2p::hyperswarm::net::v2::{Connection, Network, NetworkConfig, Swarm};
+use hyperswarm::Topic;
+use hyperswarm::net::v2::{Connection, Network, NetworkConfig, Swarm};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use kachery_p2p::hyperswarm::crypto::KeyPair;
-use kachery_p2p::hyperswarm::mux::ChannelOptions;
-use kachery_p2p::hyperswarm::net::mux::{Channel, Closed, Message, Mux};
-use kachery_p2p::hyperswarm::net::secret_stream::{ByteStream, Options, SecretStream};
-use kachery_p2p::hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
-use kachery_p2p::hyperswarm::udx::StreamOptions;
+use hyperswarm::crypto::KeyPair;
+use hyperswarm::mux::ChannelOptions;
+use hyperswarm::net::mux::{Channel, Closed, Message, Mux};
+use hyperswarm::net::secret_stream::{ByteStream, Options, SecretStream};
+use hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
+use hyperswarm::udx::StreamOptions;
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -4,12 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use kachery_p2p::hyperswarm::crypto::KeyPair;
-use kachery_p2p::hyperswarm::net::secret_stream::{
-    ByteStream, Options, SecretStream, StreamError, Transport, Unordered,
-};
-use kachery_p2p::hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
-use kachery_p2p::hyperswarm::udx::StreamOptions;
+use hyperswarm::crypto::KeyPair;
+use hyperswarm::net::secret_stream::{ByteStream, Options, SecretStream, StreamError, Transport, Unordered};
+use hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
+use hyperswarm::udx::StreamOptions;
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 use tokio::io::AsyncWriteExt;

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kachery_p2p::hyperswarm::net::udx::{BindOptions, StreamError, UdxSocket, UdxStream};
-use kachery_p2p::hyperswarm::udx::{CloseReason, Closed, StreamOptions};
+use hyperswarm::net::udx::{BindOptions, StreamError, UdxSocket, UdxStream};
+use hyperswarm::udx::{CloseReason, Closed, StreamOptions};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 use tokio::time::timeout;
@@ -210,8 +210,8 @@ async fn a_stream_destroyed_by_javascript_is_reset_here() {
     assert_eq!(pair.failure().await, StreamError::Closed(closed));
 }
 
-fn pair_id() -> kachery_p2p::hyperswarm::udx::StreamId {
-    kachery_p2p::hyperswarm::udx::StreamId(OUR_ID)
+fn pair_id() -> hyperswarm::udx::StreamId {
+    hyperswarm::udx::StreamId(OUR_ID)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,15 +21,14 @@
 //!   protocols of the original daemons (`node::legacy`).
 //! * [`api`]: HTTP for local clients: the original daemons' endpoints, the new ones under `/api/v1/`, the guard.
 //! * [`cli`]: commands, output, progress, exit codes, configuration. `src/bin/` holds a few lines each.
-//! * `testkit`: the simulated network on which the machines are tested (compiled for tests and benches only).
+//! * `fuzz`: the decoders of these rooms under mutated input (compiled for tests and the fuzz package only).
 //!
 //! Start reading at [`node::Node`] for what the program does, at `hyperswarm::dht` for how the network works.
 
 pub mod api;
 pub mod cli;
-pub mod hyperswarm;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 pub mod limits;
 pub mod node;
 pub mod store;
-#[cfg(any(test, feature = "testkit"))]
-pub mod testkit;

@@ -8,7 +8,7 @@ use super::arguments::Network;
 use super::failure::{Exit, Failure};
 use super::settings::Settings;
 use super::signals;
-use crate::hyperswarm::net::v2;
+use hyperswarm::net::v2;
 
 /// Runs until it is interrupted; that is its proper end. Prints its address once it listens. Without
 /// `--bootstrap-v2` it knows nobody: it is the first node of its network.

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::files;
-use crate::hyperswarm::crypto::KeyPair;
 use crate::store;
+use hyperswarm::crypto::KeyPair;
 
 /// No key file is larger; a larger one is not read to its end.
 const KEY_FILE_MAX: u64 = 4096;

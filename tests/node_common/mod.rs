@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kachery_p2p::hyperswarm::net::v2::run_dht_node;
+use hyperswarm::net::v2::run_dht_node;
 use kachery_p2p::node::{Load, LoadError, LoadOptions, Loaded, Node, NodeConfig};
 use kachery_p2p::store::{Sha1, Store};
 use rand::rngs::StdRng;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kachery_p2p::testkit::fuzz::run("dht_v2", std::time::Instant::now(), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kachery_p2p::fuzz::run("dht_v2", std::time::Instant::now(), data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kachery_p2p::testkit::fuzz::run("kachery_envelopes", std::time::Instant::now(), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kachery_p2p::fuzz::run("kachery_envelopes", std::time::Instant::now(), data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| kachery_p2p::testkit::fuzz::run("secret_stream", std::time::Instant::now(), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kachery_p2p::fuzz::run("secret_stream", std::time::Instant::now(), data));

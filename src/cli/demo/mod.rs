@@ -22,10 +22,10 @@ use super::load::{blocking, obtain};
 use super::output::Output;
 use super::settings::{Settings, parse_uri};
 use super::signals;
-use crate::hyperswarm::net::v2;
 use crate::node::Node;
 use crate::store::{Sha1, Store};
 use file::Original;
+use hyperswarm::net::v2;
 use scratch::Scratch;
 
 const CHANNEL: &str = "demo";

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 
 use super::compact::{DecodeError, Reader, Writer};
-use super::{mdns, v2};
+use super::v2::{self, mdns};
 
 /// Every type of compact-encoding, one after the other from where the one before ended.
 pub fn compact(data: &[u8]) -> bool {

@@ -4,7 +4,6 @@
 pub mod compact;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fuzz;
-pub mod mdns;
 pub mod v2;
 
 /// 2^53 - 1, `Number.MAX_SAFE_INTEGER`: JavaScript counts exactly up to here, so that no original writes a larger

@@ -6,6 +6,7 @@
 
 mod address;
 mod emit;
+pub mod mdns;
 mod values;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ pub use values::{Holepunch, Mutable, PeersInput, PeersOutput};
 
 #[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
 mod wire {
-    include!(concat!(env!("OUT_DIR"), "/dht_rpc.rs"));
+    include!("v2/wire/dht_rpc.rs");
 }
 
 /// The protocol version in every datagram.

@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn keyed_hashes_are_those_of_the_original() {
-        let vectors = crate::hyperswarm::crypto::vectors("keys.json");
+        let vectors = crate::crypto::vectors("keys.json");
         let pairs = vectors["key_pairs"].as_array().expect("a list");
         assert!(pairs.len() >= 5);
         for pair in pairs {

@@ -4,13 +4,12 @@
 mod blake2b;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fuzz;
-pub mod hypersign;
 mod keypair;
-mod long_message;
 mod namespace;
 pub mod noise;
 pub mod secretbox;
 pub mod secretstream;
+pub mod v2;
 
 pub use blake2b::{blake2b_256, keyed_blake2b_256};
 pub use keypair::{KeyPair, PublicKey, Signature};
@@ -27,7 +26,7 @@ pub fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
 mod tests {
     /// A file of golden data of generation v4.
     pub(crate) fn vectors(name: &str) -> serde_json::Value {
-        let path = format!("{}/interop-tests/vectors/v4/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/vectors/v4/{name}", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
     }
 }

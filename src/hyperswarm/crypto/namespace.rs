@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn namespaces_are_those_of_the_original() {
-        let vectors = crate::hyperswarm::crypto::vectors("namespaces.json");
+        let vectors = crate::crypto::vectors("namespaces.json");
         let table = [
             ("hyperswarm/dht ANNOUNCE", Namespace::Announce),
             ("hyperswarm/dht UNANNOUNCE", Namespace::Unannounce),

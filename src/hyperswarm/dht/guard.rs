@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::limits::{HOLEPUNCH_BURST, MAX_VALIDATED_HOSTS, RATE_CELLS, UNVALIDATED_BURST_BYTES};
+use crate::limits::v2::HOLEPUNCH_BURST;
+use crate::limits::{MAX_VALIDATED_HOSTS, RATE_CELLS, UNVALIDATED_BURST_BYTES};
 
 /// The allowance in bytes refills completely in this time: with the burst, 16 KiB in any minute.
 const BYTES_REFILL: Duration = Duration::from_secs(180);

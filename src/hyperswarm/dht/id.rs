@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn ids_sort_by_distance_as_in_the_original() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v2/peers.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v2/peers.json");
         let json: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("parse");
         let id = |v: &serde_json::Value| -> NodeId {

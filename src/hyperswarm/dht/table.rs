@@ -192,7 +192,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::dht::id::by_distance;
+    use crate::dht::id::by_distance;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
     use std::net::Ipv4Addr;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::hyperswarm::crypto::blake2b_256;
+use crate::crypto::blake2b_256;
 
 /// Every so often the newer secret becomes the older and a fresh one is made.
 const ROTATION: Duration = Duration::from_secs(300);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_token_is_the_originals_hash() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v2/peers.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v2/peers.json");
         let json: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("parse");
         let hex = |name: &str| -> [u8; 32] {

@@ -1,7 +1,7 @@
 use bytes::{Buf, Bytes};
 
 use super::Error;
-use crate::hyperswarm::codec::compact::{DecodeError, Reader};
+use crate::codec::compact::{DecodeError, Reader};
 use crate::limits::MUX_BATCH_DEPTH;
 
 /// The received message that is being worked on: itself, and the batches it consists of.

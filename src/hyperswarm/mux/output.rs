@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::hyperswarm::codec::compact::Writer;
+use crate::codec::compact::Writer;
 use crate::limits::{MUX_BATCH_BYTES, MUX_MESSAGE_BYTES, MUX_SEND_BYTES};
 
 /// Bytes of the longest header of a message: channel and type as the longest `uint`.

@@ -7,7 +7,7 @@ use super::machine::{Local, Mux, Pending, Remote, charge, wire};
 use super::output::Control;
 use super::pairing::{GroupId, Key};
 use super::{ChannelId, CloseReason, Error, Event, IncomingId};
-use crate::hyperswarm::codec::compact::{DecodeError, Reader};
+use crate::codec::compact::{DecodeError, Reader};
 use crate::limits::{MUX_CHANNELS, MUX_HANDSHAKE_BYTES, MUX_NAME_BYTES, MUX_SHARED_BYTES, MUX_UNDECIDED};
 
 /// An open as it was sent.

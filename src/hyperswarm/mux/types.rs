@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::hyperswarm::codec::compact::DecodeError;
+use crate::codec::compact::DecodeError;
 use crate::limits::{MUX_BATCH_DEPTH, MUX_CHANNELS, MUX_HANDSHAKE_BYTES, MUX_MESSAGE_BYTES, MUX_NAME_BYTES};
 
 /// A channel we opened. Numbers on the wire are used again after a close, these are not.

@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::hyperswarm::Topic;
+use crate::topic::Topic;
 
 pub use connection::{Ban, Connection, Duplex};
 pub use dht_node::run_dht_node;

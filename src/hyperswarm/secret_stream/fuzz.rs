@@ -4,9 +4,9 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::hyperswarm::crypto::PublicKey;
-use crate::hyperswarm::crypto::fuzz::{handshake, public};
-use crate::hyperswarm::crypto::noise::Pattern;
+use crate::crypto::PublicKey;
+use crate::crypto::fuzz::{handshake, public};
+use crate::crypto::noise::Pattern;
 use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_FRAME_HEADROOM};
 
 /// `data` is what the other side of an established stream sends: its first byte says how it is cut into chunks.

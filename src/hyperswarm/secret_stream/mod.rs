@@ -32,9 +32,9 @@ pub use receiver::Receiver;
 pub use sender::{BULK_FRAME_BYTES, MAX_MESSAGE_BYTES, MessageTooLong, Sender};
 pub use unordered::{MessageOpener, MessageSealer, SealError};
 
-use crate::hyperswarm::crypto::noise::{HandshakeError, Keys};
-use crate::hyperswarm::crypto::secretstream::HEADER_BYTES;
-use crate::hyperswarm::crypto::{Namespace, keyed_blake2b_256};
+use crate::crypto::noise::{HandshakeError, Keys};
+use crate::crypto::secretstream::HEADER_BYTES;
+use crate::crypto::{Namespace, keyed_blake2b_256};
 
 /// Bytes of a header frame's body.
 const HEADER_FRAME_BYTES: usize = 32 + HEADER_BYTES;

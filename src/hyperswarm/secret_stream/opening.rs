@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::{Error, Frames};
-use crate::hyperswarm::crypto::noise::{Handshake, HandshakeError, Keys};
+use crate::crypto::noise::{Handshake, HandshakeError, Keys};
 use crate::limits::MAX_NOISE_MESSAGE_BYTES;
 
 /// The handshake at the beginning of a stream that has no keys yet: Noise messages without payloads, in frames.

@@ -2,9 +2,9 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{Error, Frames, HEADER_FRAME_BYTES, stream_id};
-use crate::hyperswarm::crypto::equal_in_constant_time;
-use crate::hyperswarm::crypto::noise::Keys;
-use crate::hyperswarm::crypto::secretstream::{HEADER_BYTES, OVERHEAD, Pull};
+use crate::crypto::equal_in_constant_time;
+use crate::crypto::noise::Keys;
+use crate::crypto::secretstream::{HEADER_BYTES, OVERHEAD, Pull};
 
 /// Opens the other side's frames.
 pub struct Receiver {

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 
 use super::{HEADER_FRAME_BYTES, stream_id};
-use crate::hyperswarm::crypto::noise::Keys;
-use crate::hyperswarm::crypto::secretstream::{HEADER_BYTES, OVERHEAD, Push};
+use crate::crypto::noise::Keys;
+use crate::crypto::secretstream::{HEADER_BYTES, OVERHEAD, Push};
 use crate::limits::MAX_SECRET_FRAME_BYTES;
 
 /// Bytes of the longest message: JavaScript refuses longer ones as well.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::role;
-use crate::hyperswarm::crypto::noise::Keys;
-use crate::hyperswarm::crypto::secretbox::{self, NONCE_BYTES, OVERHEAD};
-use crate::hyperswarm::crypto::{Namespace, keyed_blake2b_256};
+use crate::crypto::noise::Keys;
+use crate::crypto::secretbox::{self, NONCE_BYTES, OVERHEAD};
+use crate::crypto::{Namespace, keyed_blake2b_256};
 
 /// Bytes of the counter before every sealed message; the rest of the nonce is zero.
 const COUNTER_BYTES: usize = 8;

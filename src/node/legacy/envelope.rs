@@ -1,30 +1,31 @@
 //! Signatures over canonical texts, in both styles. Pure functions: they run on any thread.
 
+use super::long_message::TextSigner;
 use super::{NodeId, Style};
-use crate::hyperswarm::crypto::hypersign::{self, SignableError};
-use crate::hyperswarm::crypto::{KeyPair, PublicKey, Signature};
+use hyperswarm::crypto::v2::hypersign::{self, SignableError};
+use hyperswarm::crypto::{KeyPair, PublicKey, Signature};
 
 /// Our key pair, for the threads that sign. Cheap to clone.
 #[derive(Clone)]
 pub struct Signer {
-    keys: std::sync::Arc<KeyPair>,
+    keys: std::sync::Arc<TextSigner>,
 }
 
 impl Signer {
     /// Signs with these keys.
     pub fn new(keys: KeyPair) -> Self {
-        Self { keys: std::sync::Arc::new(keys) }
+        Self { keys: std::sync::Arc::new(TextSigner::new(keys)) }
     }
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        self.keys.public()
+        self.keys.keys().public()
     }
 
     /// Signs a canonical text (0.1.2 `hypersign.sign`, 0.1.6 and 0.2.1 Node's `crypto.sign(null, ..)`).
     pub(crate) fn sign(&self, style: Style, text: &[u8]) -> Result<Signature, SignableError> {
         match style {
-            Style::Hypersign => hypersign::sign(&self.keys, text, 0, None),
+            Style::Hypersign => hypersign::sign(self.keys.keys(), text, 0, None),
             Style::Spki => Ok(self.keys.sign(text)),
         }
     }

@@ -6,8 +6,8 @@ use super::frame::FrameDecoder;
 use super::message::{Context, Message};
 use super::{ConnectionReader, Dialect, Direction, Incoming, NodeId, Protocol, Signer, Style};
 use super::{json, outgoing};
-use crate::hyperswarm::crypto::KeyPair;
 use crate::limits::EXCLUDED_NODES_MAX;
+use hyperswarm::crypto::KeyPair;
 
 /// We, and who sends.
 static SIDES: LazyLock<[Signer; 2]> =

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::json::{self, JsObject};
 use super::{NodeId, Protocol};
-use crate::hyperswarm::crypto::PublicKey;
 use crate::limits;
 use crate::store::Sha1;
+use hyperswarm::crypto::PublicKey;
 
 /// A message or request ID: 1 to 32 ASCII letters and digits (the originals draw 10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,6 +18,7 @@ pub mod frame;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fuzz;
 pub mod json;
+mod long_message;
 pub mod message;
 pub mod node_id;
 pub mod outgoing;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
 
-use crate::hyperswarm::crypto::PublicKey;
+use hyperswarm::crypto::PublicKey;
 
 /// DER of an Ed25519 SubjectPublicKeyInfo before the raw key, in hex (Node's `crypto` export `spki`/`der`).
 const SPKI_PREFIX: &str = "302a300506032b6570032100";

@@ -8,9 +8,9 @@ use super::envelope::{Signer, write_signature};
 use super::message::{Message, NodeMessage};
 use super::reader::{Broadcast, Direction};
 use super::{NodeId, Protocol, Style, WireId, frame, json};
-use crate::hyperswarm::crypto::Signature;
-use crate::hyperswarm::crypto::hypersign::SignableError;
 use crate::limits;
+use hyperswarm::crypto::Signature;
+use hyperswarm::crypto::v2::hypersign::SignableError;
 
 /// A frame that waits to be signed and sent. Shared by all connections to which it goes; [`Self::prepare`] does the
 /// work once, and the others get the same bytes.

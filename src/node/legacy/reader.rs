@@ -10,8 +10,8 @@ use super::frame::{FrameDecoder, FrameError};
 use super::json::{self, JsObject, JsValue, JsonError};
 use super::message::{Context, Message, WrongField, printable};
 use super::{NodeId, Protocol, WireId};
-use crate::hyperswarm::crypto::{PublicKey, Signature};
 use crate::limits;
+use hyperswarm::crypto::{PublicKey, Signature};
 
 /// Which side opened the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

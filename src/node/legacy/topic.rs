@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{NodeId, Protocol, Style, json};
-use crate::hyperswarm::Topic;
+use hyperswarm::Topic;
 
 /// What a swarm is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::swarm::SwarmHandle;
-use crate::hyperswarm::net::v2::Connection;
 use crate::node::legacy::reader::Direction;
 use crate::node::legacy::{ConnectionId, ConnectionInfo, ConnectionReader, OutgoingFrame};
+use hyperswarm::net::v2::Connection;
 
 /// Frames of one connection that are prepared at the same time.
 const PREPARED_AT_ONCE: usize = 4;
@@ -31,7 +31,7 @@ const QUIET_READ: usize = 4 << 10;
 /// What is queued when a connection is to be closed gets this long.
 const LINGER: Duration = Duration::from_secs(1);
 
-type Stream = std::pin::Pin<Box<dyn crate::hyperswarm::net::v2::Duplex>>;
+type Stream = std::pin::Pin<Box<dyn hyperswarm::net::v2::Duplex>>;
 
 /// Runs a connection to its end.
 pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {

@@ -52,10 +52,10 @@ use super::identity::{self, IdentityError};
 use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
 use super::transfer::Environment;
 use super::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeError, NodeStatus, SwarmSummary};
-use crate::hyperswarm::crypto::PublicKey;
-use crate::hyperswarm::net::v2::{Network, NetworkConfig};
 use crate::limits;
 use crate::store::{ServedFile, Sha1, Store, StoreError};
+use hyperswarm::crypto::PublicKey;
+use hyperswarm::net::v2::{Network, NetworkConfig};
 
 /// Leaving everything takes at most this long.
 const SHUTDOWN: Duration = Duration::from_millis(2500);

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::swarm::Offer;
-use crate::hyperswarm::crypto::PublicKey;
 use crate::limits;
 use crate::node::legacy::{Dialect, NodeId, Style};
 use crate::node::transfer::candidates::Candidate;
 use crate::store::Sha1;
+use hyperswarm::crypto::PublicKey;
 
 /// The latest answers to searches.
 #[derive(Default)]

@@ -15,7 +15,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::provide::Provider;
-use crate::hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
 use crate::limits;
 use crate::node::legacy::{
     CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId,
@@ -23,6 +22,7 @@ use crate::node::legacy::{
 };
 use crate::node::transfer::{Arrival, plan};
 use crate::store::Sha1;
+use hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
 
 /// Where the answers to a request go.
 pub(crate) struct Sink {
@@ -456,8 +456,8 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::crypto::KeyPair;
     use crate::node::legacy::Direction;
+    use hyperswarm::crypto::KeyPair;
 
     fn core() -> Core {
         let own = KeyPair::from_seed(&[1; 32]).public();

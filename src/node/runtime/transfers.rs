@@ -9,9 +9,9 @@ use tokio::sync::OnceCell;
 
 use super::provide::Provider;
 use super::swarm::SwarmHandle;
-use crate::hyperswarm::net::v2::Network;
 use crate::limits;
 use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
+use hyperswarm::net::v2::Network;
 
 /// An unused transfer swarm is left after this long.
 const KEPT: Duration = Duration::from_secs(120);
@@ -180,10 +180,10 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::crypto::{KeyPair, PublicKey};
-    use crate::hyperswarm::net::v2::NetworkConfig;
     use crate::node::legacy::Style;
     use crate::store::Store;
+    use hyperswarm::crypto::{KeyPair, PublicKey};
+    use hyperswarm::net::v2::NetworkConfig;
 
     impl Transfers {
         /// In a network of which nobody is told.

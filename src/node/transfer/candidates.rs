@@ -186,7 +186,7 @@ fn not_asked_why() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::crypto::PublicKey;
+    use hyperswarm::crypto::PublicKey;
 
     fn candidate(key: u16, dialect: Dialect, size: u64) -> Candidate {
         let mut bytes = [0; 32];

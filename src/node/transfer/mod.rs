@@ -21,8 +21,8 @@ use self::plan::{ProviderKey, RequestKey};
 use self::reputation::Reputation;
 use super::legacy::RequestFailure;
 use super::runtime::transfers::{Lease, Transfers};
-use crate::hyperswarm::crypto::PublicKey;
 use crate::store::Store;
+use hyperswarm::crypto::PublicKey;
 
 /// What reaches a download.
 pub(crate) enum Arrival {

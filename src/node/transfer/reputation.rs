@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::hyperswarm::crypto::PublicKey;
 use crate::limits;
+use hyperswarm::crypto::PublicKey;
 
 /// How long a liar is left alone.
 const BANNED: Duration = Duration::from_secs(3600);

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::DecodeError;
-use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
+use crate::codec::MAX_SAFE_INTEGER;
 use crate::limits::MAX_ARRAY_ITEMS;
 
 /// Takes values off the front of a slice. Every method names the field it reads, for the error; after an error the

@@ -6,11 +6,11 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
+use crate::codec::MAX_SAFE_INTEGER;
 use crate::limits::MAX_ARRAY_ITEMS;
 
 fn vectors() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v4/compact-encoding.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v4/compact-encoding.json");
     serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
 }
 

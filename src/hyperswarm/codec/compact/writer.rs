@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use bytes::Bytes;
 
-use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
+use crate::codec::MAX_SAFE_INTEGER;
 
 /// Appends values to a buffer of its own. Methods return the writer, so that a message can be written as a chain.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 
 fn vectors(name: &str) -> Value {
-    let path = format!("{}/interop-tests/vectors/v2/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/vectors/v2/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
 }
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{DecodeError, emit::Emitter, encode_address, optional_address, optional_array};
-use crate::hyperswarm::codec::MAX_SAFE_INTEGER;
+use crate::codec::MAX_SAFE_INTEGER;
 
 #[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
 mod wire {
-    include!(concat!(env!("OUT_DIR"), "/hyperswarm_dht.rs"));
+    include!("wire/hyperswarm_dht.rs");
 }
 
 /// Value of a `_holepunch` query.

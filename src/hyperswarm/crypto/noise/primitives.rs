@@ -9,7 +9,7 @@ use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::hyperswarm::crypto::KeyPair;
+use crate::crypto::KeyPair;
 
 /// Hands out the primitives. The ephemeral key pair comes from a seed that the caller drew, so that handshakes are
 /// sans-io and can be repeated in tests.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use snow::types::Dh;
 
 use super::*;
-use crate::hyperswarm::crypto::{Namespace, keyed_blake2b_256, vectors};
+use crate::crypto::{Namespace, keyed_blake2b_256, vectors};
 
 fn hex(value: &Value) -> Vec<u8> {
     HEXLOWER.decode(value.as_str().expect("a string").as_bytes()).expect("hex")

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::operation::{HOLEPUNCH, Operation, PING, What};
 use super::{Event, Node, Outcome, Purpose, QueryId, Unreachable};
-use crate::hyperswarm::codec::v2::{Kind, Message, decode_nodes};
-use crate::hyperswarm::dht::guard::is_sane;
-use crate::hyperswarm::dht::id::NodeId;
-use crate::hyperswarm::dht::query::{Ask, Query, Reply};
-use crate::hyperswarm::dht::rpc::{CONCURRENCY, Outgoing};
+use crate::codec::v2::{Kind, Message, decode_nodes};
+use crate::dht::guard::is_sane;
+use crate::dht::id::NodeId;
+use crate::dht::query::{Ask, Query, Reply};
+use crate::dht::rpc::{CONCURRENCY, Outgoing};
 use crate::limits::{MAX_BUCKET_NODES, MAX_QUERIES};
 
 /// Requests of a bootstrap in flight while other queries run.

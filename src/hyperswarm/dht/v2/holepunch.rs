@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use super::Node;
 use super::operation::HOLEPUNCH;
-use crate::hyperswarm::codec::v2::{Holepunch, Kind, Message};
-use crate::hyperswarm::dht::guard::is_sane;
+use crate::codec::v2::{Holepunch, Kind, Message};
+use crate::dht::guard::is_sane;
 
 impl Node {
     /// As A: asks `referrer` to tell `to` of us. With no `rid` the answer of `to` means nothing to us, only its

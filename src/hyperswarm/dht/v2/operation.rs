@@ -5,14 +5,12 @@ use std::net::SocketAddrV4;
 use bytes::Bytes;
 
 use super::{Event, Peer, QueryId, Value};
-use crate::hyperswarm::codec::v2::{
-    Message, Mutable, PeersInput, PeersOutput, decode_peers, decode_peers_with_length,
-};
-use crate::hyperswarm::crypto::hypersign::{self, SignableError};
-use crate::hyperswarm::crypto::{KeyPair, PublicKey, blake2b_256};
-use crate::hyperswarm::dht::guard::is_sane;
-use crate::hyperswarm::dht::query::Query;
-use crate::limits::{MAX_PEERS_PER_ANSWER, MAX_STORED_VALUE_BYTES};
+use crate::codec::v2::{Message, Mutable, PeersInput, PeersOutput, decode_peers, decode_peers_with_length};
+use crate::crypto::v2::hypersign::{self, SignableError};
+use crate::crypto::{KeyPair, PublicKey, blake2b_256};
+use crate::dht::guard::is_sane;
+use crate::dht::query::Query;
+use crate::limits::v2::{MAX_PEERS_PER_ANSWER, MAX_STORED_VALUE_BYTES};
 
 /// Command names.
 pub(super) const PING: &str = "_ping";
@@ -162,6 +160,6 @@ fn peers(value: &[u8], from: SocketAddrV4) -> impl Iterator<Item = SocketAddrV4>
 fn verified(answer: &[u8], key: &PublicKey, salt: Option<&[u8]>) -> Option<Value> {
     let record = Mutable::decode(answer).ok()?;
     let (value, seq) = (record.value?, record.seq.unwrap_or(0));
-    let signature = crate::hyperswarm::crypto::Signature(record.signature?);
+    let signature = crate::crypto::Signature(record.signature?);
     hypersign::verify(key, &signature, &value, seq, salt).then_some(Value { value, seq })
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::Node;
 use super::operation::{FIND_NODE, HOLEPUNCH, IMMUTABLE, MUTABLE, PEERS, PING};
 use super::storage::Answer;
-use crate::hyperswarm::codec::v2::{Kind, Message, NodeRecord, encode_address, encode_nodes};
-use crate::hyperswarm::dht::id::NodeId;
+use crate::codec::v2::{Kind, Message, NodeRecord, encode_address, encode_nodes};
+use crate::dht::id::NodeId;
 use crate::limits::MAX_BUCKET_NODES;
 
 /// What the original answers to a command it does not know.

@@ -8,10 +8,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rand::rngs::StdRng;
 
 use super::operation::What;
-use crate::hyperswarm::codec::v2::{Kind, Mutable, PeersInput, PeersOutput, encode_address};
-use crate::hyperswarm::crypto::{PublicKey, Signature, blake2b_256, hypersign};
-use crate::hyperswarm::dht::records::{Recent, Records};
-use crate::limits::{
+use crate::codec::v2::{Kind, Mutable, PeersInput, PeersOutput, encode_address};
+use crate::crypto::v2::hypersign;
+use crate::crypto::{PublicKey, Signature, blake2b_256};
+use crate::dht::records::{Recent, Records};
+use crate::limits::v2::{
     MAX_LOCAL_PEER_RECORDS, MAX_LOCAL_PEERS_ANSWERED, MAX_PEER_RECORDS, MAX_PEERS_ANSWERED,
     MAX_STORED_VALUE_BYTES, MAX_STORED_VALUES,
 };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use super::{Event, Node, Purpose};
-use crate::hyperswarm::dht::id::NodeId;
-use crate::hyperswarm::dht::table::{Contact, Heard, Table};
+use crate::dht::id::NodeId;
+use crate::dht::table::{Contact, Heard, Table};
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKET_PINGS};
 
 /// The unit in which "recently heard" is counted.

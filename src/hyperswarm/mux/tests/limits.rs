@@ -173,7 +173,7 @@ fn a_small_part_of_a_long_message_does_not_keep_it_in_memory() {
         let mut b = Side::new();
         b.open("test");
         b.feed("000101047465737400");
-        let mut writer = crate::hyperswarm::codec::compact::Writer::new();
+        let mut writer = crate::codec::compact::Writer::new();
         writer.uint(0).uint(0).uint(1).buffer(b"\x00part").uint(0).uint(9).buffer(&vec![0; filler]);
         let message = writer.finish();
         b.mux.handle_message(message.clone()).expect("wants it");

@@ -137,7 +137,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 /// The open of a channel without id and handshake, as the peer sends it.
 fn open_frame(channel: u64, protocol: &[u8], id: &[u8], handshake: &[u8]) -> Bytes {
-    let mut writer = crate::hyperswarm::codec::compact::Writer::new();
+    let mut writer = crate::codec::compact::Writer::new();
     writer.uint(0).uint(1).uint(channel).buffer(protocol).buffer(id).raw(handshake);
     writer.finish()
 }

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::*;
-use crate::hyperswarm::codec::compact::{Reader, Writer};
+use crate::codec::compact::{Reader, Writer};
 
 fn vectors() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v4/protomux.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v4/protomux.json");
     serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Channel;
 use super::state::{Connection, Waiting};
-use crate::hyperswarm::mux::{ChannelOptions, OpenError};
+use crate::mux::{ChannelOptions, OpenError};
 
 /// Waits for channels the peer opens under one protocol. Dropped, it rejects those that wait, and all that follow.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Error;
 use super::state::{Connection, State};
-use crate::hyperswarm::mux::{ChannelId, CloseReason, SendError};
+use crate::mux::{ChannelId, CloseReason, SendError};
 
 /// A message of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]

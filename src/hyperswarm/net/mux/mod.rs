@@ -25,8 +25,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{Sink, Stream};
 
-use crate::hyperswarm::mux::{self, ChannelOptions, OpenError};
 use crate::limits::MUX_SENDING_TIME;
+use crate::mux::{self, ChannelOptions, OpenError};
 
 pub use acceptor::{Acceptor, Incoming};
 pub use channel::{Channel, ChannelReceiver, ChannelSender, Closed, Message};

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{Error, Message};
-use crate::hyperswarm::mux::{self, ChannelId, CloseReason, Event, IncomingId};
 use crate::limits::{MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD};
+use crate::mux::{self, ChannelId, CloseReason, Event, IncomingId};
 
 /// What the driver and all handles share.
 #[derive(Debug, Default)]

@@ -13,11 +13,11 @@ use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::hyperswarm::mux::SendError;
 use crate::limits::{
     MUX_CLOSING_TIME, MUX_INBOX_BYTES, MUX_PENDING_OVERHEAD, MUX_SEND_BYTES, MUX_SENDING_TIME,
     MUX_TURN_MESSAGES,
 };
+use crate::mux::SendError;
 
 /// One end of a stream of messages; counts the bytes it has received. Like a secret stream it takes a while to end,
 /// and takes nothing more from then on.

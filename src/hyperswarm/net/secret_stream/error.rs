@@ -1,8 +1,8 @@
 use std::io;
 use std::time::Duration;
 
-use crate::hyperswarm::crypto::PublicKey;
-use crate::hyperswarm::secret_stream::{Error, MessageTooLong, SealError};
+use crate::crypto::PublicKey;
+use crate::secret_stream::{Error, MessageTooLong, SealError};
 
 /// Why a secret stream cannot go on, or could not begin.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Secret streams on the machines of [`crate::hyperswarm::secret_stream`]: over anything that is read and written
+//! Secret streams on the machines of [`crate::secret_stream`]: over anything that is read and written
 //! ([`ByteStream`]), and over UDX, where unordered messages come with them.
 //!
 //! ```text

@@ -12,8 +12,8 @@ use super::StreamError;
 use super::shared::{Over, Shared};
 use super::stream::Options;
 use super::transport::Transport;
-use crate::hyperswarm::secret_stream::{Error, Receiver};
 use crate::limits::SECRET_READ_BYTES;
+use crate::secret_stream::{Error, Receiver};
 
 /// The half of a stream that receives.
 pub struct SecretReceiver<T> {

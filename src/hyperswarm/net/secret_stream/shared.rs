@@ -14,11 +14,9 @@ use tokio::time::Instant;
 
 use super::error::StreamError;
 use super::transport::{Transport, lock};
-use crate::hyperswarm::crypto::PublicKey;
-use crate::hyperswarm::crypto::noise::Keys;
-use crate::hyperswarm::secret_stream::{
-    Error, KeepAlive, MessageOpener, MessageSealer, MessageTooLong, Sender,
-};
+use crate::crypto::PublicKey;
+use crate::crypto::noise::Keys;
+use crate::secret_stream::{Error, KeepAlive, MessageOpener, MessageSealer, MessageTooLong, Sender};
 
 /// How much went over a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use super::receiver::SecretReceiver;
 use super::sender::SecretSender;
 use super::shared::{Counters, Shared};
 use super::transport::{Transport, Unordered};
-use crate::hyperswarm::crypto::noise::{Handshake, Keys};
-use crate::hyperswarm::crypto::{KeyPair, PublicKey};
-use crate::hyperswarm::net::random;
-use crate::hyperswarm::secret_stream::{MessageSealer, Opening, Receiver, Sender};
+use crate::crypto::noise::{Handshake, Keys};
+use crate::crypto::{KeyPair, PublicKey};
 use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_READ_BYTES};
+use crate::net::random;
+use crate::secret_stream::{MessageSealer, Opening, Receiver, Sender};
 
 /// How a stream is to behave.
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +202,7 @@ async fn exchange<T: Transport>(transport: &T, handshake: Handshake) -> Result<(
             return opening.finish().map_err(StreamError::Opening);
         }
         let chunk = poll_fn(|context| transport.poll_read_chunk(context, SECRET_READ_BYTES)).await?;
-        let chunk = chunk.ok_or(StreamError::Opening(crate::hyperswarm::secret_stream::Error::Cut))?;
+        let chunk = chunk.ok_or(StreamError::Opening(crate::secret_stream::Error::Cut))?;
         answer = opening.receive(chunk).map_err(StreamError::Opening)?;
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::transport::{Transport, Unordered};
-use crate::hyperswarm::net::udx::UdxStream;
+use crate::net::udx::UdxStream;
 
 impl Transport for UdxStream {
     fn poll_read_chunk(&self, context: &mut Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::hyperswarm::udx::{CloseReason, Closed, MessageError, OpenError, StateError, StreamId};
+use crate::udx::{CloseReason, Closed, MessageError, OpenError, StateError, StreamId};
 
 /// The inner error of every [`io::Error`] that a [`super::UdxStream`] gives; names the stream by its local id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

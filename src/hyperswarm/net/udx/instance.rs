@@ -6,8 +6,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::socket::{Foreign, SocketGuard};
-use crate::hyperswarm::udx::{CloseReason, Config, Disposition, Endpoint, Event, SocketId, StreamId};
 use crate::limits::UDX_DIRECT_SEND_BYTES;
+use crate::udx::{CloseReason, Config, Disposition, Endpoint, Event, SocketId, StreamId};
 
 /// See the module.
 pub(super) struct Instance {

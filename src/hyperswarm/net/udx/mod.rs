@@ -1,4 +1,4 @@
-//! UDX streams on UDP sockets: drives the machine of [`crate::hyperswarm::udx`].
+//! UDX streams on UDP sockets: drives the machine of [`crate::udx`].
 //!
 //! ```text
 //!  users of streams            one task per socket (driver)           the system

@@ -16,9 +16,9 @@ use super::error::StreamError;
 use super::instance::{Instance, User};
 use super::outgoing::{Outgoing, Progress};
 use super::stream::UdxStream;
-use crate::hyperswarm::net::random;
-use crate::hyperswarm::udx::{SocketId, StreamOptions};
 use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDP_TRANSMIT_BATCHES};
+use crate::net::random;
+use crate::udx::{SocketId, StreamOptions};
 
 /// How to bind a [`UdxSocket`].
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,7 +16,7 @@ use super::error::StreamError;
 use super::instance::{Core, Instance, Progress};
 use super::path_mtu::path_mtu;
 use super::socket::{SocketGuard, UdxSocket};
-use crate::hyperswarm::udx::{Closed, Remote, StateError, Stats, StreamGuard, StreamId};
+use crate::udx::{Closed, Remote, StateError, Stats, StreamGuard, StreamId};
 
 /// A reliable stream of bytes in both directions, with unordered messages beside it.
 ///

@@ -16,8 +16,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{BindOptions, Offload, StreamError, UdxSocket, UdxStream};
-use crate::hyperswarm::udx::{CloseReason, Closed, OpenError, StateError, StreamId, StreamOptions};
 use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDX_WINDOW_MAX_BYTES};
+use crate::udx::{CloseReason, Closed, OpenError, StateError, StreamId, StreamOptions};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const MIB: usize = 1 << 20;

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::hyperswarm::dht::v2::Bootstrap;
+use crate::dht::v2::Bootstrap;
 
 /// Wait after a failed resolution; doubles up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::hyperswarm::swarm::Slot;
+use crate::swarm::v2::Slot;
 
 /// A byte stream to a peer. The swarm counts it until its `stream` is dropped, and then dials the peer again after a
 /// while if it was the one who dialled.

@@ -7,8 +7,9 @@ use std::time::Instant;
 use tokio::net::UdpSocket;
 
 use super::demux::{Protocol, protocol};
-use crate::hyperswarm::dht::v2::Node;
-use crate::limits::{MAX_DHT_DATAGRAM_BYTES, UDP_BATCH};
+use crate::dht::v2::Node;
+use crate::limits::MAX_DHT_DATAGRAM_BYTES;
+use crate::limits::v2::UDP_BATCH;
 
 pub(super) struct Endpoint {
     socket: UdpSocket,

@@ -15,11 +15,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::Closed;
 use super::endpoint::Endpoint;
 use super::{Connection, Network, Swarm, SwarmStatus, interfaces};
-use crate::hyperswarm::Topic;
-use crate::hyperswarm::dht::v2::{Bootstrap, Config, Ephemeral, Event, Node, QueryId};
-use crate::hyperswarm::net::random;
-use crate::hyperswarm::swarm::{Announcer, Candidate, Found, LocalPeer, Peers, Slot, Source};
-use crate::limits::SWARM_PEERS;
+use crate::dht::v2::{Bootstrap, Config, Ephemeral, Event, Node, QueryId};
+use crate::limits::v2::SWARM_PEERS;
+use crate::net::random;
+use crate::swarm::v2::{Announcer, Candidate, Found, LocalPeer, Peers, Slot, Source};
+use crate::topic::Topic;
 
 /// Overall limit of connecting, as upstream.
 const CONNECT: Duration = Duration::from_secs(10);

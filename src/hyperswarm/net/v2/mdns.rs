@@ -11,11 +11,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::interfaces::{self, Interface, Scope};
-use crate::hyperswarm::Topic;
-use crate::hyperswarm::codec::mdns::GROUP;
-use crate::hyperswarm::net::random;
-use crate::hyperswarm::swarm::{LocalDiscovery, LocalPeer, Registration};
-use crate::limits::{MDNS_EVENTS, MDNS_JOINS, MDNS_PACKET, UDP_BATCH};
+use crate::codec::v2::mdns::GROUP;
+use crate::limits::v2::{MDNS_EVENTS, MDNS_JOINS, MDNS_PACKET, UDP_BATCH};
+use crate::net::random;
+use crate::swarm::v2::{LocalDiscovery, LocalPeer, Registration};
+use crate::topic::Topic;
 
 /// Between two looks at the list of interfaces.
 const RESCAN: Duration = Duration::from_secs(25);
@@ -231,7 +231,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::hyperswarm::codec::mdns::{Message, Query, Response, Service};
+    use crate::codec::v2::mdns::{Message, Query, Response, Service};
 
     #[test]
     fn joining_waits_when_more_topics_than_the_limit_are_waiting() {

@@ -6,14 +6,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::*;
-use crate::hyperswarm::dht::v2::{Config, Ephemeral, Node};
-use crate::limits::{MAX_DHT_DATAGRAM_BYTES, SWARM_PEERS, UDP_BATCH};
+use crate::dht::v2::{Config, Ephemeral, Node};
+use crate::limits::MAX_DHT_DATAGRAM_BYTES;
+use crate::limits::v2::{SWARM_PEERS, UDP_BATCH};
 
 /// Far more than anything here needs, also on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
 fn topic() -> Topic {
-    Topic(crate::hyperswarm::net::random::seed().unwrap())
+    Topic(crate::net::random::seed().unwrap())
 }
 
 fn loopback(port: u16) -> SocketAddrV4 {
@@ -34,7 +35,7 @@ async fn private_network() -> (AbortOnDropHandle<()>, Network) {
 /// A network of its own mDNS socket and nothing else, as if it were another process. None if this machine has no
 /// multicast on loopback.
 fn local_network() -> Option<Network> {
-    let group = crate::hyperswarm::codec::mdns::GROUP.0;
+    let group = crate::codec::v2::mdns::GROUP.0;
     let socket = std::net::UdpSocket::bind(loopback(0)).unwrap();
     if let Err(error) = socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST) {
         eprintln!("skipped: no multicast on loopback: {error}");

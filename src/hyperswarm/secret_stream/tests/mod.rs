@@ -10,7 +10,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::hyperswarm::crypto::PublicKey;
+use crate::crypto::PublicKey;
 use crate::limits::MAX_SECRET_FRAME_BYTES;
 
 fn hex(value: &Value) -> Vec<u8> {
@@ -19,7 +19,7 @@ fn hex(value: &Value) -> Vec<u8> {
 
 /// The keys of the recorded stream, for either role.
 fn keys(initiator: bool) -> Keys {
-    let handshake = &crate::hyperswarm::crypto::vectors("secret-stream.json")["handshake"];
+    let handshake = &crate::crypto::vectors("secret-stream.json")["handshake"];
     let key = |name: &str| Zeroizing::new(<[u8; 32]>::try_from(hex(&handshake[name])).expect("32 bytes"));
     let (tx, rx) = if initiator { (key("tx"), key("rx")) } else { (key("rx"), key("tx")) };
     let handshake_hash = hex(&handshake["hash"]).try_into().expect("64 bytes");

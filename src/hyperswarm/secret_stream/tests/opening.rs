@@ -1,8 +1,8 @@
 //! Handshakes at the beginning of a stream.
 
 use super::*;
-use crate::hyperswarm::crypto::KeyPair;
-use crate::hyperswarm::crypto::noise::Handshake;
+use crate::crypto::KeyPair;
+use crate::crypto::noise::Handshake;
 use crate::limits::MAX_NOISE_MESSAGE_BYTES;
 
 fn seed(byte: u8) -> Zeroizing<[u8; 32]> {

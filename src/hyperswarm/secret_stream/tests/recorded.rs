@@ -3,7 +3,7 @@
 use super::*;
 
 fn vectors() -> Value {
-    crate::hyperswarm::crypto::vectors("secret-stream.json")
+    crate::crypto::vectors("secret-stream.json")
 }
 
 const SIDES: [(&str, bool); 2] = [("initiator", true), ("responder", false)];

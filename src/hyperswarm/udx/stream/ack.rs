@@ -6,10 +6,10 @@ use super::Stream;
 use super::flight::Sent;
 use super::rate::{Newest, RateSampler};
 use super::recovery::{Rack, Rtt};
-use crate::hyperswarm::udx::congestion::Ack;
-use crate::hyperswarm::udx::packet::Packet;
-use crate::hyperswarm::udx::types::Event;
 use crate::limits::UDX_WINDOW_MAX_BYTES;
+use crate::udx::congestion::Ack;
+use crate::udx::packet::Packet;
+use crate::udx::types::Event;
 
 /// What the peer said it can take.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::Stream;
 use super::path::Path;
-use crate::hyperswarm::udx::packet::{HEADER_BYTES, flag};
-use crate::hyperswarm::udx::types::{CloseReason, Event, SocketId, StreamId};
+use crate::udx::packet::{HEADER_BYTES, flag};
+use crate::udx::types::{CloseReason, Event, SocketId, StreamId};
 
 #[derive(Debug, Default)]
 pub(super) struct Life {
@@ -25,13 +25,13 @@ impl Life {
 
 /// The last packet of a stream, which outlives it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::hyperswarm::udx) struct Farewell {
-    pub(in crate::hyperswarm::udx) path: Path,
-    pub(in crate::hyperswarm::udx) packet: [u8; HEADER_BYTES],
+pub(in crate::udx) struct Farewell {
+    pub(in crate::udx) path: Path,
+    pub(in crate::udx) packet: [u8; HEADER_BYTES],
     /// To be sent now.
-    pub(in crate::hyperswarm::udx) due: bool,
+    pub(in crate::udx) due: bool,
     /// To be repeated if the peer sends its end again, which means that it was lost.
-    pub(in crate::hyperswarm::udx) linger: bool,
+    pub(in crate::udx) linger: bool,
 }
 
 /// What the owner was not told yet: one of each kind at most.
@@ -103,25 +103,25 @@ impl Events {
 }
 
 impl Stream {
-    pub(in crate::hyperswarm::udx) fn has_events(&self) -> bool {
+    pub(in crate::udx) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
-    pub(in crate::hyperswarm::udx) fn take_event(&mut self) -> Option<Event> {
+    pub(in crate::udx) fn take_event(&mut self) -> Option<Event> {
         self.events.take()
     }
 
-    pub(in crate::hyperswarm::udx) fn take_farewell(&mut self) -> Option<Farewell> {
+    pub(in crate::udx) fn take_farewell(&mut self) -> Option<Farewell> {
         self.life.farewell.take()
     }
 
     /// The stream whose peer gets the packets of this one.
-    pub(in crate::hyperswarm::udx) fn relay(&self) -> Option<StreamId> {
+    pub(in crate::udx) fn relay(&self) -> Option<StreamId> {
         self.relay
     }
 
     /// Where packets go, on all ways that are in use.
-    pub(in crate::hyperswarm::udx) fn ways(&self) -> (Option<Path>, Option<Path>) {
+    pub(in crate::udx) fn ways(&self) -> (Option<Path>, Option<Path>) {
         (self.paths.current(), self.paths.old())
     }
 
@@ -133,7 +133,7 @@ impl Stream {
     }
 
     /// The end. Keeps only what the reader has not read; the last packet is the endpoint's to send.
-    pub(in crate::hyperswarm::udx) fn close(&mut self, reason: CloseReason) {
+    pub(in crate::udx) fn close(&mut self, reason: CloseReason) {
         if self.life.is_closed() {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::rate::Stamp;
-use crate::hyperswarm::udx::ranges::Ranges;
+use crate::udx::ranges::Ranges;
 
 /// A DATA or END packet that was sent and is not acknowledged cumulatively.
 #[derive(Debug)]
@@ -236,8 +236,8 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::udx::packet::flag;
-    use crate::hyperswarm::udx::stream::rate::RateSampler;
+    use crate::udx::packet::flag;
+    use crate::udx::stream::rate::RateSampler;
 
     #[test]
     fn the_lowest_lost_packet_is_repeated_first_in_whatever_order_they_were_lost() {

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::hyperswarm::udx::packet::{Extension, HEADER_BYTES};
-use crate::hyperswarm::udx::types::Remote;
+use crate::udx::packet::{Extension, HEADER_BYTES};
+use crate::udx::types::Remote;
 
 const BASE: usize = 1200;
 const STEP: usize = 32;
@@ -14,7 +14,7 @@ const ETHERNET: usize = 1500;
 const JUMBO_FRAME: usize = 9000;
 const TRIES: u8 = 3;
 /// UDP payload bytes of the largest datagram there is.
-pub(in crate::hyperswarm::udx) const LARGEST_DATAGRAM: u16 = 65_507;
+pub(in crate::udx) const LARGEST_DATAGRAM: u16 = 65_507;
 /// The least a probe beyond 1500 bytes is waited for.
 const MIN_WAIT: Duration = Duration::from_millis(100);
 

@@ -1,11 +1,11 @@
 //! Where the packets of a stream go.
 
-use crate::hyperswarm::udx::types::{Remote, SocketId};
+use crate::udx::types::{Remote, SocketId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hyperswarm::udx) struct Path {
-    pub(in crate::hyperswarm::udx) socket: SocketId,
-    pub(in crate::hyperswarm::udx) remote: Remote,
+pub(in crate::udx) struct Path {
+    pub(in crate::udx) socket: SocketId,
+    pub(in crate::udx) remote: Remote,
 }
 
 #[derive(Debug, Default)]

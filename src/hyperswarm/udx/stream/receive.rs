@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::buffer::ReadBuffer;
 use super::window::Window;
-use crate::hyperswarm::udx::packet::flag;
-use crate::hyperswarm::udx::ranges::Ranges;
 use crate::limits::{
     MAX_UDX_MESSAGE_BYTES, MAX_UDX_MESSAGES, MAX_UDX_OUT_OF_ORDER, MAX_UDX_SACK_BLOCKS,
     UDX_OUT_OF_ORDER_OVERHEAD, UDX_RECENT_SACK_BLOCKS,
 };
+use crate::udx::packet::flag;
+use crate::udx::ranges::Ranges;
 
 /// Sequence numbers are counted from the stream's start, in 64 bits; the wire has the lower 32 of them, shifted by
 /// the first one.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Stream;
 use super::flight::{Flight, Sent};
-use crate::hyperswarm::udx::congestion::Loss;
-use crate::hyperswarm::udx::types::CloseReason;
+use crate::udx::congestion::Loss;
+use crate::udx::types::CloseReason;
 
 const INITIAL_RTO: Duration = Duration::from_secs(1);
 const MIN_RTO: Duration = Duration::from_secs(1);
@@ -270,8 +270,8 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::udx::stream::flight::State;
-    use crate::hyperswarm::udx::stream::rate::RateSampler;
+    use crate::udx::stream::flight::State;
+    use crate::udx::stream::rate::RateSampler;
 
     const MS: Duration = Duration::from_millis(1);
 

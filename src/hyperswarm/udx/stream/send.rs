@@ -7,9 +7,9 @@ use super::Stream;
 use super::flight::{Sent, State};
 use super::mtu::{self, LARGEST_DATAGRAM};
 use super::path::Path;
-use crate::hyperswarm::udx::packet::{Extension, HEADER_BYTES, Header, flag};
-use crate::hyperswarm::udx::types::{Event, SocketId, Transmit};
 use crate::limits::UDX_SEND_QUEUE_BYTES;
+use crate::udx::packet::{Extension, HEADER_BYTES, Header, flag};
+use crate::udx::types::{Event, SocketId, Transmit};
 
 /// Bytes of one batch: what a kernel segments at most.
 const MAX_BATCH: usize = LARGEST_DATAGRAM as usize;
@@ -66,12 +66,12 @@ impl Batch {
 
 impl Stream {
     /// Whether there may be something to send; asking resets it.
-    pub(in crate::hyperswarm::udx) fn take_awake(&mut self) -> bool {
+    pub(in crate::udx) fn take_awake(&mut self) -> bool {
         std::mem::take(&mut self.awake)
     }
 
     /// The next packets from this socket, appended to `out`.
-    pub(in crate::hyperswarm::udx) fn transmit(
+    pub(in crate::udx) fn transmit(
         &mut self,
         now: Instant,
         socket: SocketId,

@@ -58,14 +58,14 @@ fn is_due(timer: Option<Instant>, now: Instant) -> bool {
 
 impl Stream {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
-    pub(in crate::hyperswarm::udx) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::udx) fn deadline(&self) -> Option<Instant> {
         match (self.timers.next(), self.mtu.deadline()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    pub(in crate::hyperswarm::udx) fn handle_timeout(&mut self, now: Instant) {
+    pub(in crate::udx) fn handle_timeout(&mut self, now: Instant) {
         if is_due(self.timers.reorder, now) {
             self.detect_losses(now);
         }

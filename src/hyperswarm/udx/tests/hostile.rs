@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
-use crate::hyperswarm::udx::{CloseReason, Extension, flag};
+use crate::udx::{CloseReason, Extension, flag};
 
 /// RELIABILITY 7: everywhere, near what is expected, and mostly empty.
 #[test]
@@ -73,7 +73,7 @@ fn a_peer_that_acknowledges_only_selectively_is_given_up_like_a_dead_one() {
 fn a_flood_for_one_stream_does_not_disturb_another() {
     let mut pair = Pair::connected(1);
     let now = pair.now;
-    let victim = crate::hyperswarm::udx::StreamOptions { id: Some(7), ..Default::default() };
+    let victim = crate::udx::StreamOptions { id: Some(7), ..Default::default() };
     pair.ends[0].open(now, victim).unwrap();
     let mut rng = StdRng::seed_from_u64(9);
     pair.write(1, pattern(200_000));
@@ -82,7 +82,7 @@ fn a_flood_for_one_stream_does_not_disturb_another() {
         bytes[4..8].copy_from_slice(&7u32.to_le_bytes());
         let now = pair.now;
         pair.ends[0].handle_datagram(now, SOCKET, address(1), &bytes);
-        pair.ends[0].stream(crate::hyperswarm::udx::StreamId(7)).unwrap();
+        pair.ends[0].stream(crate::udx::StreamId(7)).unwrap();
         while pair.ends[0].poll_event().is_some() {}
         pair.run_for(MS);
     }

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 
 use super::pair::{IDS, Pair, SOCKET, address, packet};
-use crate::hyperswarm::udx::{
-    CloseReason, Config, Disposition, Endpoint, MessageError, OpenError, Remote, StreamId, StreamOptions,
-    flag,
-};
 use crate::limits::{
     MAX_UDX_LINGERING, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_MESSAGE_BYTES, MAX_UDX_MESSAGES,
     MAX_UDX_OUT_OF_ORDER, MAX_UDX_SACK_BLOCKS, MAX_UDX_STREAMS, UDX_OUT_OF_ORDER_OVERHEAD,
     UDX_SEND_QUEUE_BYTES, UDX_WINDOW_BYTES, UDX_WINDOW_SLACK_BYTES,
+};
+use crate::udx::{
+    CloseReason, Config, Disposition, Endpoint, MessageError, OpenError, Remote, StreamId, StreamOptions,
+    flag,
 };
 
 fn options(id: u32) -> StreamOptions {
@@ -156,7 +156,7 @@ fn a_writer_is_told_when_enough_is_queued_and_when_there_is_room_again() {
     pair.connect();
     pair.run_for(std::time::Duration::from_secs(1));
     let events = &pair.events[0];
-    assert_eq!(events.iter().filter(|event| **event == crate::hyperswarm::udx::Event::Writable).count(), 1);
+    assert_eq!(events.iter().filter(|event| **event == crate::udx::Event::Writable).count(), 1);
     assert_eq!(pair.stream(0).send_room(), UDX_SEND_QUEUE_BYTES);
 }
 

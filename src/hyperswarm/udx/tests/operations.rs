@@ -14,10 +14,10 @@ fn count(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 
-/// KACHERY_UDX_LISTS sets how many.
+/// UDX_LISTS sets how many.
 #[test]
 fn check_4_random_operations_lose_nothing_and_both_sides_end() {
-    let lists = count("KACHERY_UDX_LISTS", 300);
+    let lists = count("UDX_LISTS", 300);
     let now = Instant::now();
     for list in 0..lists {
         let mut rng = StdRng::seed_from_u64(SEED << 32 | list);

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::hyperswarm::udx::{
-    Config, Endpoint, Event, Header, Packet, Remote, SocketId, StreamId, StreamOptions,
-};
+use crate::udx::{Config, Endpoint, Event, Header, Packet, Remote, SocketId, StreamId, StreamOptions};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SOCKET: SocketId = SocketId(0);
@@ -95,7 +93,7 @@ impl Pair {
         self.stream(side).connect(now, SOCKET, remote).unwrap();
     }
 
-    pub(super) fn stream(&mut self, side: usize) -> crate::hyperswarm::udx::StreamGuard<'_> {
+    pub(super) fn stream(&mut self, side: usize) -> crate::udx::StreamGuard<'_> {
         self.ends[side].stream(IDS[side]).unwrap()
     }
 
@@ -112,7 +110,7 @@ impl Pair {
     }
 
     /// Hands a datagram to a side, as if the other had sent it.
-    pub(super) fn inject(&mut self, side: usize, datagram: &[u8]) -> crate::hyperswarm::udx::Disposition {
+    pub(super) fn inject(&mut self, side: usize, datagram: &[u8]) -> crate::udx::Disposition {
         let disposition = self.ends[side].handle_datagram(self.now, SOCKET, address(1 - side), datagram);
         self.drain();
         disposition

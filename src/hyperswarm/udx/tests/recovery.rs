@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::pair::{Filter, MS, Pair, packet};
-use crate::hyperswarm::udx::{Header, flag};
+use crate::udx::{Header, flag};
 
 /// Loses the `count`th transmission of each data packet in `numbers` from side 0.
 fn losing(numbers: &'static [u32]) -> Filter {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
-use crate::hyperswarm::udx::{
+use crate::udx::{
     CloseReason, Config, Endpoint, Event, Header, Remote, SocketId, StreamId, StreamOptions, flag,
 };
 

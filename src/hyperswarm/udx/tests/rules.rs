@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
-use crate::hyperswarm::udx::{
+use crate::udx::{
     CloseReason, Config, Disposition, Endpoint, Event, Firewall, MessageError, Packet, Remote, StateError,
     StreamId, StreamOptions, flag,
 };
@@ -335,7 +335,7 @@ fn a_dead_peer_is_noticed_by_seven_transmissions_within_13_seconds() {
     assert_eq!(times, [0, 1, 3, 5, 7, 9, 11].map(|at| (at, 0)));
     let reason = CloseReason::TimedOut { seq: 0 };
     assert_eq!(pair.events[0], [Event::Closed(reason)]);
-    let closed = crate::hyperswarm::udx::Closed { stream: IDS[0], reason };
+    let closed = crate::udx::Closed { stream: IDS[0], reason };
     assert_eq!(
         closed.to_string(),
         "udx stream 1001: the peer acknowledged nothing for seven transmissions of packet 0"

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::pair::{IDS, Pair, SOCKET, address, packet};
-use crate::hyperswarm::udx::{CloseReason, Endpoint, Remote, SocketId, StreamId, StreamOptions, flag};
 use crate::limits::{MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS};
+use crate::udx::{CloseReason, Endpoint, Remote, SocketId, StreamId, StreamOptions, flag};
 
 const SIBLING: SocketId = SocketId(7);
 const THIRD: SocketId = SocketId(8);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pair::{Pair, pattern};
-use crate::hyperswarm::udx::{CloseReason, Config, Event};
+use crate::udx::{CloseReason, Config, Event};
 
 /// Writes so many bytes each way and ends; panics unless both sides close in time with the right bytes.
 fn exchange(pair: &mut Pair, bytes: usize) {

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::hyperswarm::udx::{Extension, HEADER_BYTES, Header, Packet, PacketError, flag};
+use crate::udx::{Extension, HEADER_BYTES, Header, Packet, PacketError, flag};
 
 /// Every captured packet: bytes, what is known of it, and its length before it was cut for the file.
 fn captured() -> Vec<(Vec<u8>, Value, Option<usize>)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop-tests/vectors/v4/udx-packets.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/v4/udx-packets.json");
     let file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let scenarios = file["scenarios"].as_array().unwrap();
     let packets = scenarios.iter().flat_map(|scenario| {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
-use crate::hyperswarm::udx::{Remote, flag};
 use crate::limits::{UDX_WINDOW_BYTES, UDX_WINDOW_MAX_BYTES};
+use crate::udx::{Remote, flag};
 
 #[test]
 fn a_writer_stops_when_the_reader_does_and_goes_on_with_it() {

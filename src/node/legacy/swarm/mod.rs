@@ -34,11 +34,11 @@ pub use types::{
 };
 
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
-use crate::hyperswarm::crypto::PublicKey;
 use crate::limits;
 use crate::store::Sha1;
 use connections::Connections;
 use flood::Seek;
+use hyperswarm::crypto::PublicKey;
 use requests::Requests;
 use seen::Seen;
 use types::sooner;

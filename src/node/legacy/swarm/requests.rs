@@ -388,7 +388,9 @@ fn piece_size(key: RequestKey) -> usize {
     match key.from.style {
         Style::Spki => limits::DATA_PIECE,
         Style::Hypersign => {
-            (limits::MAX_STORED_VALUE_BYTES - HYPERSIGN_OVERHEAD - key.id.as_bytes().len()) / 4 * 3
+            (hyperswarm::limits::v2::MAX_STORED_VALUE_BYTES - HYPERSIGN_OVERHEAD - key.id.as_bytes().len())
+                / 4
+                * 3
         }
     }
 }

@@ -71,8 +71,8 @@ fn key(from: NodeId, id: WireId) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hyperswarm::crypto::PublicKey;
     use crate::limits;
+    use hyperswarm::crypto::PublicKey;
 
     fn id(number: usize) -> WireId {
         WireId::from_bytes(format!("{number}").as_bytes()).unwrap()

@@ -7,10 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 
-use crate::hyperswarm::crypto::PublicKey;
 use crate::node::legacy::reader::Direction;
 use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Purpose, WireId};
 use crate::store::Sha1;
+use hyperswarm::crypto::PublicKey;
 
 /// How to make a swarm.
 pub struct SwarmConfig {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::reader::{ConnectionReader, Direction, Incoming};
 use super::{NodeId, Protocol, Signer};
-use crate::hyperswarm::crypto::KeyPair;
+use hyperswarm::crypto::KeyPair;
 
 fn unhex(value: &Value) -> Vec<u8> {
     HEXLOWER.decode(value.as_str().expect("hex text").as_bytes()).expect("hex")

@@ -9,7 +9,9 @@ use rand::rngs::StdRng;
 use super::super::swarm::{ConnectionId, ConnectionInfo, LegacySwarm, Output, SwarmConfig};
 use super::super::{Purpose, Style, json};
 use super::*;
-use crate::testkit::fuzz::{kachery_texts, mutate};
+use hyperswarm::testkit::fuzz::mutate;
+
+use crate::fuzz::kachery_texts;
 
 const SEED: u64 = 0x6b61_6368;
 

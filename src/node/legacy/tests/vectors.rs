@@ -230,7 +230,7 @@ fn excluded_nodes_are_read_to_their_limit() {
         let node = |n: usize| {
             let mut key = [0; 32];
             key[..2].copy_from_slice(&(n as u16).to_be_bytes());
-            NodeId::new(crate::hyperswarm::crypto::PublicKey(key), Style::Spki)
+            NodeId::new(hyperswarm::crypto::PublicKey(key), Style::Spki)
         };
         let exclude = Some((0..count).map(node).collect());
         let id = WireId::from_bytes(b"a").unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::hyperswarm::crypto::PublicKey;
 use crate::node::legacy::Style;
+use hyperswarm::crypto::PublicKey;
 
 fn node(number: usize) -> NodeId {
     let mut key = [0; 32];

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::hyperswarm::crypto::KeyPair;
 use crate::node::legacy::{Dialect, NodeId};
 use crate::node::runtime::transfers::Transfers;
 use crate::node::transfer::Environment;
@@ -14,6 +13,7 @@ use crate::node::transfer::candidates::{Candidate, Candidates};
 use crate::node::transfer::download::Download;
 use crate::node::{LoadError, LoadEvent, Loaded};
 use crate::store::{Sha1, Store};
+use hyperswarm::crypto::KeyPair;
 
 type Running = JoinHandle<Option<Result<Loaded, LoadError>>>;
 

@@ -6,10 +6,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Manner, World, ranges};
-use crate::hyperswarm::crypto::PublicKey;
 use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
 use crate::node::transfer::reputation::Reputation;
 use crate::store::{Sha1, Store};
+use hyperswarm::crypto::PublicKey;
 
 #[test]
 fn a_single_liar_is_named_and_nothing_is_left() {

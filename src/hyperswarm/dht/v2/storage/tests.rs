@@ -1,7 +1,7 @@
 use super::*;
-use crate::hyperswarm::codec::v2::{decode_local_peers, decode_peers, decode_peers_with_length};
-use crate::hyperswarm::crypto::KeyPair;
-use crate::limits::MAX_SALT_BYTES;
+use crate::codec::v2::{decode_local_peers, decode_peers, decode_peers_with_length};
+use crate::crypto::KeyPair;
+use crate::limits::v2::MAX_SALT_BYTES;
 use rand::SeedableRng;
 
 const TOPIC: [u8; 32] = [3; 32];

@@ -1,8 +1,9 @@
 //! What a node asks, and what it believes of the answers.
 
 use super::*;
-use crate::hyperswarm::codec::v2::{NodeRecord, PeersOutput, encode_address, encode_nodes};
-use crate::limits::{MAX_PEERS_PER_ANSWER, MAX_QUERIES};
+use crate::codec::v2::{NodeRecord, PeersOutput, encode_address, encode_nodes};
+use crate::limits::MAX_QUERIES;
+use crate::limits::v2::MAX_PEERS_PER_ANSWER;
 use rand::RngExt;
 
 const TOPIC: Topic = Topic([7; 32]);
@@ -231,7 +232,7 @@ fn believed(get: impl FnOnce(&mut Node, Instant) -> QueryId, value: Bytes) -> Ve
 
 #[test]
 fn an_immutable_value_with_another_hash_is_not_believed() {
-    let hash = crate::hyperswarm::crypto::blake2b_256(&[b"value"]);
+    let hash = crate::crypto::blake2b_256(&[b"value"]);
     let get =
         |value: &'static [u8]| believed(|node, now| node.immutable_get(now, hash), Bytes::from_static(value));
     assert_eq!(get(b"value").len(), 1);

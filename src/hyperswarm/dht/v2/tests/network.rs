@@ -1,7 +1,7 @@
 //! Many nodes: finding each other, churn, loss, determinism.
 
 use super::*;
-use crate::hyperswarm::crypto::hypersign;
+use crate::crypto::v2::hypersign;
 use crate::testkit::Traced;
 use rand::RngExt;
 use std::collections::BTreeSet;
@@ -134,7 +134,7 @@ fn values_are_stored_and_found() {
     let put =
         network.with(addr(3), |n, now| n.immutable_put(now, value.clone())).expect("there").expect("short");
     assert_eq!(finish(&mut network, addr(3), put).1.updated, 20);
-    let hash = crate::hyperswarm::crypto::blake2b_256(&[&value]);
+    let hash = crate::crypto::blake2b_256(&[&value]);
     let get = network.with(addr(9), |n, now| n.immutable_get(now, hash)).expect("there");
     let values = values(&mut network, addr(9), get);
     assert!(values.len() >= 19 && values.iter().all(|v| v.value == value));

@@ -1,8 +1,8 @@
 //! What a node answers, request by request.
 
 use super::*;
-use crate::hyperswarm::codec::v2::{NodeRecord, PeersInput, decode_nodes, encode_address, encode_nodes};
-use crate::hyperswarm::dht::table::Heard;
+use crate::codec::v2::{NodeRecord, PeersInput, decode_nodes, encode_address, encode_nodes};
+use crate::dht::table::Heard;
 
 const TARGET: [u8; 32] = [9; 32];
 
@@ -209,7 +209,7 @@ fn generous() -> (Node, Instant) {
 fn a_spoofed_flood_gains_little() {
     let victim = addr(5000);
     let with_lengths = PeersInput { include_length: Some(true), ..PeersInput::default() }.encode();
-    let punch = crate::hyperswarm::codec::v2::Holepunch { from: Some(victim), to: None }.encode();
+    let punch = crate::codec::v2::Holepunch { from: Some(victim), to: None }.encode();
     let kinds = [
         query("_ping"),
         Message { target: Some(TARGET), ..query("_find_node") },
@@ -283,7 +283,7 @@ fn a_holepunch_flood_cannot_be_aimed_at_a_third_party() {
     // Every spoofed source asks for one relayed datagram and one answer to the victim.
     for n in 0..20_000 {
         for (from, to) in [(None, Some(victim)), (Some(victim), None)] {
-            let value = crate::hyperswarm::codec::v2::Holepunch { from, to }.encode();
+            let value = crate::codec::v2::Holepunch { from, to }.encode();
             let request = Message { value: Some(value), ..query("_holepunch") };
             for (to, message) in sent(&mut node, now, addr(10_000 + n), &request.encode()) {
                 assert_eq!(to, victim);

@@ -7,10 +7,10 @@ use data_encoding::HEXLOWER;
 use serde_json::Value;
 
 use super::*;
-use crate::hyperswarm::codec::v2::{Holepunch, decode_nodes};
+use crate::codec::v2::{Holepunch, decode_nodes};
 
 fn capture() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v2/dht_session.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v2/dht_session.json");
     serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
 }
 
@@ -308,7 +308,7 @@ fn holepunches_to_impossible_addresses_go_nowhere() {
 fn one_host_may_cause_96_holepunches_at_once() {
     let (mut node, now, _) = as_bootstrap();
     let mut relayed = 0;
-    for n in 0..=crate::limits::HOLEPUNCH_BURST {
+    for n in 0..=crate::limits::v2::HOLEPUNCH_BURST {
         let value = Holepunch { from: None, to: Some(addr(n as usize)) }.encode();
         let message = Message {
             value: Some(value),
@@ -318,5 +318,5 @@ fn one_host_may_cause_96_holepunches_at_once() {
         node.handle_datagram(now, instance(), &message.encode());
         relayed += u32::from(node.poll_transmit().is_some());
     }
-    assert_eq!(relayed, crate::limits::HOLEPUNCH_BURST);
+    assert_eq!(relayed, crate::limits::v2::HOLEPUNCH_BURST);
 }

@@ -1,7 +1,7 @@
 //! The table kept alive, rooms made, votes counted, and the change to persistent.
 
 use super::*;
-use crate::hyperswarm::codec::v2::encode_address;
+use crate::codec::v2::encode_address;
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKET_PINGS, MAX_REQUESTS};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -148,7 +148,7 @@ async fn dropping_both_halves_closes_the_transport_although_a_keeper_runs() {
 
 /// A stream, and its peer's end of the pipe after the handshake, for sending what no stream would.
 async fn raw_pair() -> (Stream, tokio::io::DuplexStream) {
-    let (keys, _) = crate::hyperswarm::crypto::noise::test_keys();
+    let (keys, _) = crate::crypto::noise::test_keys();
     let (one, other) = tokio::io::duplex(1 << 20);
     (SecretStream::with_keys(ByteStream::new(one), &keys, Options::default()).expect("random"), other)
 }
@@ -188,10 +188,10 @@ async fn the_header_leaves_without_waiting_for_the_peer() {
 
 /// A stream to which a thousand empty messages are on their way, and its peer's end of the pipe.
 async fn flooded(options: Options) -> (Stream, tokio::io::DuplexStream) {
-    let (keys, other_keys) = crate::hyperswarm::crypto::noise::test_keys();
+    let (keys, other_keys) = crate::crypto::noise::test_keys();
     let (one, mut other) = tokio::io::duplex(1 << 20);
     let stream = SecretStream::with_keys(ByteStream::new(one), &keys, options).expect("random");
-    let (mut sender, header) = crate::hyperswarm::secret_stream::Sender::new(&other_keys, &[9; 24]);
+    let (mut sender, header) = crate::secret_stream::Sender::new(&other_keys, &[9; 24]);
     let mut flood = header.to_vec();
     for _ in 0..1000 {
         sender.seal(b"", &mut flood).expect("short");

@@ -4,7 +4,7 @@ use ::bytes::Bytes;
 use futures::future::join;
 
 use super::*;
-use crate::hyperswarm::secret_stream::MAX_MESSAGE_BYTES;
+use crate::secret_stream::MAX_MESSAGE_BYTES;
 
 #[tokio::test]
 async fn both_sides_know_each_other_and_the_same_handshake() {
@@ -59,7 +59,7 @@ async fn a_peer_with_another_key_than_was_dialled_does_not_get_a_stream() {
 #[tokio::test]
 async fn keys_from_elsewhere_make_a_stream_without_a_handshake() {
     let (one, other) = pair().await;
-    let (keys_one, keys_other) = crate::hyperswarm::crypto::noise::test_keys();
+    let (keys_one, keys_other) = crate::crypto::noise::test_keys();
     drop((one, other));
     let (one, other) = pipe(4096);
     let mut one = SecretStream::with_keys(one, &keys_one, Options::default()).expect("random");
@@ -131,8 +131,8 @@ async fn a_stream_is_a_stream_and_sink_of_messages() {
 
 #[tokio::test]
 async fn channels_run_on_secret_streams() {
-    use crate::hyperswarm::mux::ChannelOptions;
-    use crate::hyperswarm::net::mux::Mux;
+    use crate::mux::ChannelOptions;
+    use crate::net::mux::Mux;
     let (one, other) = pair_with(1000, Options { keep_alive: Some(seconds(5)), ..Options::default() }).await;
     let (one, other) = (Mux::new(one), Mux::new(other));
     let mut ours = one.open("test", b"", ChannelOptions::default()).expect("open");

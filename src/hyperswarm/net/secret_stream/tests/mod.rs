@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 
 use super::*;
-use crate::hyperswarm::crypto::KeyPair;
+use crate::crypto::KeyPair;
 
 type Stream = SecretStream<ByteStream<DuplexStream>>;
 

@@ -7,9 +7,9 @@ use ::bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::hyperswarm::crypto::noise::test_keys;
-use crate::hyperswarm::net::udx::{BindOptions, UdxSocket, UdxStream};
-use crate::hyperswarm::udx::StreamOptions;
+use crate::crypto::noise::test_keys;
+use crate::net::udx::{BindOptions, UdxSocket, UdxStream};
+use crate::udx::StreamOptions;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

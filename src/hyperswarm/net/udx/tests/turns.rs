@@ -13,8 +13,8 @@ use super::super::driver::Driver;
 use super::super::instance::Instance;
 use super::super::{BindOptions, UdxSocket, UdxStream};
 use super::{LOOPBACK, open, soon};
-use crate::hyperswarm::udx::{Header, StreamOptions, flag};
 use crate::limits::{UDP_RECEIVE_CALLS, UDP_RECEIVE_SLOTS, UDP_TRANSMIT_BATCHES, UDX_DIRECT_SEND_BYTES};
+use crate::udx::{Header, StreamOptions, flag};
 
 /// A socket whose task takes a turn when the test says so, ready to send.
 async fn by_hand() -> (UdxSocket, Driver) {

@@ -10,10 +10,8 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::hyperswarm::udx::{
-    CloseReason, Config, Endpoint, Event, Remote, SocketId, Stats, StreamId, StreamOptions,
-};
 use crate::testkit::{Link, LinkId, Machine, Network};
+use crate::udx::{CloseReason, Config, Endpoint, Event, Remote, SocketId, Stats, StreamId, StreamOptions};
 
 const SOCKET: SocketId = SocketId(1);
 /// Bytes after which the content repeats: a prime, so that no packet or window boundary falls in step with it.

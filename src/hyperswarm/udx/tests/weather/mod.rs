@@ -1,7 +1,7 @@
 //! Streams on the simulated network: how fast they are on long and lossy paths, what they do to others, and that
 //! every byte arrives in any weather (RELIABILITY 5, 8, 21).
 //!
-//! `KACHERY_WEATHER_SEEDS=200 cargo test --lib udx::tests::weather -- --nocapture` runs the long form.
+//! `WEATHER_SEEDS=200 cargo test --lib udx::tests::weather -- --nocapture` runs the long form.
 
 mod fairness;
 mod host;
@@ -10,8 +10,8 @@ mod throughput;
 
 use std::time::Duration;
 
-use crate::hyperswarm::udx::Config;
 use crate::testkit::Link;
+use crate::udx::Config;
 
 const MS: Duration = Duration::from_millis(1);
 /// More bytes than any test sends.
@@ -19,7 +19,7 @@ const ENDLESS: u64 = 1 << 40;
 
 /// Seeds of each kind of weather: 5, more in the long form.
 fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("KACHERY_WEATHER_SEEDS").ok().and_then(|count| count.parse().ok());
+    let count = std::env::var("WEATHER_SEEDS").ok().and_then(|count| count.parse().ok());
     0..count.unwrap_or(5)
 }
 

@@ -6,8 +6,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::super::*;
-use crate::hyperswarm::crypto::KeyPair;
 use crate::node::legacy::{ConnectionReader, Direction, OutgoingFrame, ReadError, Signer};
+use hyperswarm::crypto::KeyPair;
 
 /// One machine with what the runtime would hold.
 pub(super) struct Machine {

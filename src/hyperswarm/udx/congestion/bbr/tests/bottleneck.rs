@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::super::*;
-use crate::hyperswarm::udx::pacing::Pacer;
+use crate::udx::pacing::Pacer;
 
 const PACKET: u64 = 1472;
 

@@ -1,6 +1,8 @@
-//! Seeded mutations through all targets. FUZZ_EXECUTIONS sets how many for each, FUZZ_TARGET which.
+//! Seeded mutations through fuzz targets. FUZZ_EXECUTIONS sets how many for each, FUZZ_TARGET which.
 
-use std::collections::HashSet;
+// Helpers of tests may panic like the tests themselves.
+#![allow(clippy::expect_used)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -57,12 +59,14 @@ fn timed(target: &Target, input: &[u8]) -> (bool, Duration) {
     (understood, again.fold(took, Duration::min))
 }
 
-#[test]
-fn no_decoder_panics_or_hangs_on_mutated_input() {
+/// Tries these targets, or the one among them that FUZZ_TARGET names. Prints a line for each.
+///
+/// # Panics
+/// If a target panics, hangs or understands next to nothing.
+pub fn try_all(targets: &[Target]) {
     let wanted = setting("FUZZ_TARGET");
-    let targets = TARGETS.iter().filter(|target| wanted.as_deref().is_none_or(|name| name == target.name));
+    let targets = targets.iter().filter(|target| wanted.as_deref().is_none_or(|name| name == target.name));
     let targets = Mutex::new(targets.collect::<Vec<_>>());
-    assert!(!targets.lock().expect("nobody").is_empty(), "no target {wanted:?}");
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from).min(4) {
             scope.spawn(|| {
@@ -74,28 +78,20 @@ fn no_decoder_panics_or_hangs_on_mutated_input() {
     });
 }
 
-/// scripts/fuzz sets FUZZ_SAMPLES to the folder from which libFuzzer is to start.
-#[test]
-fn samples_are_written_where_a_fuzzer_wants_them() {
-    let temporary = tempfile::tempdir().expect("temporary folder");
-    let folder = setting("FUZZ_SAMPLES").map_or(temporary.path().to_owned(), std::path::PathBuf::from);
-    for target in TARGETS {
+/// Writes the samples of these targets into the folder FUZZ_SAMPLES, from which libFuzzer is to start; without that
+/// variable it only looks whether there are enough.
+///
+/// # Panics
+/// If a target has fewer than four samples, or they cannot be written.
+pub fn write_samples(targets: &[Target]) {
+    let folder = setting("FUZZ_SAMPLES");
+    for target in targets {
+        assert!((target.samples)().len() >= 4, "{} has too few samples", target.name);
+        let Some(folder) = folder.as_ref().map(std::path::PathBuf::from) else { continue };
         let folder = folder.join(target.name);
         std::fs::create_dir_all(&folder).expect("create a folder");
         for (n, sample) in (target.samples)().iter().enumerate() {
             std::fs::write(folder.join(format!("sample-{n}")), sample).expect("write a sample");
         }
-        assert!(std::fs::read_dir(folder).expect("read the folder").count() >= 4);
     }
-}
-
-/// Each target is a program of the fuzz package, and the other way around.
-#[test]
-fn every_target_is_a_program_of_the_fuzz_package() {
-    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/fuzz/Cargo.toml");
-    let package = std::fs::read_to_string(package).expect("read the package");
-    let names =
-        package.lines().filter_map(|line| line.strip_prefix("path = \"targets/")?.strip_suffix(".rs\""));
-    let programs: HashSet<&str> = names.collect();
-    assert_eq!(programs, TARGETS.iter().map(|target| target.name).collect());
 }

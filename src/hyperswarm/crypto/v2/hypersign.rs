@@ -1,7 +1,7 @@
 //! The signatures of `@hyperswarm/hypersign` 2.1: Ed25519 over a bencode-like text of salt, sequence number and value.
 
-use super::{KeyPair, PublicKey, Signature};
-use crate::limits::{MAX_SALT_BYTES, MAX_STORED_VALUE_BYTES};
+use crate::crypto::{KeyPair, PublicKey, Signature};
+use crate::limits::v2::{MAX_SALT_BYTES, MAX_STORED_VALUE_BYTES};
 
 /// Why there is nothing to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ mod tests {
     use serde_json::Value;
 
     fn vectors() -> Value {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v2/hypersign.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v2/hypersign.json");
         serde_json::from_str(&std::fs::read_to_string(path).expect("read vectors")).expect("parse vectors")
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::limits::{QUEUE_BANNED, QUEUE_LOCAL, QUEUE_LOCAL_PER_MINUTE, QUEUE_REMOTE};
+use crate::limits::v2::{QUEUE_BANNED, QUEUE_LOCAL, QUEUE_LOCAL_PER_MINUTE, QUEUE_REMOTE};
 
 /// Waits before the first, second and third repetition.
 const BACK_OFF: [Duration; 3] =

@@ -15,10 +15,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kachery_p2p::hyperswarm::crypto::KeyPair;
-use kachery_p2p::hyperswarm::net::secret_stream::{Options, SecretStream};
-use kachery_p2p::hyperswarm::net::udx::{BindOptions, UdxSocket};
-use kachery_p2p::hyperswarm::udx::StreamOptions;
+use hyperswarm::crypto::KeyPair;
+use hyperswarm::net::secret_stream::{Options, SecretStream};
+use hyperswarm::net::udx::{BindOptions, UdxSocket};
+use hyperswarm::udx::StreamOptions;
 use rand::TryRng;
 use rand::rngs::SysRng;
 

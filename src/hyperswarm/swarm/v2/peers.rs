@@ -14,8 +14,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::queue::{Candidate, Queue};
-use crate::hyperswarm::dht::guard::is_sane;
-use crate::limits::{DIALS_AT_ONCE, INCOMING_PER_HOST, SWARM_PEERS};
+use crate::dht::guard::is_sane;
+use crate::limits::v2::{DIALS_AT_ONCE, INCOMING_PER_HOST, SWARM_PEERS};
 
 /// A peer that discovery has met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

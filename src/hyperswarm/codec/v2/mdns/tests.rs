@@ -4,7 +4,7 @@ use super::*;
 
 /// The datagrams captured between two original daemons.
 fn vectors() -> Vec<(String, Vec<u8>)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop-tests/vectors/v2/mdns.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/v2/mdns.json");
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let packets = json["packets"].as_array().unwrap();
     let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::hyperswarm::Topic;
-use crate::hyperswarm::codec::mdns::{InstanceId, Message, Query, Response, Service, TopicName};
-use crate::limits::{MDNS_EVENTS, MDNS_SERVICES_PER_PACKET};
+use crate::codec::v2::mdns::{InstanceId, Message, Query, Response, Service, TopicName};
+use crate::limits::v2::{MDNS_EVENTS, MDNS_SERVICES_PER_PACKET};
+use crate::topic::Topic;
 
 /// Between two queries for a topic; as much again at random.
 const PERIOD: Duration = Duration::from_secs(30);

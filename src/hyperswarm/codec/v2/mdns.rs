@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 
 use data_encoding::HEXLOWER;
 
-use crate::hyperswarm::Topic;
-use crate::limits::{MDNS_NAME_JUMPS, MDNS_RECORDS_KEPT};
+use crate::limits::v2::{MDNS_NAME_JUMPS, MDNS_RECORDS_KEPT};
+use crate::topic::Topic;
 
 /// Where the packets go: group and port.
 pub const GROUP: (Ipv4Addr, u16) = (Ipv4Addr::new(224, 0, 0, 251), 5353);

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use counting::peak;
 use futures::FutureExt;
-use kachery_p2p::hyperswarm::Topic;
-use kachery_p2p::hyperswarm::codec::v2::{Kind, Message, PeersInput};
-use kachery_p2p::hyperswarm::dht::v2::{Config, Ephemeral, Node};
-use kachery_p2p::hyperswarm::net::v2::{Network, NetworkConfig};
-use kachery_p2p::limits::{MAX_DHT_DATAGRAM_BYTES, SWARM_PEERS};
+use hyperswarm::Topic;
+use hyperswarm::codec::v2::{Kind, Message, PeersInput};
+use hyperswarm::dht::v2::{Config, Ephemeral, Node};
+use hyperswarm::limits::MAX_DHT_DATAGRAM_BYTES;
+use hyperswarm::limits::v2::SWARM_PEERS;
+use hyperswarm::net::v2::{Network, NetworkConfig};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 

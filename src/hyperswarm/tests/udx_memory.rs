@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use counting::{in_use, peak};
-use kachery_p2p::hyperswarm::udx::{Config, Endpoint, Remote, SocketId, StreamId, StreamOptions};
+use hyperswarm::udx::{Config, Endpoint, Remote, SocketId, StreamId, StreamOptions};
 
 const SOCKET: SocketId = SocketId(0);
 const STREAMS: u32 = 64;

@@ -1,0 +1,3 @@
+//! What only the v2 network signs.
+
+pub mod hypersign;

@@ -1,0 +1,82 @@
+//! The Hyperswarm network in Rust, wire-compatible with the npm packages: peers find each other by topic in a
+//! distributed hash table and connect, encrypted.
+//!
+//! Two generations live side by side. What belongs to one generation says so in its path:
+//!
+//! | | what there is |
+//! | --- | --- |
+//! | v2 (hyperswarm 2.14) | [`net::v2`]: join a topic, get connections; DHT client, server and bootstrap node; multicast DNS |
+//! | v4 (hyperswarm 4) | the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`]; the DHT is not there yet |
+//!
+//! ## The rooms, and who may use whom
+//!
+//! ```text
+//! codec, crypto -> udx, secret_stream, mux, dht -> swarm -> net
+//! ```
+//!
+//! An arrow points from what is used to who uses it; nothing goes the other way.
+//!
+//! * [`codec`]: bytes to values and back.
+//! * [`crypto`]: key pairs, hashes, signatures, Noise handshakes, secretstream.
+//! * [`udx`], [`secret_stream`], [`mux`]: a reliable stream over UDP, its encryption, and channels inside it.
+//! * [`dht`]: the distributed hash table; see there for the shape of a machine.
+//! * [`swarm`]: whom to dial, and when to try again.
+//! * [`net`]: the only room with sockets, tasks and a clock. It drives the machines of the other rooms, which are
+//!   *sans-io*: they take `now`, datagrams and a seeded random source, and return what to send, the next deadline and
+//!   events.
+//! * [`limits`]: every cap a stranger could push against, with its unit and reason.
+//! * `testkit` (feature of that name): the simulated network on which the machines are tested, and the fuzz targets.
+//!
+//! ## Join a topic (v2)
+//!
+//! ```no_run
+//! use hyperswarm::Topic;
+//! use hyperswarm::net::v2::{Network, NetworkConfig};
+//! use tokio::io::AsyncWriteExt;
+//!
+//! # async fn example() -> std::io::Result<()> {
+//! let config = NetworkConfig { bootstrap: vec!["192.0.2.7:49737".to_owned()], mdns: true };
+//! let mut swarm = Network::start(config).await?.join(Topic([7; 32])).await?;
+//! while let Some(mut connection) = swarm.next().await {
+//!     connection.stream.write_all(b"hello").await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## An encrypted stream (v4)
+//!
+//! ```
+//! use hyperswarm::crypto::KeyPair;
+//! use hyperswarm::net::secret_stream::{ByteStream, Options, SecretStream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Any transport will do: a UDX stream, TCP, or a pipe in memory as here.
+//! let (left, right) = tokio::io::duplex(1 << 16);
+//! let (alice, bob) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
+//! let (mut to_bob, mut to_alice) = tokio::try_join!(
+//!     SecretStream::initiate(ByteStream::new(left), &alice, Options::default()),
+//!     SecretStream::accept(ByteStream::new(right), &bob, Options::default()),
+//! )?;
+//! assert_eq!(to_alice.remote(), alice.public());
+//! to_bob.send(b"hello").await?;
+//! assert_eq!(to_alice.next().await.ok_or("ended")??.as_ref(), b"hello");
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod codec;
+pub mod crypto;
+pub mod dht;
+pub mod limits;
+pub mod mux;
+pub mod net;
+pub mod secret_stream;
+pub mod swarm;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+mod topic;
+pub mod udx;
+
+pub use topic::Topic;

@@ -1,0 +1,59 @@
+//! Caps of the v2 network: its records, multicast DNS, and the swarm of hyperswarm 2.14.
+
+// ---- DHT ----
+
+/// Bytes: value of a mutable or immutable record, as in @hyperswarm/hypersign, so that it fits a datagram.
+pub const MAX_STORED_VALUE_BYTES: usize = 1000;
+/// Bytes: salt of a mutable record, as in @hyperswarm/hypersign.
+pub const MAX_SALT_BYTES: usize = 64;
+/// Peers taken from one lookup answer; the original names at most 50, or 32 local ones.
+pub const MAX_PEERS_PER_ANSWER: usize = 82;
+/// Records: announcements (peers of topics) kept in the fresh generation, as in @hyperswarm/dht; twice this in all,
+/// about 25 MiB at worst.
+pub const MAX_PEER_RECORDS: usize = 65_536;
+/// Records: announcements inside local networks, kept like the others.
+pub const MAX_LOCAL_PEER_RECORDS: usize = 16_384;
+/// Local records in one lookup answer, as in @hyperswarm/dht.
+pub const MAX_LOCAL_PEERS_ANSWERED: usize = 32;
+/// Remote records in one lookup answer, less two for each local one, as in @hyperswarm/dht.
+pub const MAX_PEERS_ANSWERED: usize = 50;
+/// Values (mutable and immutable together) kept in the fresh generation, as in @hyperswarm/dht; twice this in all,
+/// about 14 MiB.
+pub const MAX_STORED_VALUES: usize = 5000;
+/// Holepunch messages relayed at once for one host, or answers sent because of it; refilled in a minute. A node
+/// with 24 peers behind one relay needs up to three times 24.
+pub const HOLEPUNCH_BURST: u32 = 96;
+
+// ---- multicast DNS ----
+
+/// Bytes of one mDNS datagram that are read: ours have at most 1400; longer ones are cut and then do not decode.
+pub const MDNS_PACKET: usize = 4096;
+/// Records about hyperswarm topics in one mDNS packet: an original sends two per topic instance of a host.
+pub const MDNS_RECORDS_KEPT: usize = 64;
+/// Compression pointers followed in one DNS name; every jump goes backwards, so this only bounds the work.
+pub const MDNS_NAME_JUMPS: usize = 16;
+/// Topic instances named in one mDNS response: seven pairs of records are 1376 bytes, one Ethernet frame.
+pub const MDNS_SERVICES_PER_PACKET: usize = 7;
+/// Peers taken from one mDNS packet and not yet collected; a packet names no more than its kept records.
+pub const MDNS_EVENTS: usize = 64;
+/// Topics that wait for the mDNS task to take them; joining waits when there are more.
+pub const MDNS_JOINS: usize = 8;
+
+// ---- swarm and connections ----
+
+/// Datagrams handled per wake-up of a socket, before the task looks after its timers and connections again.
+pub const UDP_BATCH: usize = 64;
+/// Connections of one topic, dialled and accepted, attempts included (hyperswarm `maxPeers`).
+pub const SWARM_PEERS: usize = 24;
+/// Connections accepted from one host (not loopback): leaves a third of the slots to everybody else.
+pub const INCOMING_PER_HOST: usize = 16;
+/// Dials of one topic that run at once: dead candidates hold a dial for 10 s each, and dials occupy slots.
+pub const DIALS_AT_ONCE: usize = 4;
+/// Candidates of one topic that the DHT named: anybody can announce any number.
+pub const QUEUE_REMOTE: usize = 192;
+/// Candidates of one topic that the local network named.
+pub const QUEUE_LOCAL: usize = 64;
+/// New candidates per topic and minute from the local network, whose packets nobody has to prove anything for.
+pub const QUEUE_LOCAL_PER_MINUTE: usize = 32;
+/// Banned addresses remembered per topic; beyond that the oldest is forgotten.
+pub const QUEUE_BANNED: usize = 64;
