@@ -61,7 +61,8 @@ fn every_limit_is_named_by_a_test() {
 
 #[test]
 fn comments_and_imports_are_no_tests() {
-    let code = "use crate::limits::{\n    ONE,\n};\npub(crate) use limits::TWO;\n// THREE\nlet x = FOUR; // FIVE";
+    let code =
+        "use crate::limits::{\n    ONE,\n};\npub(crate) use limits::TWO;\n// THREE\nlet x = FOUR; // FIVE";
     let words = words(code);
     assert!(words.contains("FOUR"));
     assert!(["ONE", "TWO", "THREE", "FIVE"].iter().all(|name| !words.contains(name)), "{words:?}");

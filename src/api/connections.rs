@@ -4,10 +4,11 @@
 //! read its answer) or works for it. When the table is full, whoever has kept us waiting longest is closed for the
 //! newcomer; so clients that trickle bytes can occupy the table, but never keep a real client out.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl Connections {
     /// A place for a new connection, made if need be by closing another. None: all are at work.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Slot> {
         let now = Instant::now();
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         if open.patience.len() >= self.limit {
             let (id, _) = open
                 .patience
@@ -65,7 +66,7 @@ impl Connections {
     /// How many are open.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        lock(&self.open).patience.len()
+        self.open.lock().patience.len()
     }
 }
 
@@ -79,7 +80,7 @@ pub(crate) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&self.table.open).patience.remove(&self.id);
+        self.table.open.lock().patience.remove(&self.id);
     }
 }
 
@@ -99,7 +100,7 @@ struct Waits {
 impl Patience {
     /// The request is complete: from now on the client waits for us, until the answer's body is gone.
     pub(crate) fn working(self: &Arc<Self>) -> Working {
-        lock(&self.waits).request = None;
+        self.waits.lock().request = None;
         Working { patience: self.clone() }
     }
 
@@ -109,12 +110,12 @@ impl Patience {
     }
 
     fn waiting_since(&self, now: Instant) -> Option<Instant> {
-        let waits = lock(&self.waits);
+        let waits = self.waits.lock();
         waits.request.or(waits.reader.filter(|since| now.duration_since(*since) >= STALL_GRACE))
     }
 
     fn reader_is_slow(&self, slow: bool) {
-        let mut waits = lock(&self.waits);
+        let mut waits = self.waits.lock();
         match (slow, waits.reader) {
             (true, None) => waits.reader = Some(Instant::now()),
             (false, Some(_)) => waits.reader = None,
@@ -137,7 +138,7 @@ impl Working {
 
 impl Drop for Working {
     fn drop(&mut self) {
-        lock(&self.patience.waits).request = Some(Instant::now());
+        self.patience.waits.lock().request = Some(Instant::now());
     }
 }
 
@@ -208,11 +209,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
-}
-
-/// A panic elsewhere cannot leave these maps half changed, so a poisoned lock is still good.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

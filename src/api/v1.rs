@@ -11,8 +11,9 @@
 //! | POST load | `{"sha1", "timeout_ms"?}` | lines: `started`, `progress`..., `result` or `error` |
 //! | POST cancel | `{"load"}` (the number `started` told) | `{"cancelled": bool}` |
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -212,7 +213,7 @@ struct Ticket {
 
 impl Loads {
     fn register(shared: &Arc<Shared>) -> Option<Ticket> {
-        let mut running = shared.loads.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = shared.loads.0.lock();
         if running.loads.len() >= limits::MAX_API_LOADS {
             return None;
         }
@@ -223,14 +224,14 @@ impl Loads {
     }
 
     fn cancel(&self, id: u64) -> bool {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.0.lock();
         running.loads.get(&id).inspect(|load| load.cancel()).is_some()
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.shared.loads.0.lock().unwrap_or_else(PoisonError::into_inner).loads.remove(&self.id);
+        self.shared.loads.0.lock().loads.remove(&self.id);
     }
 }
 

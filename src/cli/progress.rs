@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal, else a line every few seconds; as JSON on standard output if asked.
 
+use parking_lot::Mutex;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -95,7 +95,7 @@ impl Progress {
         if self.mode == ProgressMode::Hidden {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         change(&mut state);
         state.bytes = state.bytes.min(state.total.unwrap_or(u64::MAX));
         self.bar.set_position(state.bytes);
@@ -156,7 +156,7 @@ mod tests {
     fn progress_never_goes_above_its_total() {
         let progress = Progress::new(ProgressMode::Bar, "hashing", Some(100));
         progress.set(250);
-        let state = progress.state.lock().unwrap();
+        let state = progress.state.lock();
         assert_eq!(state.bytes, 100);
         let now = state.started + Duration::from_secs(2);
         assert_eq!(line(&state, now), "hashing: 100 B of 100 B (100 %), 50 B/s");
@@ -169,9 +169,9 @@ mod tests {
     #[test]
     fn a_label_cannot_command_the_terminal() {
         let progress = Progress::new(ProgressMode::Lines, "copying to \u{1b}[2J\n", None);
-        assert_eq!(progress.state.lock().unwrap().label, "copying to \\u{1b}[2J\\n");
+        assert_eq!(progress.state.lock().label, "copying to \\u{1b}[2J\\n");
         progress.phase("\r");
-        assert_eq!(progress.state.lock().unwrap().label, "\\r");
+        assert_eq!(progress.state.lock().label, "\\r");
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         progress.set(5);
         progress.set_total(10);
         progress.phase("downloading");
-        let state = progress.state.lock().unwrap();
+        let state = progress.state.lock();
         assert!(line(&state, state.started).starts_with("downloading: 5 B of 10 B (50 %)"));
     }
 }

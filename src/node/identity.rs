@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::files;
 use crate::store;
 use hyperswarm::crypto::KeyPair;
+use hyperswarm::net::random;
 
 /// No key file is larger; a larger one is not read to its end.
 const KEY_FILE_MAX: u64 = 4096;
@@ -81,11 +82,9 @@ const PUBLIC_PEM: &str = "public.pem";
 const PRIVATE_PEM: &str = "private.pem";
 
 fn generate() -> Result<KeyPair, IdentityError> {
-    let mut seed = Zeroizing::new([0u8; 32]);
-    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, seed.as_mut()).map_err(|error| {
-        IdentityError::Io { what: "random seed for a new key".to_owned(), source: io::Error::other(error) }
-    })?;
-    Ok(KeyPair::from_seed(&seed))
+    let seed = random::seed()
+        .map_err(|source| IdentityError::Io { what: "random seed for a new key".to_owned(), source })?;
+    Ok(KeyPair::from_seed(&Zeroizing::new(seed)))
 }
 
 struct Folder<'a>(&'a Path);

@@ -51,6 +51,7 @@ pub use put::{PutOptions, StoredAs};
 pub(crate) use replacement::is_special;
 pub use replacement::{Cancel, replace_file};
 pub use serve::ServedFile;
+pub(crate) use temporary::unpredictable;
 
 /// A SHA-1, the name of a file. Text form: exactly 40 lower-case hex characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

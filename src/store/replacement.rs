@@ -3,17 +3,18 @@
 //! process leaves nothing behind; elsewhere it is a hidden file beside its destination, which whoever drops or
 //! [cancels](Cancel) it removes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use rand::{TryRng, rngs::SysRng};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
 use super::faults;
+use super::temporary::unpredictable;
 
 /// Replaces a small file so that at any moment, and after a crash, either the old or the new content is there. `mode`:
 /// its permissions, less the umask.
@@ -48,7 +49,7 @@ impl Cancel {
 
     /// Held while names change, so that none is given after the removal.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -171,7 +172,7 @@ fn named(destination: &Path, options: &OpenOptions, cancel: &Cancel) -> io::Resu
 }
 
 fn name_beside(destination: &Path) -> io::Result<PathBuf> {
-    let number = SysRng.try_next_u64().map_err(io::Error::other)?;
+    let number = unpredictable()?;
     // Names may be 255 bytes long already: only the beginning is used.
     let name = destination.file_name().unwrap_or_default().to_string_lossy();
     let start: String = name.chars().take(40).collect();

@@ -1,11 +1,11 @@
 //! Files for peers: only from the store or its read-only alternate, never through hints or links, and only after
 //! their content was verified once in the state they are in.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::chain::{self, ChainHasher};
 use super::disk::{self, During, Folder, Stamp};
@@ -52,12 +52,12 @@ pub(super) struct Verdicts {
 
 impl Verdicts {
     fn lookup(&self, sha1: Sha1, stamp: &Stamp) -> Option<bool> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         known.get(&(sha1, stamp.inode)).filter(|(at, _)| at == stamp).map(|(_, good)| *good)
     }
 
     pub(super) fn remember(&self, sha1: Sha1, stamp: Stamp, good: bool) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         // When full everything is forgotten: the sidecars on disk still know.
         let key = (sha1, stamp.inode);
         if known.len() >= MAX_REMEMBERED_VERDICTS && !known.contains_key(&key) {
@@ -68,7 +68,7 @@ impl Verdicts {
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.known.lock().unwrap().len()
+        self.known.lock().len()
     }
 }
 

@@ -25,9 +25,14 @@ fn folder(root: &Folder) -> Result<Folder, StoreError> {
     layout::descend_or_create(root, &[OWN, "tmp"])
 }
 
+/// A number nobody else has, from the operating system.
+pub(crate) fn unpredictable() -> io::Result<u64> {
+    SysRng.try_next_u64().map_err(io::Error::other)
+}
+
 /// Random: several machines may share the folder.
 fn new_name(folder: &Folder) -> Result<String, StoreError> {
-    let number = SysRng.try_next_u64().map_err(io::Error::other).during("name a file in", folder.path())?;
+    let number = unpredictable().during("name a file in", folder.path())?;
     Ok(format!("{number:016x}{SUFFIX}"))
 }
 

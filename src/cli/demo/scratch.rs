@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io, thread};
 
-use rand::TryRng;
-use rand::rngs::SysRng;
-
 use crate::cli::failure::{Exit, Failure};
 
 /// A thread that was interrupted may still create a file while the folder is being removed.
@@ -60,8 +57,7 @@ impl Drop for Scratch {
 
 /// A number nobody else has.
 pub(super) fn unpredictable() -> Result<u64, Failure> {
-    SysRng
-        .try_next_u64()
+    crate::store::unpredictable()
         .map_err(|e| Failure::new(Exit::Other, format!("the system has no random numbers: {e}")))
 }
 

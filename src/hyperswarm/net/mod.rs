@@ -1,7 +1,15 @@
 //! The only place of `hyperswarm` with sockets, tasks and a clock: it drives the machines of the other rooms.
 
 pub mod mux;
-mod random;
+pub mod random;
 pub mod secret_stream;
 pub mod udx;
 pub mod v2;
+
+/// Sleeps until the deadline of a machine, forever without one. Must be called in a tokio runtime.
+pub async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

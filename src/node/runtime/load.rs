@@ -1,7 +1,8 @@
 //! Loads: several of one file share a download; a bounded number of downloads is active, the rest wait their turn.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -56,7 +57,7 @@ impl Downloads {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Sha1, Shared>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// A load does not want it any more; the last one cancels.

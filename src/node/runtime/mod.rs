@@ -35,8 +35,9 @@ mod remembered;
 pub(crate) mod swarm;
 pub(crate) mod transfers;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -239,7 +240,7 @@ impl Inner {
     }
 
     fn channel_list(&self) -> MutexGuard<'_, Vec<Channel>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.lock()
     }
 
     fn save_channels(&self) -> Result<(), NodeError> {

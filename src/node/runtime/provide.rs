@@ -1,9 +1,10 @@
 //! The giving side: answers to seeking, and files in pieces.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
@@ -211,7 +212,7 @@ impl Provider {
 
     /// A turn at the store for a seeker; none: it, or all together, have too many already.
     fn look(self: &Arc<Self>, from: NodeId) -> Option<Turn> {
-        let mut lookers = self.lookers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lookers = self.lookers.lock();
         let all: usize = lookers.values().sum();
         let count = lookers.get(&from).copied().unwrap_or(0);
         if all >= limits::STORE_LOOKS_WAITING || count >= limits::STORE_LOOKS_PER_NODE {
@@ -245,7 +246,7 @@ struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut lookers = self.provider.lookers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lookers = self.provider.lookers.lock();
         if let Some(count) = lookers.get_mut(&self.from) {
             *count -= 1;
             if *count == 0 {

@@ -1,7 +1,7 @@
 //! Who answered searches lately, and how: for clients that find first and name the provider afterwards.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::swarm::Offer;
 use crate::limits;
@@ -59,7 +59,7 @@ impl Remembered {
     }
 
     fn answers(&self) -> MutexGuard<'_, VecDeque<Answer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -5,12 +5,13 @@
 //! lock is released. File data is handed to its download by the reader that brought it, which waits when the
 //! download is busy: so a slow disk slows the sender, and nothing piles up here.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
+use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -23,6 +24,7 @@ use crate::node::legacy::{
 use crate::node::transfer::{Arrival, plan};
 use crate::store::Sha1;
 use hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
+use hyperswarm::net::{random, sleep_until};
 
 /// Where the answers to a request go.
 pub(crate) struct Sink {
@@ -111,7 +113,7 @@ impl SwarmHandle {
         signer: Signer,
         provider: Arc<Provider>,
     ) -> std::io::Result<Arc<Self>> {
-        let rng = StdRng::try_from_rng(&mut SysRng).map_err(std::io::Error::other)?;
+        let rng = StdRng::from_seed(random::seed()?);
         let config = SwarmConfig { protocol, purpose: purpose.clone(), own: signer.public(), rng };
         let handle = Arc::new(Self {
             protocol,
@@ -291,7 +293,7 @@ impl SwarmHandle {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         // A panic under the lock leaves the machine consistent enough to close connections.
-        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.core.lock()
     }
 
     /// Feeds the machine and takes its outputs.
@@ -367,16 +369,10 @@ impl SwarmHandle {
     async fn keep_time(self: Arc<Self>) {
         loop {
             let deadline = self.lock().machine.poll_timeout();
-            let due = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = self.ended.cancelled() => return,
                 () = self.timer.notified() => continue,
-                () = due => {}
+                () = sleep_until(deadline) => {}
             }
             let ((), deeds) = self.run(|core| core.machine.handle_timeout(Instant::now()));
             self.perform(deeds);

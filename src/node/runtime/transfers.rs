@@ -1,8 +1,9 @@
 //! Transfer swarms of providers: joined when a download needs one, kept a while for the next, then left. Their number is
 //! bounded, and made-up providers must not keep all of them: those that nobody reaches give way to those that wait.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
@@ -130,7 +131,7 @@ impl Transfers {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Leaves the swarm if it is still unused after a while.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyperswarm::net::sleep_until;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -221,7 +222,7 @@ impl Attempt {
                     }
                     None => download.searching = false,
                 },
-                () = until(self.plan.poll_timeout()) => self.plan.handle_timeout(now()),
+                () = sleep_until(self.plan.poll_timeout()) => self.plan.handle_timeout(now()),
                 _ = tick.tick() => {
                     // Also lets whole-file providers in when range providers do not come.
                     self.plan.handle_timeout(now());
@@ -487,13 +488,6 @@ impl Agent {
 /// By the clock of the timers, which tests can turn.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Bytes per second over the last seconds.

@@ -11,8 +11,9 @@ pub(crate) mod reputation;
 #[cfg(test)]
 mod tests;
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -54,11 +55,11 @@ impl Environment {
     }
 
     pub(crate) fn add_liar(&self, key: PublicKey) {
-        self.reputation.lock().unwrap_or_else(PoisonError::into_inner).add_liar(key, Instant::now());
+        self.reputation.lock().add_liar(key, Instant::now());
     }
 
     pub(crate) fn is_liar(&self, key: &PublicKey) -> bool {
-        self.reputation.lock().unwrap_or_else(PoisonError::into_inner).is_liar(key, Instant::now())
+        self.reputation.lock().is_liar(key, Instant::now())
     }
 
     pub(crate) fn add_downloaded(&self, bytes: u64) {

@@ -1,5 +1,6 @@
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -82,7 +83,7 @@ impl Shared {
     /// Does something with the state, then lets the driver look at what has changed.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let (result, driver) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             let result = work(&mut state);
             (result, state.driver.take())
         };
@@ -94,7 +95,7 @@ impl Shared {
 
     /// The same without waking the driver: for itself, and for readers that have changed nothing for it.
     pub(super) fn quietly<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
-        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state.lock())
     }
 
     /// Lets senders look whether there is room for them again.

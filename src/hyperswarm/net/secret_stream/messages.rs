@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::StreamError;
 use super::shared::{Over, Shared};
-use super::transport::{Unordered, lock};
+use super::transport::Unordered;
 
 /// Sends and receives messages beside the stream, unordered and unreliable. Their keys follow from the handshake hash,
 /// which whoever recorded the handshake can compute: say nothing secret in them.
@@ -17,7 +17,7 @@ impl<T: Unordered> Messages<T> {
     /// Sends a message; it grows by 24 bytes and has to fit a datagram.
     pub fn send(&self, message: &[u8]) -> Result<(), StreamError> {
         // Bound on its own line: destroying while the lock is held would be one lock inside another.
-        let envelope = lock(&self.shared.sealer).seal(message);
+        let envelope = self.shared.sealer.lock().seal(message);
         let envelope = envelope.inspect_err(|_| self.shared.destroy(Over::Destroyed))?;
         Ok(self.shared.transport.send_message(envelope)?)
     }

@@ -1,9 +1,10 @@
 //! What the handles of one stream share.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::error::StreamError;
-use super::transport::{Transport, lock};
+use super::transport::Transport;
 use crate::crypto::PublicKey;
 use crate::crypto::noise::Keys;
 use crate::secret_stream::{Error, KeepAlive, MessageOpener, MessageSealer, MessageTooLong, Sender};
@@ -134,7 +135,7 @@ impl<T: Transport> Shared<T> {
         seal: impl FnOnce(&mut Sender, &mut Vec<u8>) -> Result<R, MessageTooLong>,
     ) -> Poll<Result<R, StreamError>> {
         self.register(Asker::Sender, context);
-        let mut writing = lock(&self.writing);
+        let mut writing = self.writing.lock();
         ready!(self.drive(&mut writing))?;
         let result = writing.seal(seal)?;
         // What does not fit waits; an error shows with the next call.
@@ -148,7 +149,7 @@ impl<T: Transport> Shared<T> {
         &self,
         seal: impl FnOnce(&mut Sender, &mut Vec<u8>) -> Result<R, MessageTooLong>,
     ) -> Result<R, StreamError> {
-        let mut writing = lock(&self.writing);
+        let mut writing = self.writing.lock();
         if let Some(over) = writing.over {
             return Err(self.explain(over));
         }
@@ -161,7 +162,7 @@ impl<T: Transport> Shared<T> {
     /// Waits until the transport has everything that was sealed.
     pub(super) fn poll_drained(&self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         self.register(Asker::Sender, context);
-        self.drive(&mut lock(&self.writing))
+        self.drive(&mut self.writing.lock())
     }
 
     pub(super) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -173,7 +174,7 @@ impl<T: Transport> Shared<T> {
     pub(super) fn poll_finish(&self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         self.register(Asker::Sender, context);
         {
-            let mut writing = lock(&self.writing);
+            let mut writing = self.writing.lock();
             if !matches!(writing.over, Some(Over::Finished)) {
                 ready!(self.drive(&mut writing))?;
                 writing.keep_alive.stop();
@@ -187,7 +188,7 @@ impl<T: Transport> Shared<T> {
     /// `None` when there is nothing to do any more.
     pub(super) fn keep(&self, context: &mut Context<'_>) -> Option<Keep> {
         self.register(Asker::Keeper, context);
-        let mut writing = lock(&self.writing);
+        let mut writing = self.writing.lock();
         match self.drive(&mut writing) {
             Poll::Ready(Err(_)) => return None,
             Poll::Ready(Ok(())) if writing.keep_alive.is_due(Instant::now().into_std()) => {
@@ -209,7 +210,7 @@ impl<T: Transport> Shared<T> {
     /// Ends both directions. The first reason stays.
     pub(super) fn destroy(&self, reason: Over) {
         {
-            let mut writing = lock(&self.writing);
+            let mut writing = self.writing.lock();
             writing.keep_alive.stop();
             writing.pending.clear();
             if matches!(writing.over, None | Some(Over::Finished)) {
@@ -229,7 +230,7 @@ impl<T: Transport> Shared<T> {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        let writing = lock(&self.writing);
+        let writing = self.writing.lock();
         Counters {
             frames_sent: writing.sender.frames(),
             frames_received: self.frames_received.load(Ordering::Relaxed),
@@ -240,7 +241,7 @@ impl<T: Transport> Shared<T> {
 
     /// What a receiver reports once the stream was destroyed from elsewhere.
     pub(super) fn destroyed(&self) -> Option<StreamError> {
-        match lock(&self.writing).over {
+        match self.writing.lock().over {
             None | Some(Over::Finished) => None,
             Some(over) => Some(self.explain(over)),
         }

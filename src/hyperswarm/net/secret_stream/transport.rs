@@ -1,8 +1,8 @@
 //! What a secret stream runs on.
 
+use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -71,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> ByteStream<S> {
         &self,
         action: impl FnOnce(Pin<&mut WriteHalf<S>>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        match &mut *lock(&self.writing) {
+        match &mut *self.writing.lock() {
             Some(stream) => action(Pin::new(stream)),
             None => Poll::Ready(Err(destroyed())),
         }
@@ -81,7 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> ByteStream<S> {
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport for ByteStream<S> {
     fn poll_read_chunk(&self, context: &mut Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {
         self.reader.register(context.waker());
-        match &mut *lock(&self.reading) {
+        match &mut *self.reading.lock() {
             Some(reading) => reading.poll(context, max),
             None => Poll::Ready(Err(destroyed())),
         }
@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport for ByteStream<S> {
 
     /// Closes it. TCP tells the peer by a reset if something was not read, else by an ordinary end.
     fn destroy(&self) {
-        let halves = (lock(&self.reading).take(), lock(&self.writing).take());
+        let halves = (self.reading.lock().take(), self.writing.lock().take());
         drop(halves);
         self.reader.wake();
     }
@@ -140,9 +140,4 @@ impl<S: AsyncRead> Reading<S> {
 
 fn destroyed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "stream was destroyed")
-}
-
-/// No code panics while it holds one of these locks, so that what they guard is always whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,8 @@
 //! The machine, shared by the tasks of its sockets and by those that use its streams.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -99,7 +100,7 @@ impl Instance {
     /// Runs `work` under the lock and nothing else.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Core) -> T) -> T {
         // A panic under the lock was reported where it happened; other streams should not die of it.
-        work(&mut self.core.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.core.lock())
     }
 
     /// Whether a deadline has come closer than any task knows.

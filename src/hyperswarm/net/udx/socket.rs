@@ -1,9 +1,10 @@
 //! A UDP socket with the streams, and the other protocols, that share it.
 
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -100,7 +101,7 @@ impl UdxSocket {
     /// The datagrams of other protocols that come in on this socket; once. When its queue is full, datagrams are
     /// dropped, as the network may do.
     pub fn take_foreign(&self) -> Option<mpsc::Receiver<ForeignDatagram>> {
-        self.guard.foreign_datagrams.lock().ok()?.take()
+        self.guard.foreign_datagrams.lock().take()
     }
 
     /// Sends a datagram of another protocol. `WouldBlock` when the system's buffer is full.
@@ -164,12 +165,8 @@ impl SocketState {
     pub(super) fn transmit(&self, instance: &Instance) {
         self.again.store(true, Ordering::SeqCst);
         while self.again.load(Ordering::SeqCst) {
-            let mut sender = match self.sender.try_lock() {
-                Ok(sender) => sender,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // Whoever holds it sees `again` after letting go at the latest.
-                Err(TryLockError::WouldBlock) => return,
-            };
+            // Whoever holds it sees `again` after letting go at the latest.
+            let Some(mut sender) = self.sender.try_lock() else { return };
             if self.again.swap(false, Ordering::SeqCst) && self.transmit_batches(instance, &mut sender) {
                 self.task.wake();
                 return;

@@ -141,7 +141,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -169,7 +169,7 @@ mod tests {
         let tries = Arc::new(Mutex::new(0));
         let counted = tries.clone();
         let lookup = move |_| {
-            let mut tries = counted.lock().unwrap();
+            let mut tries = counted.lock();
             *tries += 1;
             let late = *tries > 5;
             async move {
@@ -181,7 +181,7 @@ mod tests {
         let task = tokio::spawn(resolve_all(entries, publish, Arc::new(Notify::new()), lookup));
         addresses.wait_for(|a| a.len() == 1).await.unwrap();
         addresses.wait_for(|a| a.len() == 2 && a[1].named).await.unwrap();
-        assert_eq!(*tries.lock().unwrap(), 6);
+        assert_eq!(*tries.lock(), 6);
         task.abort();
     }
 
@@ -190,7 +190,7 @@ mod tests {
         let port = Arc::new(Mutex::new(0));
         let counted = port.clone();
         let lookup = move |_| {
-            let mut port = counted.lock().unwrap();
+            let mut port = counted.lock();
             *port += 1;
             let addr = SocketAddrV4::new([10, 0, 0, 1].into(), *port);
             async move { Ok(addr) }

@@ -8,9 +8,9 @@ use tokio::net::UdpSocket;
 
 use super::bootstrap::Resolver;
 use super::endpoint::Endpoint;
-use super::instance::sleep_until;
 use crate::dht::v2::{Config, Ephemeral, Node};
 use crate::net::random;
+use crate::net::sleep_until;
 
 /// A DHT node by itself (`kachery-p2p dht-node`): answers until the future is dropped. `listen` port 0 picks one;
 /// `on_ready` hears the bound address.

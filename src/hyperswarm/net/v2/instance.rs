@@ -17,7 +17,7 @@ use super::endpoint::Endpoint;
 use super::{Connection, Network, Swarm, SwarmStatus, interfaces};
 use crate::dht::v2::{Bootstrap, Config, Ephemeral, Event, Node, QueryId};
 use crate::limits::v2::SWARM_PEERS;
-use crate::net::random;
+use crate::net::{random, sleep_until};
 use crate::swarm::v2::{Announcer, Candidate, Found, LocalPeer, Peers, Slot, Source};
 use crate::topic::Topic;
 
@@ -61,14 +61,6 @@ pub(super) async fn start(network: Network, topic: Topic) -> io::Result<Swarm> {
     };
     let task = AbortOnDropHandle::new(tokio::spawn(instance.run(left)));
     Ok(Swarm { connections: receive_connections, status: watch_status, leave, task })
-}
-
-/// Sleeps until `deadline`, forever without one.
-pub(super) async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// TCP first, then UDP on the number TCP got.

@@ -111,7 +111,7 @@ impl Task {
                     None => return,
                 },
                 _ = self.socket.readable() => self.receive(&mut buffer),
-                () = super::instance::sleep_until(deadline) => {}
+                () = crate::net::sleep_until(deadline) => {}
             }
         }
     }

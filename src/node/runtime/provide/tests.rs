@@ -33,7 +33,7 @@ fn one_seeker_has_a_bounded_number_of_turns_and_others_still_get_theirs() {
     assert!(provider.look(node(2)).is_some());
     drop(turns);
     assert!(provider.look(node(1)).is_some());
-    assert!(provider.lookers.lock().unwrap().is_empty());
+    assert!(provider.lookers.lock().is_empty());
 }
 
 #[test]
@@ -144,7 +144,7 @@ async fn serve_slowly(pause: Duration) -> (Result<bool, String>, Vec<usize>, Dur
     let (room, offered) = (Notify::new(), Mutex::new(Vec::new()));
     let respond = |reply| {
         let Reply::Data(data) = reply else { panic!("only data is sent here") };
-        let mut offered = offered.lock().unwrap();
+        let mut offered = offered.lock();
         offered.push(data.len());
         // Every other time it is the same data again, and is taken.
         if offered.len() % 2 == 0 { Room::More } else { Room::Full }
@@ -163,7 +163,7 @@ async fn serve_slowly(pause: Duration) -> (Result<bool, String>, Vec<usize>, Dur
         () = make_room => unreachable!("it goes on for ever"),
     };
     drop(folder);
-    (result, offered.into_inner().unwrap(), begun.elapsed())
+    (result, offered.into_inner(), begun.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
