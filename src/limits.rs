@@ -74,6 +74,13 @@ pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
 
 /// A requested range without data for this long is given to somebody else (the originals use the same 10 s).
 pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Bytes per second below which a provider, and a load, count as standing still: less than a tenth of a slow modem line's
+/// worth for each of many users, and less than one message of the originals (64 KiB) in [`SILENCE`]. Without it one byte
+/// every few seconds keeps a load, and the range that was asked for, for ever.
+pub const MINIMUM_RATE: u64 = 4096;
+/// Bytes asked of a provider through other peers and not yet here. A relay has [`CONNECTION_QUEUE_RELAY`] for everybody,
+/// and drops what does not fit; base64 adds a third.
+pub const RELAYED_BYTES: u64 = 256 << 10;
 /// Offers one download or search remembers, and providers it may use; more come only from made-up keys.
 pub const CANDIDATES: usize = 256;
 /// Liars that are remembered, the oldest forgotten first.
