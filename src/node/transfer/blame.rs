@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(forgotten, [(100, 200)]);
         // Cut differently by the sender.
         blame.add(A, 100, 100, &[2; 37]);
-        blame.add(A, 137, 137, &[9; 63]);
+        blame.add(A, 100, 137, &[9; 63]);
         assert_eq!(blame.liars(), [B]);
     }
 
@@ -212,8 +212,21 @@ mod tests {
         blame.add(B, 50, 50, &[2; 50]);
         assert_eq!(blame.suspect_all_but(None), [(0, 50), (50, 100)]);
         blame.add(A, 0, 0, &[[7; 50].as_slice(), &[2; 10]].concat());
-        blame.add(A, 60, 60, &[2; 40]);
+        blame.add(A, 0, 60, &[2; 40]);
         assert_eq!(blame.liars(), [ProviderKey(7); 0]);
+    }
+
+    #[test]
+    fn an_answer_is_forgotten_without_its_neighbours() {
+        let mut blame = Blame::default();
+        for answer in [0, 100, 200] {
+            blame.add(A, answer, answer, &[1; 60]);
+            blame.add(A, answer, answer + 60, &[1; 40]);
+        }
+        blame.add(B, 300, 300, &[1; 100]);
+        assert_eq!(blame.forget(A, 100, 200), [(100, 200)]);
+        assert_eq!(blame.totals()[&Source::Provider(A)], 200);
+        assert_eq!(blame.forget(A, 300, 400), []);
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl Plan {
             want = want.min(share.max(Terms::RANGES.first));
         }
         // Later requests begin at multiples, so that fingerprints can be compared. A relay's room has no play for that.
-        let end = if provider.relayed { start + want } else { (start + want).next_multiple_of(SMALLEST_REQUEST) };
+        let end =
+            if provider.relayed { start + want } else { (start + want).next_multiple_of(SMALLEST_REQUEST) };
         Some((start, self.blame.stretch_end(start, gap_end.min(end))))
     }
 

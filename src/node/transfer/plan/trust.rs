@@ -50,7 +50,7 @@ const LAG: Duration = Duration::from_secs(3);
 /// cannot trickle then.
 const PART_OF_RATE: u64 = 4;
 /// A turn may last this long in any case.
-const SHORTEST_SHARE: Duration = Duration::from_secs(10);
+const SHORTEST_SHARE: Duration = Duration::from_secs(30);
 /// And this many times as long as the file would take at the best rate seen.
 const SHARE: u64 = 4;
 /// Each turn that a provider loses makes its next one longer, and the rate to keep lower, by this factor (as a power of
