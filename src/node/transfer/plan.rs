@@ -20,12 +20,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use self::pace::ByteClock;
-pub(crate) use self::provider::ProviderKind;
 use self::provider::{Provider, SMALLEST_REQUEST, Terms};
 use self::trust::Trust;
 use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
 use crate::limits;
+use crate::node::peer::Unit;
 use crate::store::ranges::Ranges;
 
 /// A provider within one plan.
@@ -164,10 +164,10 @@ impl Plan {
     }
 
     /// A provider, not reachable yet. The caller bounds their number.
-    pub(crate) fn add_provider(&mut self, kind: ProviderKind, now: Instant) -> ProviderKey {
+    pub(crate) fn add_provider(&mut self, unit: Unit, now: Instant) -> ProviderKey {
         let key = ProviderKey(self.next_provider);
         self.next_provider += 1;
-        self.providers.insert(key, Provider::new(kind, now));
+        self.providers.insert(key, Provider::new(unit, now));
         key
     }
 
@@ -186,7 +186,8 @@ impl Plan {
     /// The provider, if it is reachable, is so only through other peers, which pass on a little at a time and may lose
     /// some of it.
     pub(crate) fn set_relayed(&mut self, key: ProviderKey, relayed: bool, now: Instant) {
-        let Some(provider) = self.providers.get_mut(&key) else { return };
+        let changed = |provider: &&mut Provider| provider.relayed != relayed;
+        let Some(provider) = self.providers.get_mut(&key).filter(changed) else { return };
         provider.relayed = relayed;
         if relayed {
             // The rest of these answers comes the same way.
@@ -196,9 +197,9 @@ impl Plan {
     }
 
     /// More became known of what the provider can be asked.
-    pub(crate) fn set_kind(&mut self, key: ProviderKey, kind: ProviderKind) {
+    pub(crate) fn set_unit(&mut self, key: ProviderKey, unit: Unit) {
         if let Some(provider) = self.providers.get_mut(&key) {
-            provider.kind = kind;
+            provider.unit = unit;
         }
     }
 
@@ -401,6 +402,11 @@ impl Plan {
         keys.sort_unstable();
         keys.dedup();
         keys.len()
+    }
+
+    /// True if the provider has answered a request to its last byte.
+    pub(crate) fn has_answered(&self, key: ProviderKey) -> bool {
+        self.providers.get(&key).is_some_and(|provider| provider.has_answered)
     }
 
     /// Whether the provider may still be used.

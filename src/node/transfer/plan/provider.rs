@@ -4,23 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::{ByteClock, Rate};
 use crate::limits;
-
-/// What a provider can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProviderKind {
-    /// Ranges (daemon-0.2).
-    Ranges,
-    /// Ranges, each of which costs the provider a process (the original daemon-0.2): large ones.
-    LargeRanges,
-    /// Only the whole file (kachery-p2p-3): used when no range provider is left.
-    Whole,
-}
-
-impl ProviderKind {
-    pub(super) fn has_ranges(self) -> bool {
-        self != Self::Whole
-    }
-}
+use crate::node::peer::Unit;
 
 /// Ranges end at multiples of this, and are not made smaller.
 pub(super) const SMALLEST_REQUEST: u64 = 64 << 10;
@@ -62,7 +46,7 @@ impl Terms {
 
 #[derive(Debug)]
 pub(super) struct Provider {
-    pub(super) kind: ProviderKind,
+    pub(super) unit: Unit,
     pub(super) reachable: bool,
     /// It is reached through other peers only.
     pub(super) relayed: bool,
@@ -72,6 +56,8 @@ pub(super) struct Provider {
     /// Lags while it sends less than [`limits::MINIMUM_RATE`] although it was asked for more.
     pub(super) clock: ByteClock,
     pub(super) last_data: Option<Instant>,
+    /// It has answered a request to its last byte.
+    pub(super) has_answered: bool,
     /// Silences since it last answered a whole request: one that begins to answer and falls silent again and again
     /// would otherwise be asked for ever smaller pieces.
     pub(super) silences: u32,
@@ -84,15 +70,16 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    pub(super) fn new(kind: ProviderKind, now: Instant) -> Self {
+    pub(super) fn new(unit: Unit, now: Instant) -> Self {
         Self {
-            kind,
+            unit,
             reachable: false,
             relayed: false,
             since: now,
             rate: Rate::new(now),
             clock: ByteClock::new(now),
             last_data: None,
+            has_answered: false,
             silences: 0,
             overlooked: 0,
             short: 0,
@@ -111,11 +98,11 @@ impl Provider {
     }
 
     pub(super) fn terms(&self) -> Terms {
-        match self.kind {
-            ProviderKind::Whole => Terms::WHOLE,
-            ProviderKind::Ranges | ProviderKind::LargeRanges if self.relayed => Terms::RELAYED,
-            ProviderKind::Ranges => Terms::RANGES,
-            ProviderKind::LargeRanges => Terms::LARGE_RANGES,
+        match self.unit {
+            Unit::Whole => Terms::WHOLE,
+            Unit::Ranges | Unit::LargeRanges if self.relayed => Terms::RELAYED,
+            Unit::Ranges => Terms::RANGES,
+            Unit::LargeRanges => Terms::LARGE_RANGES,
         }
     }
 
@@ -132,6 +119,7 @@ impl Provider {
     /// It has answered a whole request.
     pub(super) fn answered(&mut self, now: Instant) {
         self.rate.answered(now);
+        self.has_answered = true;
         (self.silences, self.overlooked, self.short, self.rests_until) = (0, 0, 0, None);
     }
 }

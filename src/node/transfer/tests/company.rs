@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{Manner, Simulated, World, ranges};
-use crate::node::transfer::plan::{Action, Plan, ProviderKey, ProviderKind};
+use crate::node::peer::Unit;
+use crate::node::transfer::plan::{Action, Plan, ProviderKey};
 
 #[test]
 fn an_original_is_asked_for_two_large_ranges_at_a_time() {
     let now = Instant::now();
     let mut plan = Plan::new(64 << 20, &[], now);
-    let key = plan.add_provider(ProviderKind::LargeRanges, now);
+    let key = plan.add_provider(Unit::LargeRanges, now);
     plan.set_reachable(key, true, now);
     let mut asked = Vec::new();
     let mut at = now;
@@ -28,7 +29,7 @@ fn an_original_is_asked_for_two_large_ranges_at_a_time() {
 
 #[test]
 fn several_originals_share_a_small_file() {
-    let four = (0..4).map(|_| Simulated::new(Manner::Honest, ProviderKind::LargeRanges, 4_000_000));
+    let four = (0..4).map(|_| Simulated::new(Manner::Honest, Unit::LargeRanges, 4_000_000));
     let mut world = World::new(8_000_000, 3, &[], four.collect());
     assert!(world.run());
     assert!(world.seconds() < 8.0 / 4.0 / 4.0 * 1.5, "{} s", world.seconds());
@@ -49,8 +50,8 @@ fn many_idle_providers_do_not_send_a_small_file_again_and_again() {
 fn what_is_found_out_of_a_provider_later_counts_for_its_next_request() {
     let now = Instant::now();
     let mut plan = Plan::new(64 << 20, &[], now);
-    let key = plan.add_provider(ProviderKind::LargeRanges, now);
-    plan.set_kind(key, ProviderKind::Ranges);
+    let key = plan.add_provider(Unit::LargeRanges, now);
+    plan.set_unit(key, Unit::Ranges);
     plan.set_reachable(key, true, now);
     let mut sizes = Vec::new();
     while let Some(Action::Request { provider: ProviderKey(0), start, end, .. }) = plan.poll_action() {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Manner, PIECE, World, ranges};
 use crate::limits;
-use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
+use crate::node::peer::Unit;
+use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -21,7 +22,7 @@ fn requests(plan: &mut Plan) -> Vec<(RequestKey, ProviderKey, u64, u64)> {
 /// A plan of a file of this size with one provider that is reachable.
 fn one_provider(size: u64, relayed: bool, now: Instant) -> (Plan, ProviderKey) {
     let mut plan = Plan::new(size, &[], now);
-    let key = plan.add_provider(ProviderKind::Ranges, now);
+    let key = plan.add_provider(Unit::Ranges, now);
     plan.set_relayed(key, relayed, now);
     plan.set_reachable(key, true, now);
     (plan, key)
@@ -138,7 +139,7 @@ fn a_file_is_not_complete_with_part_of_a_relayed_answer() {
     let (mut plan, relayed) = one_provider(100_000, true, now);
     let (half, ..) = requests(&mut plan)[0];
     plan.on_data(half, &[1; 50_000], now);
-    let direct = plan.add_provider(ProviderKind::Ranges, now);
+    let direct = plan.add_provider(Unit::Ranges, now);
     plan.set_reachable(direct, true, now);
     let [(rest, _, 50_000, 100_000)] = requests(&mut plan)[..] else { panic!("the rest") };
     plan.on_data(rest, &[2; 50_000], now);

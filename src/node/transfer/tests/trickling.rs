@@ -7,7 +7,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Manner, ONE_BYTE, Simulated, World, ranges};
 use crate::limits;
-use crate::node::transfer::plan::{Action, Failure, Plan, ProviderKey, ProviderKind};
+use crate::node::peer::Unit;
+use crate::node::transfer::plan::{Action, Failure, Plan, ProviderKey};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,7 +102,7 @@ fn liars_that_were_fast_beside_the_others_do_not_keep_a_slow_honest_provider_fro
 
 #[test]
 fn whole_file_providers_that_trickle_keep_no_other_from_being_asked() {
-    let whole = |manner, rate| Simulated::new(manner, ProviderKind::Whole, rate);
+    let whole = |manner, rate| Simulated::new(manner, Unit::Whole, rate);
     let mut providers: Vec<_> = (0..32).map(|_| whole(ONE_BYTE, 1_000_000)).collect();
     providers.push(whole(Manner::Honest, 1_000_000).after(SECOND));
     assert!(time(2_000_000, 1, providers) < 2.0 * 3.0 + 15.0);
@@ -109,7 +110,7 @@ fn whole_file_providers_that_trickle_keep_no_other_from_being_asked() {
 
 #[test]
 fn an_honest_whole_file_provider_is_asked_alone() {
-    let whole = |rate| Simulated::new(Manner::Honest, ProviderKind::Whole, rate);
+    let whole = |rate| Simulated::new(Manner::Honest, Unit::Whole, rate);
     let mut world = World::new(2_000_000, 1, &[], (0..8).map(|_| whole(100_000)).collect());
     assert!(world.run());
     assert_eq!(world.received, 2_000_000);
@@ -118,7 +119,7 @@ fn an_honest_whole_file_provider_is_asked_alone() {
 /// A plan that has asked its only provider for all of a file.
 fn lone(size: u64, now: Instant) -> (Plan, ProviderKey, u64) {
     let mut plan = Plan::new(size, &[], now);
-    let key = plan.add_provider(ProviderKind::Whole, now);
+    let key = plan.add_provider(Unit::Whole, now);
     plan.set_reachable(key, true, now);
     let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
     (plan, key, request.0)
@@ -139,7 +140,7 @@ fn one_byte_now_and_then_is_no_progress() {
 fn bytes_that_were_there_already_are_no_progress() {
     let now = Instant::now();
     let mut plan = Plan::new(200_000, &[(0, 100_000)], now);
-    let key = plan.add_provider(ProviderKind::Whole, now);
+    let key = plan.add_provider(Unit::Whole, now);
     plan.set_reachable(key, true, now);
     let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
     plan.on_data(request, &[1; 100_000], now + SECOND);
@@ -154,7 +155,7 @@ fn a_provider_is_kept_at_the_minimum_rate_and_dropped_below_it() {
     let due = limits::MINIMUM_RATE * limits::SILENCE.as_secs();
     for (bytes, kept) in [(due + 1, true), (due, false)] {
         let (mut plan, key, request) = lone(1 << 30, now);
-        let other = plan.add_provider(ProviderKind::Whole, now);
+        let other = plan.add_provider(Unit::Whole, now);
         plan.set_reachable(other, true, now);
         plan.on_data(super::RequestKey(request), &vec![1; bytes as usize], now + limits::SILENCE * 3 / 2);
         plan.handle_timeout(now + limits::SILENCE * 2);
