@@ -1,14 +1,16 @@
-//! The blocking thread of one download: writes, verifies, commits.
+//! The partial file of one claimed size: a task that writes, verifies and commits in short turns on blocking threads, so
+//! that a download which waits for the network holds no thread.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use crate::store::{Partial, Sha1, Store, StoreError, Stored};
 
-/// What the thread is told. In order.
+/// What the task is told. In order.
 enum Order {
     Write(u64, Bytes),
     Forget(u64, u64),
@@ -19,7 +21,7 @@ enum Order {
 
 /// The outcome of a commit.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(super) enum Verdict {
     /// In the store.
     Stored(Stored),
     /// Other bytes than asked for; everything is still on disk.
@@ -35,25 +37,29 @@ const QUEUE: usize = 32;
 /// How long the end of an earlier download of the same file is waited for.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
-/// A partial file on its own thread.
-pub(crate) struct Disk {
+/// A partial file with its task.
+pub(super) struct Disk {
     orders: mpsc::Sender<Order>,
     /// Ranges on disk at the beginning.
-    pub(crate) present: Vec<(u64, u64)>,
-    /// The first write error ends the thread and arrives here.
-    pub(crate) failed: oneshot::Receiver<StoreError>,
+    pub(super) present: Vec<(u64, u64)>,
+    /// The first write error ends the task and arrives here.
+    pub(super) failed: oneshot::Receiver<StoreError>,
 }
 
 impl Disk {
-    /// Opens or resumes the partial file.
-    pub(crate) async fn open(store: Store, sha1: Sha1, size: u64) -> Result<Self, StoreError> {
-        let partial = tokio::task::spawn_blocking(move || open_when_free(&store, sha1, size)).await;
-        let partial = partial.unwrap_or_else(|panic| Err(fault(panic)))?;
+    /// Opens or resumes the partial file. The tracker knows when the last byte is safe.
+    pub(super) async fn open(
+        store: Store,
+        tracker: &TaskTracker,
+        sha1: Sha1,
+        size: u64,
+    ) -> Result<Self, StoreError> {
+        let partial = blocking(move || open_when_free(&store, sha1, size)).await?;
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = work(partial, inbox) {
+        tracker.spawn(async move {
+            if let Err(error) = serve(partial, inbox).await {
                 // Nobody listens any more: the download has ended.
                 let _ = failure.send(error);
             }
@@ -62,28 +68,35 @@ impl Disk {
     }
 
     /// Waits for room; an error shows up in `failed`.
-    pub(crate) async fn write(&self, offset: u64, bytes: Bytes) {
+    pub(super) async fn write(&self, offset: u64, bytes: Bytes) {
         let _ = self.orders.send(Order::Write(offset, bytes)).await;
     }
 
     /// These bytes are not trusted any more.
-    pub(crate) async fn forget(&self, start: u64, end: u64) {
+    pub(super) async fn forget(&self, start: u64, end: u64) {
         let _ = self.orders.send(Order::Forget(start, end)).await;
     }
 
     /// Verifies and makes it visible.
-    pub(crate) async fn commit(&self) -> Verdict {
+    pub(super) async fn commit(&self) -> Verdict {
         let (reply, verdict) = oneshot::channel();
         let _ = self.orders.send(Order::Commit(reply)).await;
-        verdict.await.unwrap_or_else(|_| Verdict::Failed(fault("the thread that writes has ended")))
+        verdict.await.unwrap_or_else(|_| Verdict::Failed(fault("what writes it has ended")))
     }
 
-    /// Ends the thread after what is queued, so that the partial can be opened again.
-    pub(crate) async fn close(self) {
+    /// Ends the task after what is queued, so that the partial can be opened again.
+    pub(super) async fn close(self) {
         let (reply, closed) = oneshot::channel();
         let _ = self.orders.send(Order::Close(reply)).await;
         let _ = closed.await;
     }
+}
+
+/// Runs work on a blocking thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(fault(panic)))
 }
 
 /// What cannot happen, as an error.
@@ -91,7 +104,7 @@ fn fault(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreErro
     StoreError::Io { what: "write a download".to_owned(), source: io::Error::other(what) }
 }
 
-/// The thread of a download that was just cancelled may still be syncing: waits for it, on this blocking thread.
+/// The task of a download that was just cancelled may still be syncing: waits for it, on this blocking thread.
 fn open_when_free(store: &Store, sha1: Sha1, size: u64) -> Result<Partial, StoreError> {
     let begun = Instant::now();
     loop {
@@ -106,9 +119,22 @@ fn open_when_free(store: &Store, sha1: Sha1, size: u64) -> Result<Partial, Store
     }
 }
 
-fn work(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreError> {
-    let mut partial = partial;
-    while let Some(order) = inbox.blocking_recv() {
+async fn serve(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreError> {
+    let mut open = Some(partial);
+    while let Some(mut partial) = open {
+        let mut batch = Vec::with_capacity(QUEUE);
+        if inbox.recv_many(&mut batch, QUEUE).await == 0 {
+            // The download was cancelled or failed: what is there is kept for the next attempt.
+            return blocking(move || partial.sync()).await;
+        }
+        open = blocking(move || perform(partial, batch)).await?;
+    }
+    Ok(())
+}
+
+/// None: the partial is in the store, or closed.
+fn perform(mut partial: Partial, batch: Vec<Order>) -> Result<Option<Partial>, StoreError> {
+    for order in batch {
         match order {
             Order::Write(offset, bytes) => partial.write_at(offset, &bytes)?,
             Order::Forget(start, end) => partial.forget(start, end)?,
@@ -116,12 +142,12 @@ fn work(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreE
                 partial.sync()?;
                 drop(partial);
                 let _ = reply.send(());
-                return Ok(());
+                return Ok(None);
             }
             Order::Commit(reply) => match partial.commit() {
                 Ok(stored) => {
                     let _ = reply.send(Verdict::Stored(stored));
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err((StoreError::WrongHash { .. }, Some(back))) => {
                     partial = back;
@@ -129,11 +155,10 @@ fn work(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreE
                 }
                 Err((error, _)) => {
                     let _ = reply.send(Verdict::Failed(error));
-                    return Ok(());
+                    return Ok(None);
                 }
             },
         }
     }
-    // The download was cancelled or failed: what is there is kept for the next attempt.
-    partial.sync()
+    Ok(Some(partial))
 }
