@@ -2,7 +2,7 @@
 //! nothing gets little more than it sent; hosts that showed us a token or answered a request of ours get answers
 //! without that limit. Holepunch relaying, which makes us send to third parties, is limited by who asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const AMPLIFICATION: u32 = 3;
 pub struct Guard {
     bytes: Cells,
     punches: Cells,
-    validated: BTreeMap<Ipv4Addr, Instant>,
+    validated: Validated,
 }
 
 impl Guard {
@@ -34,7 +34,7 @@ impl Guard {
         Self {
             bytes: Cells::new(now, UNVALIDATED_BURST_BYTES, BYTES_REFILL, rng),
             punches: Cells::new(now, HOLEPUNCH_BURST, PUNCHES_REFILL, rng),
-            validated: BTreeMap::new(),
+            validated: Validated::default(),
         }
     }
 
@@ -46,18 +46,14 @@ impl Guard {
 
     /// `host` receives what we send to it: it showed a token, or answered.
     pub fn validated(&mut self, now: Instant, host: Ipv4Addr) {
-        if self.validated.len() >= MAX_VALIDATED_HOSTS && !self.validated.contains_key(&host) {
-            let oldest = self.validated.iter().min_by_key(|(_, at)| **at).map(|(host, _)| *host);
-            oldest.map(|host| self.validated.remove(&host));
-        }
-        self.validated.insert(host, now);
+        self.validated.insert(now, host);
     }
 
     /// Whether a datagram of so many bytes may go to `host` because a stranger asked for it.
     pub fn may_send(&mut self, now: Instant, host: Ipv4Addr, bytes: usize) -> bool {
         // Nobody outside can send from a loopback address.
         let proven = host.is_loopback()
-            || self.validated.get(&host).is_some_and(|at| now.saturating_duration_since(*at) < VALIDATED_FOR);
+            || self.validated.at(host).is_some_and(|at| now.saturating_duration_since(at) < VALIDATED_FOR);
         proven || self.bytes.take(now, host, u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
@@ -74,6 +70,33 @@ pub fn is_sane(addr: SocketAddrV4, informant: Ipv4Addr) -> bool {
     let [first, ..] = ip.octets();
     // 0/8 is "this network", 224/4 multicast, 240/4 reserved and broadcast.
     addr.port() != 0 && first != 0 && first < 224 && (!ip.is_loopback() || informant.is_loopback())
+}
+
+/// Hosts that receive what we send to them, and when each proved it last.
+#[derive(Default)]
+struct Validated {
+    hosts: BTreeMap<Ipv4Addr, Instant>,
+    /// The same in the order of their proofs, so that the oldest is found without looking at the others: a stranger
+    /// could make us look once for each address it has.
+    by_age: BTreeSet<(Instant, Ipv4Addr)>,
+}
+
+impl Validated {
+    fn at(&self, host: Ipv4Addr) -> Option<Instant> {
+        self.hosts.get(&host).copied()
+    }
+
+    fn insert(&mut self, now: Instant, host: Ipv4Addr) {
+        if let Some(before) = self.hosts.insert(host, now) {
+            self.by_age.remove(&(before, host));
+        }
+        self.by_age.insert((now, host));
+        if self.hosts.len() > MAX_VALIDATED_HOSTS
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.hosts.remove(&oldest);
+        }
+    }
 }
 
 /// Token buckets in a fixed number of cells.
@@ -202,9 +225,26 @@ mod tests {
             let at = now + Duration::from_millis(n as u64);
             guard.validated(at, Ipv4Addr::from(0x0b00_0000 + n as u32));
         }
-        assert_eq!(guard.validated.len(), MAX_VALIDATED_HOSTS);
-        assert!(!guard.validated.contains_key(&Ipv4Addr::from(0x0b00_0000)));
-        assert!(guard.validated.contains_key(&Ipv4Addr::from(0x0b00_0001)));
+        assert_eq!(guard.validated.hosts.len(), MAX_VALIDATED_HOSTS);
+        assert_eq!(guard.validated.at(Ipv4Addr::from(0x0b00_0000)), None);
+        assert!(guard.validated.at(Ipv4Addr::from(0x0b00_0001)).is_some());
+    }
+
+    #[test]
+    fn every_proven_host_stands_once_in_the_order_of_proofs() {
+        let (mut guard, now) = guard();
+        for n in 0..3 * MAX_VALIDATED_HOSTS as u32 {
+            let at = now + Duration::from_millis(n.into());
+            // Every second host proves itself again and again.
+            let host = if n % 2 == 0 { n % 64 } else { n };
+            guard.validated(at, Ipv4Addr::from(0x0b00_0000 + host));
+            // The order is what `insert` takes the oldest from; it could not without it but by a search.
+            assert_eq!(guard.validated.by_age.len(), guard.validated.hosts.len());
+        }
+        let newest_first: Vec<_> = guard.validated.by_age.iter().map(|(at, host)| (*host, *at)).collect();
+        let hosts: BTreeMap<_, _> = newest_first.into_iter().collect();
+        assert_eq!(hosts, guard.validated.hosts);
+        assert!(guard.validated.at(Ipv4Addr::from(0x0b00_0000)).is_some(), "proven again, so not the oldest");
     }
 
     #[test]
