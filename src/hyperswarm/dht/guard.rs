@@ -72,6 +72,26 @@ pub fn is_sane(addr: SocketAddrV4, informant: Ipv4Addr) -> bool {
     addr.port() != 0 && first != 0 && first < 224 && (!ip.is_loopback() || informant.is_loopback())
 }
 
+/// True for an address that only means something to those inside the same network: private, shared (carrier-grade NAT),
+/// link-local or loopback.
+pub fn is_near(host: Ipv4Addr) -> bool {
+    let shared = host.octets().first() == Some(&100) && host.to_bits() >> 22 == 0x6440_0000 >> 22;
+    host.is_private() || shared || host.is_link_local() || host.is_loopback()
+}
+
+/// True if `informant` can honestly know of `host`. Nobody far away meets hosts of our private network, so one who names
+/// them would have us speak to our own printers and routers. Link-local addresses, where clouds keep their secrets,
+/// and loopback ones reach no further than one link and one machine.
+pub fn can_be_meant(host: Ipv4Addr, informant: Ipv4Addr) -> bool {
+    if host.is_loopback() {
+        informant.is_loopback()
+    } else if host.is_link_local() {
+        informant.is_link_local() || informant.is_loopback()
+    } else {
+        !is_near(host) || is_near(informant)
+    }
+}
+
 /// Hosts that receive what we send to them, and when each proved it last.
 #[derive(Default)]
 struct Validated {
@@ -286,5 +306,22 @@ mod tests {
         }
         assert!(!sane("127.0.0.1:20431", outside), "loopback named from outside");
         assert!(sane("127.0.0.1:20431", Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn hosts_of_private_networks_are_meant_only_by_those_who_are_inside() {
+        let meant = |host: &str, informant: &str| {
+            can_be_meant(host.parse().expect("an address"), informant.parse().expect("an address"))
+        };
+        for inside in ["10.0.0.9", "172.31.0.9", "192.168.1.1", "100.64.0.1", "100.127.255.255"] {
+            assert!(!meant(inside, "203.0.113.9"), "{inside}");
+            assert!(meant(inside, "10.0.0.1") && meant(inside, "127.0.0.1"), "{inside}");
+        }
+        assert!(meant("203.0.113.9", "198.51.100.7") && meant("203.0.113.9", "10.0.0.1"));
+        assert!(meant("100.63.255.255", "203.0.113.9") && meant("100.128.0.0", "203.0.113.9"));
+        for informant in ["203.0.113.9", "10.0.0.1"] {
+            assert!(!meant("169.254.169.254", informant) && !meant("127.0.0.1", informant), "{informant}");
+        }
+        assert!(meant("169.254.1.2", "169.254.1.3") && meant("127.0.0.1", "127.0.0.1"));
     }
 }
