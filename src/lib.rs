@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! inside hyperswarm:  codec, crypto -> udx, secret_stream, mux, dht -> swarm -> net
+//! inside node:        transfer, legacy -> runtime/legacy -> runtime -> node
 //! the crate:          hyperswarm, store -> node -> api -> cli -> bin
 //! ```
 //!
@@ -17,8 +18,11 @@
 //!   machines that take `now`, datagrams and a seeded random source, and return what to send, the next deadline
 //!   and events. Only `hyperswarm::net` has sockets, tasks and a clock; it drives the machines.
 //! * [`store`]: content-addressed files on disk, in the folder shared with the Python package `kachery`.
-//! * [`node`]: what kachery means: identity, channels, seeking and providing, transfers, and the message
-//!   protocols of the original daemons (`node::legacy`).
+//! * [`node`]: what kachery means: identity, channels, seeking and providing, transfers. `node::transfer` decides what
+//!   to ask of whom and knows neither protocol nor tasks; `node::legacy` is the message protocol of the original
+//!   daemons, sans-io; `node::runtime` has the tasks and locks (find, load, download, disk, provide), and below it one
+//!   adapter per protocol (`node::runtime::legacy`), chosen by the enum `Source`. What all of them name is in
+//!   `node::peer`, `node::types` and `node::error`.
 //! * [`api`]: HTTP for local clients: the original daemons' endpoints, the new ones under `/api/v1/`, the guard.
 //! * [`cli`]: commands, output, progress, exit codes, configuration. `src/bin/` holds a few lines each.
 //! * `fuzz`: the decoders of these rooms under mutated input (compiled for tests and the fuzz package only).

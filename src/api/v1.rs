@@ -189,7 +189,8 @@ fn code(error: &LoadError) -> &'static str {
         LoadError::NotAsked { .. } => "not_asked",
         LoadError::Verification { .. } => "verification",
         LoadError::Timeout(_) => "timeout",
-        LoadError::Disk(_) => "disk",
+        LoadError::StoreFull(_) | LoadError::StoreUnwritable(_) => "disk",
+        LoadError::TooManyOpenFiles(_) | LoadError::Fault(_) => "internal",
         LoadError::Cancelled => "cancelled",
     }
 }
