@@ -1,14 +1,16 @@
-//! The partial file of one claimed size: a task that writes, verifies and commits in short turns on blocking threads, so
-//! that a download which waits for the network holds no thread.
+//! The partial file of one claimed size: a task that writes, reads back what an earlier process left, and commits, in
+//! short turns on blocking threads, so that a download which waits for the network holds no thread.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::store::{Partial, Sha1, Store, StoreError, Stored};
+use crate::store::chain::CHUNK;
+use crate::store::{Partial, Rechecked, Sha1, Store, StoreError, Stored};
 
 /// What the task is told. In order.
 enum Order {
@@ -24,6 +26,8 @@ enum Order {
 pub(super) enum Verdict {
     /// In the store.
     Stored(Stored),
+    /// Damage was found on disk: these ranges `[start, end)` have to be fetched again.
+    Missing(Vec<(u64, u64)>),
     /// Other bytes than asked for; everything is still on disk.
     WrongHash,
     /// The disk failed.
@@ -34,6 +38,9 @@ pub(super) enum Verdict {
 /// connections that feed it, then the providers.
 const QUEUE: usize = 32;
 
+/// Damaged chunks that the download has not taken yet. When full, reading back waits.
+const DAMAGED: usize = 64;
+
 /// How long the end of an earlier download of the same file is waited for.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
@@ -42,6 +49,8 @@ pub(super) struct Disk {
     orders: mpsc::Sender<Order>,
     /// Ranges on disk at the beginning.
     pub(super) present: Vec<(u64, u64)>,
+    /// Ranges `[start, end)` of them that proved damaged, and have to be fetched again.
+    pub(super) damaged: mpsc::Receiver<Vec<(u64, u64)>>,
     /// The first write error ends the task and arrives here.
     pub(super) failed: oneshot::Receiver<StoreError>,
 }
@@ -58,13 +67,14 @@ impl Disk {
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
+        let (found, damaged) = mpsc::channel(DAMAGED);
         tracker.spawn(async move {
-            if let Err(error) = serve(partial, inbox).await {
+            if let Err(error) = serve(Work { partial, damaged: found, written: 0 }, inbox).await {
                 // Nobody listens any more: the download has ended.
                 let _ = failure.send(error);
             }
         });
-        Ok(Self { orders, present, failed })
+        Ok(Self { orders, present, damaged, failed })
     }
 
     /// Waits for room; an error shows up in `failed`.
@@ -119,46 +129,97 @@ fn open_when_free(store: &Store, sha1: Sha1, size: u64) -> Result<Partial, Store
     }
 }
 
-async fn serve(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreError> {
-    let mut open = Some(partial);
-    while let Some(mut partial) = open {
+/// The partial, on its way between the task and blocking threads.
+struct Work {
+    partial: Partial,
+    damaged: mpsc::Sender<Vec<(u64, u64)>>,
+    /// Bytes written since something was read back.
+    written: u64,
+}
+
+async fn serve(work: Work, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreError> {
+    let mut open = Some(work);
+    // There may be something to read back.
+    let mut reading = true;
+    while let Some(mut work) = open {
         let mut batch = Vec::with_capacity(QUEUE);
-        if inbox.recv_many(&mut batch, QUEUE).await == 0 {
+        let left = match reading {
+            true => match inbox.try_recv() {
+                Ok(order) => {
+                    batch.push(order);
+                    false
+                }
+                Err(error) => error == TryRecvError::Disconnected,
+            },
+            false => inbox.recv_many(&mut batch, QUEUE).await == 0,
+        };
+        if left {
             // The download was cancelled or failed: what is there is kept for the next attempt.
-            return blocking(move || partial.sync()).await;
+            return blocking(move || work.partial.sync()).await;
         }
-        open = blocking(move || perform(partial, batch)).await?;
+        (open, reading) = blocking(move || work.perform(batch)).await?;
     }
     Ok(())
 }
 
-/// None: the partial is in the store, or closed.
-fn perform(mut partial: Partial, batch: Vec<Order>) -> Result<Option<Partial>, StoreError> {
-    for order in batch {
-        match order {
-            Order::Write(offset, bytes) => partial.write_at(offset, &bytes)?,
-            Order::Forget(start, end) => partial.forget(start, end)?,
-            Order::Close(reply) => {
-                partial.sync()?;
-                drop(partial);
-                let _ = reply.send(());
-                return Ok(None);
-            }
-            Order::Commit(reply) => match partial.commit() {
-                Ok(stored) => {
-                    let _ = reply.send(Verdict::Stored(stored));
-                    return Ok(None);
-                }
-                Err((StoreError::WrongHash { .. }, Some(back))) => {
-                    partial = back;
-                    let _ = reply.send(Verdict::WrongHash);
-                }
-                Err((error, _)) => {
-                    let _ = reply.send(Verdict::Failed(error));
-                    return Ok(None);
-                }
-            },
+impl Work {
+    /// Does what a batch says; when there is nothing to do, reads back one step. None: the partial is in the store, or
+    /// closed. The flag tells whether there may be more to read back.
+    fn perform(mut self, batch: Vec<Order>) -> Result<(Option<Self>, bool), StoreError> {
+        if batch.is_empty() {
+            let more = self.recheck()?;
+            return Ok((Some(self), more));
         }
+        for order in batch {
+            match order {
+                Order::Write(offset, bytes) => self.write(offset, &bytes)?,
+                Order::Forget(start, end) => self.partial.forget(start, end)?,
+                Order::Close(reply) => {
+                    self.partial.sync()?;
+                    drop(self.partial);
+                    let _ = reply.send(());
+                    return Ok((None, false));
+                }
+                Order::Commit(reply) => {
+                    let (verdict, back) = commit(self.partial);
+                    let _ = reply.send(verdict);
+                    let Some(partial) = back else { return Ok((None, false)) };
+                    self.partial = partial;
+                }
+            }
+        }
+        Ok((Some(self), true))
     }
-    Ok(Some(partial))
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.partial.write_at(offset, bytes)?;
+        self.written += bytes.len() as u64;
+        // Reading back keeps up with a download that leaves no pause.
+        if self.written >= CHUNK {
+            self.written = 0;
+            self.recheck()?;
+        }
+        Ok(())
+    }
+
+    /// Reads back one step. False: there is nothing to read back now, or no room for what might be found; the commit
+    /// reads back what is left.
+    fn recheck(&mut self) -> Result<bool, StoreError> {
+        let Ok(room) = self.damaged.try_reserve() else { return Ok(false) };
+        match self.partial.recheck_step()? {
+            Rechecked::Damaged(ranges) => room.send(ranges),
+            Rechecked::More => {}
+            Rechecked::Done => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn commit(partial: Partial) -> (Verdict, Option<Partial>) {
+    match partial.commit() {
+        Ok(stored) => (Verdict::Stored(stored), None),
+        Err((StoreError::WrongHash { .. }, Some(back))) => (Verdict::WrongHash, Some(back)),
+        Err((StoreError::Incomplete { .. }, Some(back))) => (Verdict::Missing(back.missing()), Some(back)),
+        Err((error, _)) => (Verdict::Failed(error), None),
+    }
 }

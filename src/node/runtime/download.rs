@@ -136,7 +136,9 @@ impl Download {
         let disk = Disk::open(environment.store.clone(), &environment.disks, EMPTY_FILE, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
-            Verdict::WrongHash => Err(LoadError::Fault("the empty file has a wrong hash".to_owned())),
+            Verdict::WrongHash | Verdict::Missing(_) => {
+                Err(LoadError::Fault("the empty file has a wrong hash".to_owned()))
+            }
             Verdict::Failed(error) => Err(error.into()),
         }
     }

@@ -174,6 +174,9 @@ impl Attempt {
             // Not biased: each branch that is ready has its turn.
             tokio::select! {
                 Ok(error) = &mut self.disk.failed => return failed(error),
+                Some(ranges) = self.disk.damaged.recv() => {
+                    self.plan.on_damaged(&ranges, self.clock.now());
+                }
                 Some(arrival) = self.inbox.recv() => self.arrived(arrival).await,
                 changed = self.setup.wanted.changed() => match changed {
                     Ok(()) if !self.setup.wanted.borrow().ended => self.look_at_members(),
@@ -293,6 +296,12 @@ impl Attempt {
                 self.plan.on_right_hash();
                 self.perform().await;
                 Some(End::Done(stored, self.downloaded))
+            }
+            Verdict::Missing(ranges) => {
+                // What was told before the commit is in there.
+                while self.disk.damaged.try_recv().is_ok() {}
+                self.plan.on_damaged(&ranges, self.clock.now());
+                None
             }
             Verdict::WrongHash => {
                 let (sha1, size) = (self.setup.sha1, self.setup.size);
