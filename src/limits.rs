@@ -83,6 +83,9 @@ pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// worth for each of many users, and less than one message of the originals (64 KiB) in [`SILENCE`]. Without it one byte
 /// every few seconds keeps a load, and the range that was asked for, for ever.
 pub const MINIMUM_RATE: u64 = 4096;
+/// Bytes asked of a provider through other peers and not yet here. A relay has [`CONNECTION_QUEUE_RELAY`] for everybody,
+/// and drops what does not fit; base64 adds a third.
+pub const RELAYED_BYTES: u64 = 256 << 10;
 /// Offers one download or search remembers, and providers it may use; more come only from made-up keys.
 pub const CANDIDATES: usize = 256;
 /// Candidates that one download looks for at the same time while nobody reached them: each may take a transfer swarm,

@@ -28,8 +28,17 @@ pub(crate) enum PathKind {
 pub(crate) enum Unit {
     /// Any range of bytes.
     Ranges,
+    /// Ranges, each of which costs the peer a process (the original daemon-0.2): large ones.
+    LargeRanges,
     /// Only the whole file.
     Whole,
+}
+
+impl Unit {
+    /// True if it need not be the whole file.
+    pub(crate) fn has_ranges(self) -> bool {
+        self != Self::Whole
+    }
 }
 
 impl Via {
