@@ -292,7 +292,7 @@ impl Attempt {
                     RequestFailure::Unanswered | RequestFailure::Stopped => {
                         self.plan.on_silence(request, now)
                     }
-                    RequestFailure::Left => self.plan.on_lost(request, now),
+                    RequestFailure::Left | RequestFailure::Lost => self.plan.on_lost(request, now),
                     RequestFailure::TooMuch => self.plan.on_error(request, Failure::Long, now),
                     RequestFailure::Refused(text) => self.plan.on_error(request, Failure::Refused(text), now),
                     RequestFailure::NoData => {

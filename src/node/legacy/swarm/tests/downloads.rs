@@ -3,18 +3,18 @@ use bytes::Bytes;
 
 use crate::node::legacy::Dialect;
 
-const FILE: Sha1 = Sha1([0xcd; 20]);
+pub(super) const FILE: Sha1 = Sha1([0xcd; 20]);
 
-fn content(size: usize) -> Vec<u8> {
+pub(super) fn content(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
-fn transfer(style: Style) -> Purpose {
+pub(super) fn transfer(style: Style) -> Purpose {
     Purpose::Transfer(NodeId::new(key(1).public(), style))
 }
 
 /// Machine 0 serves the file to whoever asks, in reads of 64 KiB, with back-pressure.
-fn serve(sim: &mut Simulation, file: &[u8]) {
+pub(super) fn serve(sim: &mut Simulation, file: &[u8]) {
     let mut jobs: Vec<(RequestKey, usize, usize)> = Vec::new();
     for _ in 0..100_000 {
         for event in sim.take_events(0) {
@@ -50,7 +50,7 @@ fn serve(sim: &mut Simulation, file: &[u8]) {
     panic!("serving does not end");
 }
 
-fn received(events: &[Event], id: WireId) -> (Vec<u8>, bool) {
+pub(super) fn received(events: &[Event], id: WireId) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let mut finished = false;
     for event in events {
