@@ -260,15 +260,31 @@ impl SwarmHandle {
         (id, queue, closing)
     }
 
-    /// Does what a reader's message led to, waiting for downloads that are busy.
-    pub(super) async fn perform_patiently(self: &Arc<Self>, deeds: Vec<Deed>) {
+    /// Does what a reader's message led to, waiting for downloads that are busy: meanwhile nothing is read from its
+    /// connection, and the peer's silence is our own.
+    pub(super) async fn perform_patiently(self: &Arc<Self>, connection: ConnectionId, deeds: Vec<Deed>) {
         for deed in deeds {
-            match deed {
-                // A download that has ended needs nothing.
-                Deed::Deliver(inbox, arrival) => drop(inbox.send(arrival).await),
-                deed => self.perform_one(deed),
+            let Deed::Deliver(inbox, arrival) = deed else {
+                self.perform_one(deed);
+                continue;
+            };
+            // A download that has ended needs nothing.
+            if let Err(mpsc::error::TrySendError::Full(arrival)) = inbox.try_send(arrival) {
+                self.reading(connection, LegacySwarm::handle_reading_paused);
+                let _ = inbox.send(arrival).await;
+                self.reading(connection, LegacySwarm::handle_reading_resumed);
             }
         }
+    }
+
+    /// Tells the machine that its connection is not read, or is read again. One that ends meanwhile needs no second word.
+    fn reading(
+        self: &Arc<Self>,
+        connection: ConnectionId,
+        told: fn(&mut LegacySwarm, Instant, ConnectionId),
+    ) {
+        let ((), deeds) = self.run(|core| told(&mut core.machine, Instant::now(), connection));
+        self.perform(deeds);
     }
 
     /// The same where waiting would hold up others.
