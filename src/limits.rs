@@ -130,6 +130,9 @@ pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600
 /// Connections to the API open at once. Each costs a file descriptor and some 20 KiB; clients are a handful of
 /// programs on this machine.
 pub const MAX_API_CONNECTIONS: usize = 256;
+/// Requests answered at once that can take long: searches, loads, files. The other connections are kept for short ones,
+/// so that a client which fills these places keeps nobody from `status` and `daemon-stop`.
+pub const MAX_API_LONG_REQUESTS: usize = 224;
 /// Bytes of a request's head. Real ones have a few hundred; this is also the buffer of one connection.
 pub const MAX_API_HEADER_BYTES: usize = 16 * 1024;
 /// Bytes of a request's body, the limit of the originals (Express's 100 KB).

@@ -217,19 +217,44 @@ pub enum StoreError {
     TooManyPieces,
 }
 
+/// What a caller can do about an error of the store; see [`StoreError::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreErrorKind {
+    /// ENOSPC, EDQUOT: the disk or the quota is full.
+    DiskFull,
+    /// EROFS, EACCES, EPERM: the store, or a part of it, may not be written.
+    NotWritable,
+    /// EMFILE, ENFILE: this process or the system has no file descriptor left. Nothing is wrong with the disk.
+    TooManyOpenFiles,
+    /// EFBIG: the file system or RLIMIT_FSIZE does not allow a file of this size.
+    FileTooLarge,
+    /// Everything else: damage, wrong content, an error of the device, a file that cannot be read.
+    Other,
+}
+
 impl StoreError {
-    /// Did the disk refuse: full, over quota, read-only, not permitted?
+    /// Which kind of refusal it is. Errors that are not from the system are [`StoreErrorKind::Other`], and so is a
+    /// source that may not be read.
+    pub fn kind(&self) -> StoreErrorKind {
+        use rustix::io::Errno;
+        let (source, of_store) = match self {
+            StoreError::Io { source, .. } => (source, true),
+            StoreError::Source { source, .. } => (source, false),
+            _ => return StoreErrorKind::Other,
+        };
+        match Errno::from_io_error(source) {
+            Some(Errno::MFILE | Errno::NFILE) => StoreErrorKind::TooManyOpenFiles,
+            Some(Errno::NOSPC | Errno::DQUOT) if of_store => StoreErrorKind::DiskFull,
+            Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) if of_store => StoreErrorKind::NotWritable,
+            Some(Errno::FBIG) if of_store => StoreErrorKind::FileTooLarge,
+            _ => StoreErrorKind::Other,
+        }
+    }
+
+    /// Did the disk refuse: full, over quota, read-only, not permitted, too large a file?
     pub fn is_disk_full_or_readonly(&self) -> bool {
-        use io::ErrorKind as Kind;
-        let StoreError::Io { source, .. } = self else { return false };
-        matches!(
-            source.kind(),
-            Kind::StorageFull
-                | Kind::QuotaExceeded
-                | Kind::ReadOnlyFilesystem
-                | Kind::PermissionDenied
-                | Kind::FileTooLarge
-        )
+        use StoreErrorKind as Kind;
+        matches!(self.kind(), Kind::DiskFull | Kind::NotWritable | Kind::FileTooLarge)
     }
 }
 
