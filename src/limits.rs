@@ -108,9 +108,15 @@ pub const STORE_LOOKS_WAITING: usize = 1024;
 pub const STORE_LOOKS_PER_NODE: usize = 64;
 /// Disk reads for peers at the same time; further ones wait.
 pub const STORE_READS: usize = 8;
-/// Stored files that are hashed at the same time, before anybody is given them; further ones wait, holding nothing. One:
-/// requests for files that were never verified keep at most one core and the disk's head busy.
+/// Stored files that are hashed at the same time for peers, before any of them is given one, and as many for the user of
+/// this machine; further ones wait, holding nothing. One: requests for files that were never verified keep at most one
+/// core and the disk's head busy.
 pub const STORE_VERIFICATIONS: usize = 1;
+/// Stored files that are kept open for peers; further ones are opened for each piece of 128 KiB.
+pub const SERVED_FILES: usize = 32;
+/// File descriptors that are never spent on peers, for clients of the API and for loads; a quarter of the limit where
+/// that is less than 256. Half of them may be spent on connections that loads need.
+pub const DESCRIPTOR_RESERVE: u64 = 64;
 /// A request whose data is not taken for this long is given up: its asker is alive, but reads nothing, or too slowly
 /// for all that it has asked for.
 pub const SERVE_STALL: std::time::Duration = std::time::Duration::from_secs(60);

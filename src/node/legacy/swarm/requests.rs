@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::seen::Seen;
-use super::{ConnectionId, Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
+use super::{BUSY, ConnectionId, Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
 use crate::limits;
 use crate::node::legacy::message::{Message, NodeMessage, RequestBody};
 use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Style, WireId};
@@ -314,7 +314,7 @@ impl LegacySwarm {
         self.reply(now, key, NodeMessage::Received { request: key.id });
         match body {
             RequestBody::File(_) if full => {
-                self.reply_error(now, key, "Too many requests at once, try again later.".to_owned());
+                self.reply_error(now, key, BUSY.to_owned());
             }
             RequestBody::File(request) => {
                 self.requests.serve(key);
