@@ -279,6 +279,10 @@ impl From<ConfigError> for NodeError {
         match error {
             ConfigError::Io { what, source } => Self::Config { what, source },
             ConfigError::AlreadyRunning { pid, api_port } => Self::AlreadyRunning { pid, api_port },
+            ConfigError::Exposed { path, why } => Self::Config {
+                what: format!("config folder {}", path.display()),
+                source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, why),
+            },
             ConfigError::Corrupt { path, why } => Self::Config {
                 what: path.display().to_string(),
                 source: std::io::Error::new(
