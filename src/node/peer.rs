@@ -45,7 +45,8 @@ impl Via {
     /// What peers can be asked for in this protocol.
     pub(crate) const fn unit(self) -> Unit {
         match self {
-            Self::Legacy(dialect) if dialect.has_ranges() => Unit::Ranges,
+            // Unless more is known of the peer, it may be an original.
+            Self::Legacy(dialect) if dialect.has_ranges() => Unit::LargeRanges,
             Self::Legacy(_) => Unit::Whole,
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
 
+use super::environment::Environment;
 use crate::store::chain::CHUNK;
 use crate::store::{Partial, Rechecked, Sha1, Store, StoreError, Stored};
 
@@ -56,19 +56,19 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens or resumes the partial file. The tracker knows when the last byte is safe.
-    pub(super) async fn open(
-        store: Store,
-        tracker: &TaskTracker,
-        sha1: Sha1,
-        size: u64,
-    ) -> Result<Self, StoreError> {
+    /// Opens or resumes the partial file.
+    pub(super) async fn open(environment: &Environment, sha1: Sha1, size: u64) -> Result<Self, StoreError> {
+        let store = environment.store.clone();
         let partial = blocking(move || open_when_free(&store, sha1, size)).await?;
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
         let (found, damaged) = mpsc::channel(DAMAGED);
-        tracker.spawn(async move {
+        #[cfg(test)]
+        let stall = environment.stage.disk_stall();
+        environment.disks.spawn(async move {
+            #[cfg(test)]
+            tokio::time::sleep(stall).await;
             if let Err(error) = serve(Work { partial, damaged: found, written: 0 }, inbox).await {
                 // Nobody listens any more: the download has ended.
                 let _ = failure.send(error);
@@ -144,12 +144,12 @@ async fn serve(work: Work, mut inbox: mpsc::Receiver<Order>) -> Result<(), Store
     while let Some(mut work) = open {
         let mut batch = Vec::with_capacity(QUEUE);
         let left = match reading {
-            true => match inbox.try_recv() {
-                Ok(order) => {
-                    batch.push(order);
-                    false
+            true => loop {
+                // At most what fits into the queue comes while this looks.
+                match inbox.try_recv() {
+                    Ok(order) => batch.push(order),
+                    Err(error) => break batch.is_empty() && error == TryRecvError::Disconnected,
                 }
-                Err(error) => error == TryRecvError::Disconnected,
             },
             false => inbox.recv_many(&mut batch, QUEUE).await == 0,
         };

@@ -12,7 +12,7 @@
 
 mod assign;
 mod endgame;
-mod pace;
+pub(crate) mod pace;
 mod provider;
 mod trust;
 
@@ -137,8 +137,6 @@ pub(crate) struct Plan {
     next_request: u64,
     trust: Trust,
     actions: VecDeque<Action>,
-    /// Moved by new bytes only.
-    progress: ByteClock,
     last_timeout: Instant,
 }
 
@@ -158,7 +156,6 @@ impl Plan {
             next_request: 0,
             trust: Trust::new(),
             actions: VecDeque::new(),
-            progress: ByteClock::new(now),
             last_timeout: now,
         }
     }
@@ -238,7 +235,6 @@ impl Plan {
             let piece = bytes.get((low - start) as usize..(high - start) as usize).unwrap_or_default();
             self.blame.add(provider, first, low, piece);
             self.present.insert(low, high);
-            self.progress.add(high - low, limits::MINIMUM_RATE, now);
             pieces.push((low, piece));
         }
         if answered {
@@ -398,12 +394,6 @@ impl Plan {
         self.present.total()
     }
 
-    /// Until when new bytes came at [`limits::MINIMUM_RATE`] or faster. Each byte that was missing moves this on by its
-    /// time at that rate, up to now; other bytes do not.
-    pub(crate) fn last_progress(&self) -> Instant {
-        self.progress.at()
-    }
-
     /// Providers with requests in flight.
     pub(crate) fn active(&self) -> usize {
         let mut keys: Vec<_> = self.requests.values().map(|request| request.provider).collect();
@@ -413,7 +403,8 @@ impl Plan {
     }
 
     /// Whether the provider may still be used.
-    pub(crate) fn is_usable(&self, key: ProviderKey) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_usable(&self, key: ProviderKey) -> bool {
         self.providers.contains_key(&key)
     }
 

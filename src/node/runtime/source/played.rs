@@ -30,6 +30,7 @@ pub(in crate::node::runtime) struct Part {
 #[derive(Default)]
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
+    disk_stall: Mutex<Duration>,
 }
 
 pub(in crate::node::runtime) struct Source {
@@ -44,6 +45,15 @@ pub(in crate::node::runtime) struct Asked(AbortHandle);
 impl Stage {
     pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
         self.parts.lock().insert(peer, part);
+    }
+
+    /// The disk does nothing for this long after it was opened.
+    pub(in crate::node::runtime) fn stall_disk(&self, time: Duration) {
+        *self.disk_stall.lock() = time;
+    }
+
+    pub(in crate::node::runtime) fn disk_stall(&self) -> Duration {
+        *self.disk_stall.lock()
     }
 
     pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
@@ -79,7 +89,9 @@ impl Source {
 async fn send(part: Part, start: u64, end: u64, sink: Sink) {
     let mut at = start;
     while at < end {
-        tokio::time::sleep(part.pause).await;
+        if !part.pause.is_zero() {
+            tokio::time::sleep(part.pause).await;
+        }
         let count = (end - at).min(part.piece as u64) as usize;
         let have = part
             .content
