@@ -142,7 +142,7 @@ type Running = tokio::task::JoinHandle<Option<Result<Loaded, LoadError>>>;
 
 /// A provider of zeros that is reached at once.
 fn part(piece: usize, pause: Duration) -> Part {
-    Part { content: Bytes::new(), piece, pause, connects_after: Duration::ZERO }
+    Part { content: Bytes::new(), piece, pause, floods: false, connects_after: Duration::ZERO }
 }
 
 fn silent() -> Part {
@@ -320,24 +320,18 @@ async fn a_stall_of_our_own_disk_is_no_providers_silence() {
 }
 
 #[tokio::test]
-async fn a_fast_provider_does_not_put_off_the_time_out_of_a_silent_one() {
+async fn a_flood_of_arrivals_does_not_put_off_the_time_outs_of_an_attempt() {
     let mut world = World::new(1).await;
-    let size = 1 << 30;
-    world.provider(size, silent());
-    world.provider(size, part(1 << 10, Duration::ZERO));
-    let (_search, seen, running) = world.start(seconds(100));
-    let providers =
-        |count| matches!(*seen.borrow(), LoadEvent::Downloading { providers, .. } if providers == count);
+    world.provider(1 << 30, Part { floods: true, ..silent() });
+    let (search, _, running) = world.start(seconds(1000));
+    drop(search);
     let began = now();
-    let mut both = false;
-    while !(both && providers(1)) {
-        // The fast one leaves the clock no pause in which it would go on by itself.
+    while !running.is_finished() {
+        // The flood leaves the clock no pause in which it would go on by itself.
         tokio::time::advance(Duration::from_millis(10)).await;
-        both |= providers(2);
-        assert!(
-            !running.is_finished() && now() - began < limits::SILENCE * 2,
-            "the silent one is still asked"
-        );
+        assert!(now() - began < seconds(100), "the silent one is still asked");
     }
-    running.abort();
+    let outcome = running.await.expect("no panic");
+    let Some(Err(LoadError::Transfer { reasons })) = outcome else { panic!("{outcome:?}") };
+    assert!(reasons[0].1.contains("sent nothing"), "{reasons:?}");
 }

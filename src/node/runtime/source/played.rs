@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::super::inbox::Sink;
 use crate::node::peer::{PathKind, PeerKey};
+use crate::node::transfer::plan::RequestKey;
 use crate::node::transfer::{Arrival, Ask, Offer, Reach};
 
 /// How a provider behaves once it is asked.
@@ -22,6 +23,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) piece: usize,
     /// Time before each piece.
     pub(in crate::node::runtime) pause: Duration,
+    /// It floods the download with what nobody asked for, without a pause, instead of answering.
+    pub(in crate::node::runtime) floods: bool,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -87,11 +90,15 @@ impl Source {
 }
 
 async fn send(part: Part, start: u64, end: u64, sink: Sink) {
+    while part.floods {
+        let unknown = RequestKey(u64::MAX);
+        if sink.inbox.send(Arrival::Data(unknown, Bytes::from_static(&[0]))).await.is_err() {
+            return;
+        }
+    }
     let mut at = start;
     while at < end {
-        if !part.pause.is_zero() {
-            tokio::time::sleep(part.pause).await;
-        }
+        tokio::time::sleep(part.pause).await;
         let count = (end - at).min(part.piece as u64) as usize;
         let have = part
             .content
