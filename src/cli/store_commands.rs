@@ -185,10 +185,8 @@ fn interruptible(
     cancel: Cancel,
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let runtime = system::start(&mut tokio::runtime::Builder::new_current_thread())?;
     let result = runtime.block_on(async {
-        system::report_files_too_large()?;
         let interrupted = signals::interrupted()?;
         tokio::select! {
             result = blocking(work) => result,
