@@ -55,7 +55,9 @@ impl From<&LoadError> for Code {
             LoadError::NotAsked { .. } => Self::NotAsked,
             LoadError::Verification { .. } => Self::Verification,
             LoadError::Timeout(_) => Self::Timeout,
-            LoadError::Disk(_) => Self::Disk,
+            LoadError::StoreFull(_) | LoadError::StoreUnwritable(_) => Self::Disk,
+            LoadError::TooManyOpenFiles(_) => Self::OpenFiles,
+            LoadError::Fault(_) => Self::Other,
             LoadError::Cancelled => Self::Cancelled,
         }
     }

@@ -102,7 +102,7 @@ async fn each_way_to_fail_has_its_own_code() {
         (LoadError::Transfer { reasons: vec![("n".into(), "silent".into())] }, "transfer"),
         (LoadError::Verification { liars: vec!["n".into()] }, "verification"),
         (LoadError::Timeout(timeout), "timeout"),
-        (LoadError::Disk("full".into()), "disk"),
+        (LoadError::StoreFull("full".into()), "disk"),
         (LoadError::Cancelled, "cancelled"),
     ];
     for (error, code) in failures {

@@ -6,6 +6,7 @@
 //! * `mtu`, `path`, `close`: sizes, remotes, the end.
 
 mod ack;
+mod budget;
 mod buffer;
 mod close;
 mod flight;
@@ -27,6 +28,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::ack::PeerWindow;
+pub(super) use self::budget::Budget;
 pub(super) use self::close::Farewell;
 use self::close::{Events, Life};
 use self::flight::Flight;
@@ -103,6 +105,7 @@ impl Stream {
         config: &Config,
         options: StreamOptions,
         seed: u64,
+        budget: Budget,
     ) -> Self {
         let first = config.initial_sequence;
         let mtu = Discovery::new();
@@ -115,7 +118,7 @@ impl Stream {
             firewall: options.firewall,
             relay: None,
             paths: Paths::default(),
-            receiver: Receiver::new(first),
+            receiver: Receiver::new(first, budget),
             queue: SendQueue::new(options.framed),
             flight: Flight::default(),
             peer_window: PeerWindow::new(first),

@@ -25,7 +25,7 @@ pub(crate) enum Verdict {
     /// Other bytes than asked for; everything is still on disk.
     WrongHash,
     /// The disk failed.
-    Failed(String),
+    Failed(StoreError),
 }
 
 /// Orders that may wait for the disk, each at most one data piece. When full the download waits, then the
@@ -41,21 +41,21 @@ pub(crate) struct Disk {
     /// Ranges on disk at the beginning.
     pub(crate) present: Vec<(u64, u64)>,
     /// The first write error ends the thread and arrives here.
-    pub(crate) failed: oneshot::Receiver<String>,
+    pub(crate) failed: oneshot::Receiver<StoreError>,
 }
 
 impl Disk {
     /// Opens or resumes the partial file.
-    pub(crate) async fn open(store: Store, sha1: Sha1, size: u64) -> Result<Self, String> {
+    pub(crate) async fn open(store: Store, sha1: Sha1, size: u64) -> Result<Self, StoreError> {
         let partial = tokio::task::spawn_blocking(move || open_when_free(&store, sha1, size)).await;
-        let partial = partial.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let partial = partial.unwrap_or_else(|panic| Err(fault(panic)))?;
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = work(partial, inbox) {
                 // Nobody listens any more: the download has ended.
-                let _ = failure.send(error.to_string());
+                let _ = failure.send(error);
             }
         });
         Ok(Self { orders, present, failed })
@@ -75,7 +75,7 @@ impl Disk {
     pub(crate) async fn commit(&self) -> Verdict {
         let (reply, verdict) = oneshot::channel();
         let _ = self.orders.send(Order::Commit(reply)).await;
-        verdict.await.unwrap_or_else(|_| Verdict::Failed("writing failed".to_owned()))
+        verdict.await.unwrap_or_else(|_| Verdict::Failed(fault("the thread that writes has ended")))
     }
 
     /// Ends the thread after what is queued, so that the partial can be opened again.
@@ -84,6 +84,11 @@ impl Disk {
         let _ = self.orders.send(Order::Close(reply)).await;
         let _ = closed.await;
     }
+}
+
+/// What cannot happen, as an error.
+fn fault(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Io { what: "write a download".to_owned(), source: io::Error::other(what) }
 }
 
 /// The thread of a download that was just cancelled may still be syncing: waits for it, on this blocking thread.
@@ -123,7 +128,7 @@ fn work(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreE
                     let _ = reply.send(Verdict::WrongHash);
                 }
                 Err((error, _)) => {
-                    let _ = reply.send(Verdict::Failed(error.to_string()));
+                    let _ = reply.send(Verdict::Failed(error));
                     return Ok(());
                 }
             },
