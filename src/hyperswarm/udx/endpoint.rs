@@ -17,7 +17,8 @@ use super::packet::{HEADER_BYTES, Header, Packet, flag};
 use super::stream::{Budget, Farewell, Stream};
 use super::types::{CloseReason, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit};
 use crate::limits::{
-    MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS, UDX_RECEIVE_BUDGET_BYTES,
+    MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS,
+    UDX_RECEIVE_BUDGET_BYTES,
 };
 
 /// What all streams of an endpoint share.
