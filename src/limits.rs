@@ -11,6 +11,11 @@ pub const MAX_REMEMBERED_VERDICTS: usize = 65_536;
 pub const MAX_PARTIAL_RANGES: usize = 65_536;
 /// Bytes of a download after which it is made to survive a crash: what a crash can cost, against fsyncs per second.
 pub const PARTIAL_SYNC_BYTES: u64 = 16 << 20;
+/// Unfinished downloads that are kept for another try; the oldest that is not in use is removed first. More than anybody
+/// comes back to, and a bound for what claimed sizes leave behind.
+pub const MAX_PARTIAL_FILES: usize = 128;
+/// An unfinished download to which nothing was written for this long is removed: a month, for a long journey.
+pub const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of one `.record.json` or `.hints.json`; a larger one is not read.
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 /// Bytes of the manifest of a folder: room for about 500,000 files.

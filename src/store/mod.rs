@@ -13,11 +13,14 @@
 //! Locks: a temporary and a download's data file are locked with flock by the process that writes them; nothing else
 //! is locked between processes, since equal names have equal content and renames are atomic.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use disk::{During, Folder};
 
@@ -46,7 +49,7 @@ pub mod uri;
 
 pub use directory::DirectoryOptions;
 pub use find::Named;
-pub use partial::Partial;
+pub use partial::{Partial, PartialFile, Rechecked};
 pub use put::{PutOptions, StoredAs};
 pub(crate) use replacement::is_special;
 pub use replacement::{Cancel, replace_file};
@@ -268,6 +271,8 @@ struct Inner {
     root: Folder,
     alternate: Option<PathBuf>,
     verdicts: serve::Verdicts,
+    /// Downloads that this process has open.
+    open_partials: Mutex<HashSet<partial::Key>>,
 }
 
 impl fmt::Debug for Store {
@@ -305,7 +310,8 @@ pub struct Stored {
 }
 
 impl Store {
-    /// The store in `root`, created if missing. Temporaries of processes that died are removed.
+    /// The store in `root`, created if missing. Temporaries of processes that died are removed, and unfinished downloads
+    /// that are old or too many (see [`crate::limits::MAX_PARTIAL_AGE`]).
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         Self::open_with_alternate(root, None)
     }
@@ -319,7 +325,9 @@ impl Store {
         if let Err(error) = temporary::remove_dead(&root) {
             tracing::warn!(%error, "temporary files of an earlier run could not be removed");
         }
-        Ok(Store { inner: Arc::new(Inner { root, alternate, verdicts: serve::Verdicts::default() }) })
+        partial::sweep(&root);
+        let (verdicts, open_partials) = Default::default();
+        Ok(Store { inner: Arc::new(Inner { root, alternate, verdicts, open_partials }) })
     }
 
     /// The store that the environment names: `storage_dir` if given, else KACHERY_STORAGE_DIR; with

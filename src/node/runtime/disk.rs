@@ -1,12 +1,14 @@
-//! The blocking thread of one download: writes, verifies, commits.
+//! The blocking thread of one download: writes, reads back what an earlier process left, commits.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{Partial, Sha1, Store, StoreError, Stored};
+use crate::store::chain::CHUNK;
+use crate::store::{Partial, Rechecked, Sha1, Store, StoreError, Stored};
 
 /// What the thread is told. In order.
 enum Order {
@@ -22,6 +24,8 @@ enum Order {
 pub(crate) enum Verdict {
     /// In the store.
     Stored(Stored),
+    /// Damage was found on disk: these ranges `[start, end)` have to be fetched again.
+    Missing(Vec<(u64, u64)>),
     /// Other bytes than asked for; everything is still on disk.
     WrongHash,
     /// The disk failed.
@@ -32,6 +36,9 @@ pub(crate) enum Verdict {
 /// connections that feed it, then the providers.
 const QUEUE: usize = 32;
 
+/// Damaged chunks that the download has not taken yet. When full, reading back waits.
+const DAMAGED: usize = 64;
+
 /// How long the end of an earlier download of the same file is waited for.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
@@ -40,6 +47,8 @@ pub(crate) struct Disk {
     orders: mpsc::Sender<Order>,
     /// Ranges on disk at the beginning.
     pub(crate) present: Vec<(u64, u64)>,
+    /// Ranges `[start, end)` of them that proved damaged, and have to be fetched again.
+    pub(crate) damaged: mpsc::Receiver<Vec<(u64, u64)>>,
     /// The first write error ends the thread and arrives here.
     pub(crate) failed: oneshot::Receiver<StoreError>,
 }
@@ -52,13 +61,14 @@ impl Disk {
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
+        let (found, damaged) = mpsc::channel(DAMAGED);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = work(partial, inbox) {
+            if let Err(error) = work(partial, inbox, &found) {
                 // Nobody listens any more: the download has ended.
                 let _ = failure.send(error);
             }
         });
-        Ok(Self { orders, present, failed })
+        Ok(Self { orders, present, damaged, failed })
     }
 
     /// Waits for room; an error shows up in `failed`.
@@ -106,11 +116,23 @@ fn open_when_free(store: &Store, sha1: Sha1, size: u64) -> Result<Partial, Store
     }
 }
 
-fn work(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreError> {
-    let mut partial = partial;
-    while let Some(order) = inbox.blocking_recv() {
+fn work(
+    mut partial: Partial,
+    mut inbox: mpsc::Receiver<Order>,
+    damaged: &mpsc::Sender<Vec<(u64, u64)>>,
+) -> Result<(), StoreError> {
+    let mut written = 0;
+    while let Some(order) = next(&mut inbox, &mut partial, damaged)? {
         match order {
-            Order::Write(offset, bytes) => partial.write_at(offset, &bytes)?,
+            Order::Write(offset, bytes) => {
+                partial.write_at(offset, &bytes)?;
+                written += bytes.len() as u64;
+                // Reading back keeps up with a download that leaves no pause.
+                if written >= CHUNK {
+                    written = 0;
+                    recheck(&mut partial, damaged)?;
+                }
+            }
             Order::Forget(start, end) => partial.forget(start, end)?,
             Order::Close(reply) => {
                 partial.sync()?;
@@ -118,22 +140,51 @@ fn work(partial: Partial, mut inbox: mpsc::Receiver<Order>) -> Result<(), StoreE
                 let _ = reply.send(());
                 return Ok(());
             }
-            Order::Commit(reply) => match partial.commit() {
-                Ok(stored) => {
-                    let _ = reply.send(Verdict::Stored(stored));
-                    return Ok(());
+            Order::Commit(reply) => {
+                let (verdict, back) = match partial.commit() {
+                    Ok(stored) => (Verdict::Stored(stored), None),
+                    Err((StoreError::WrongHash { .. }, Some(back))) => (Verdict::WrongHash, Some(back)),
+                    Err((StoreError::Incomplete { .. }, Some(back))) => {
+                        (Verdict::Missing(back.missing()), Some(back))
+                    }
+                    Err((error, _)) => (Verdict::Failed(error), None),
+                };
+                let _ = reply.send(verdict);
+                match back {
+                    Some(back) => partial = back,
+                    None => return Ok(()),
                 }
-                Err((StoreError::WrongHash { .. }, Some(back))) => {
-                    partial = back;
-                    let _ = reply.send(Verdict::WrongHash);
-                }
-                Err((error, _)) => {
-                    let _ = reply.send(Verdict::Failed(error));
-                    return Ok(());
-                }
-            },
+            }
         }
     }
     // The download was cancelled or failed: what is there is kept for the next attempt.
     partial.sync()
+}
+
+/// The next order; while there is none, what an earlier process left is read back.
+fn next(
+    inbox: &mut mpsc::Receiver<Order>,
+    partial: &mut Partial,
+    damaged: &mpsc::Sender<Vec<(u64, u64)>>,
+) -> Result<Option<Order>, StoreError> {
+    loop {
+        match inbox.try_recv() {
+            Ok(order) => return Ok(Some(order)),
+            Err(TryRecvError::Disconnected) => return Ok(None),
+            Err(TryRecvError::Empty) if recheck(partial, damaged)? => {}
+            Err(TryRecvError::Empty) => return Ok(inbox.blocking_recv()),
+        }
+    }
+}
+
+/// Reads back one step. False: there is nothing to read back now, or no room for what might be found; the commit reads
+/// back what is left.
+fn recheck(partial: &mut Partial, damaged: &mpsc::Sender<Vec<(u64, u64)>>) -> Result<bool, StoreError> {
+    let Ok(room) = damaged.try_reserve() else { return Ok(false) };
+    match partial.recheck_step()? {
+        Rechecked::Damaged(ranges) => room.send(ranges),
+        Rechecked::More => {}
+        Rechecked::Done => return Ok(false),
+    }
+    Ok(true)
 }

@@ -101,7 +101,9 @@ impl Download {
         let disk = Disk::open(self.environment.store.clone(), self.sha1, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
-            Verdict::WrongHash => Err(LoadError::Fault("the empty file has a wrong hash".to_owned())),
+            Verdict::WrongHash | Verdict::Missing(_) => {
+                Err(LoadError::Fault("the empty file has a wrong hash".to_owned()))
+            }
             Verdict::Failed(error) => Err(error.into()),
         }
     }
@@ -211,6 +213,7 @@ impl Attempt {
             tokio::select! {
                 biased;
                 Ok(error) = &mut self.disk.failed => return End::Failed(error.into()),
+                Some(ranges) = self.disk.damaged.recv() => self.plan.on_damaged(&ranges, now()),
                 () = self.reach_changed.notified() => self.look_at_members(),
                 Some(arrival) = self.inbox.recv() => self.arrived(arrival, download).await,
                 offer = download.offers.recv(), if download.searching => match offer {
@@ -348,6 +351,12 @@ impl Attempt {
                 self.plan.on_right_hash();
                 self.perform(download).await;
                 Some(End::Done(stored, self.downloaded))
+            }
+            Verdict::Missing(ranges) => {
+                // What was told before the commit is in there.
+                while self.disk.damaged.try_recv().is_ok() {}
+                self.plan.on_damaged(&ranges, now());
+                None
             }
             Verdict::WrongHash => {
                 tracing::warn!(sha1 = %self.sha1, "the received bytes have another hash; looking for the liar");

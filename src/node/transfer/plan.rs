@@ -375,6 +375,16 @@ impl Plan {
         self.assign(now);
     }
 
+    /// What was on disk in these ranges at the beginning proved damaged: it is missing again, and nobody is to blame.
+    pub(crate) fn on_damaged(&mut self, ranges: &[(u64, u64)], now: Instant) {
+        for (start, end) in ranges {
+            self.present.remove(*start, *end);
+            self.blame.forget(*start, *end);
+        }
+        self.last_progress = now;
+        self.assign(now);
+    }
+
     /// The hash is right: drops those who sent other bytes before.
     pub(crate) fn on_right_hash(&mut self) {
         for liar in self.blame.liars() {

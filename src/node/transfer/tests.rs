@@ -280,6 +280,24 @@ fn what_is_on_disk_is_not_fetched_again() {
 }
 
 #[test]
+fn what_proves_damaged_on_disk_is_fetched_again_and_nobody_is_blamed() {
+    let mut world = World::new(10_000_000, 13, &[(0, 6_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
+    world.disk[1_000_000..3_000_000].fill(0);
+    world.plan.on_damaged(&[(1_000_000, 2_000_000), (2_000_000, 3_000_000)], world.now);
+    assert_eq!(world.plan.bytes(), 4_000_000);
+    assert!(world.run());
+    assert_eq!(world.received, 6_000_000);
+    assert!(world.dropped.is_empty());
+    // The same when everything was there: the search for a liar does not begin.
+    let mut world = World::new(10_000_000, 14, &[(0, 10_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
+    world.disk[9_999_999] ^= 1;
+    assert_eq!(world.plan.outlook(), Outlook::Complete);
+    world.plan.on_damaged(&[(9_437_184, 10_000_000)], world.now);
+    assert!(world.run());
+    assert_eq!((world.received, world.forgotten), (562_816, 0));
+}
+
+#[test]
 fn four_equal_providers_are_nearly_four_times_as_fast() {
     let four = (0..4).map(|_| ranges(Manner::Honest, 4_000_000)).collect();
     let mut world = World::new(40_000_000, 3, &[], four);

@@ -143,8 +143,10 @@ fn content_is_durable_before_anything_speaks_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("root")).unwrap();
     let mut partial = store.partial(digest(b"abcd"), 4).unwrap();
+    partial.write_at(0, b"ab").unwrap();
+    partial.sync().unwrap();
     plan(None);
-    partial.write_at(0, b"abcd").unwrap();
+    partial.write_at(2, b"cd").unwrap();
     partial.sync().unwrap();
     assert_eq!(seen(), ["write", "fdatasync", "write", "fdatasync"], "data, then journal");
     plan(None);
@@ -157,6 +159,20 @@ fn content_is_durable_before_anything_speaks_of_it() {
     let steps = seen();
     let order: Vec<_> = steps.iter().filter(|s| ["fsync", "rename", "fsync folder"].contains(*s)).collect();
     assert!(order.starts_with(&[&"fsync", &"rename", &"fsync folder"]), "{steps:?}");
+}
+
+#[test]
+fn a_new_download_makes_data_and_journal_durable_once_each_with_its_first_sync() {
+    let (_folder, store) = super::store();
+    let mut partial = store.partial(digest(b"abcd"), 4).unwrap();
+    plan(None);
+    partial.write_at(0, b"ab").unwrap();
+    assert!(!seen().iter().any(|step| step.contains("sync")), "nothing needs to survive yet: {:?}", seen());
+    partial.sync().unwrap();
+    let syncs: Vec<_> = seen().into_iter().filter(|step| step.contains("sync")).collect();
+    let folders = syncs.iter().filter(|step| **step == "fsync folder").count();
+    assert_eq!(syncs.len() - folders, 2, "{syncs:?}");
+    assert!(syncs.ends_with(&["fsync folder"]), "then their names: {syncs:?}");
 }
 
 #[test]
