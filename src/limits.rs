@@ -70,10 +70,27 @@ pub const SWARM_REQUESTS_MAX: usize = 256;
 pub const SWARM_SEEKS_MAX: usize = 1024;
 /// Bytes queued to a connection at which data messages wait. A few pieces keep the socket busy.
 pub const CONNECTION_QUEUE_ROOM: usize = 512 * 1024;
-/// Bytes queued to a connection at which relayed messages are dropped for it.
+/// Bytes of relayed messages queued to a connection beyond which further ones are dropped for it; as many again of
+/// relayed answers are always taken.
 pub const CONNECTION_QUEUE_RELAY: usize = 1 << 20;
-/// Bytes queued to a connection at which it is closed as stalled.
+/// Bytes of our own messages queued to a connection at which it is closed as stalled.
 pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
+/// Bytes of relayed answers queued in a swarm. One asker may fill half of what others leave free, so alone 8 MiB: the
+/// 4 MB that an original 0.2.1 asks for at once are 5.4 MB on the wire.
+pub const RELAY_ANSWERS: usize = 16 << 20;
+/// Relayed frames queued to a connection: half of `CONNECTION_FRAMES`, so that tiny ones cannot have it closed.
+pub const RELAY_FRAMES: usize = CONNECTION_FRAMES / 2;
+/// Bytes of a frame that ends a relayed answer up to which it passes where its data does not: `Finished` weighs 1 KB.
+pub const RELAY_END_BYTES: usize = 4096;
+/// Answers of which a part was dropped, remembered per neighbour so that no later part follows; the oldest is forgotten
+/// first. A neighbour has 32 requests at each of several providers.
+pub const RELAY_CUTS: usize = 256;
+/// New seekings of one peer per second that are handled and relayed: at 0.18 ms each, 9 % of a core. A loader of a
+/// folder of small files was measured at 110 files a second.
+pub const SEEKINGS_PER_SECOND: usize = 500;
+/// Seekings of one peer at once: its `SWARM_SEEKS_MAX` running searches, which it repeats when it connects, and as many
+/// that it relays.
+pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
 
 // ---- node: transfers ----
 
