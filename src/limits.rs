@@ -96,8 +96,21 @@ pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
 
 /// A requested range without data for this long is given to somebody else (the originals use the same 10 s).
 pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Bytes per second below which a provider, and a load, count as standing still: less than a tenth of a slow modem line's
+/// worth for each of many users, and less than one message of the originals (64 KiB) in [`SILENCE`]. Without it one byte
+/// every few seconds keeps a load, and the range that was asked for, for ever.
+pub const MINIMUM_RATE: u64 = 4096;
 /// Offers one download or search remembers, and providers it may use; more come only from made-up keys.
 pub const CANDIDATES: usize = 256;
+/// Candidates that one download looks for at the same time while nobody reached them: each may take a transfer swarm,
+/// and made-up ones must not take all. Those that are reached do not count.
+pub const LOOKED_FOR: usize = 16;
+/// Claimed sizes of one file that are tried side by side, each with requests and files of its own. Only sizes count
+/// that a reached peer claims; further ones have their turns.
+pub const SIZES_AT_ONCE: usize = 4;
+/// Bytes kept of each claimed size beside the one that will be there first. With [`SIZES_AT_ONCE`], and the requests
+/// in flight, a liar has at most 64 MiB of junk on our disk.
+pub const JUNK_PER_SIZE: u64 = 16 << 20;
 /// Liars that are remembered, the oldest forgotten first.
 pub const REMEMBERED_LIARS: usize = 1024;
 /// Answers to searches that are remembered for clients that name a provider, the oldest forgotten first.

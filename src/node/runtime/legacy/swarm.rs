@@ -446,10 +446,11 @@ impl Core {
 
     fn offer(&mut self, node: NodeId, dialect: Dialect, sha1: Sha1, size: u64, purpose: &Purpose) {
         let Purpose::Channel(channel) = purpose else { return };
+        let neighbour = self.machine.is_connected(node);
         for seek in self.seeks.iter().filter(|seek| seek.sha1 == sha1) {
             let offer = Offer { peer: PeerKey(node.key), via: Via::Legacy(dialect), size };
             // Full: the search has more answers than it can look at.
-            let _ = seek.offers.try_send(Heard { offer, channel: Arc::from(channel.as_str()) });
+            let _ = seek.offers.try_send(Heard { offer, channel: Arc::from(channel.as_str()), neighbour });
         }
     }
 }
