@@ -399,20 +399,21 @@ fn free_port() -> u16 {
 
 /// A POST to the HTTP API; null if it is not answered with JSON.
 pub(crate) fn post(port: u16, path: &str, body: &str) -> Value {
-    let answer = exchange(port, &format!("POST {path}"), body).unwrap_or_default();
+    let answer = exchange(port, SOON, &format!("POST {path}"), body).unwrap_or_default();
     serde_json::from_str(&answer).unwrap_or(Value::Null)
 }
 
 /// A GET of the HTTP API; null if it is not answered with JSON.
 pub(crate) fn get(port: u16, path: &str) -> Value {
-    let answer = exchange(port, &format!("GET {path}"), "").unwrap_or_default();
+    let answer = exchange(port, SOON, &format!("GET {path}"), "").unwrap_or_default();
     serde_json::from_str(&answer).unwrap_or(Value::Null)
 }
 
 /// A request to the HTTP API, and the body of its answer as it stands on the wire.
-pub(crate) fn exchange(port: u16, method_and_path: &str, body: &str) -> std::io::Result<String> {
+/// An error if nothing comes for `limit`.
+pub(crate) fn exchange(port: u16, limit: Duration, method_and_path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(limit))?;
     write!(
         stream,
         "{method_and_path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n\

@@ -85,6 +85,12 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends it a signal, named as for the command `kill`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "cannot send {name} to {}", self.name);
+    }
+
     /// All lines so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         let output = self.output.0.lock().expect("reader thread");

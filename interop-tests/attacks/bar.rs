@@ -31,25 +31,45 @@ pub(crate) fn honest_time() -> Duration {
     })
 }
 
-/// `victim` loads `content` under attack, in twice the `honest` time and 15 s. Prints what was measured as check `number`.
-pub(crate) fn must_load(
+/// A load under attack, and what is said about it.
+pub(crate) struct Attempt {
+    loading: Loading,
+    bar: Duration,
+    attack: String,
+}
+
+/// `victim` loads `content` under attack, which should take at most twice the `honest` time and 15 s. Prints what was
+/// measured as check `number`.
+pub(crate) fn attempt(
     number: u32,
     attack: &str,
     victim: &Daemon,
     content: &Content,
     honest: Duration,
-) -> Loading {
+) -> Attempt {
     let bar = 2 * honest + PATIENCE;
     let loading = victim.load_within(bar + Duration::from_secs(1), &content.sha1, TIMEOUT);
-    let end = loading.code.map_or("still running".to_owned(), |code| format!("exit code {code}"));
+    let attempt = Attempt { loading, bar, attack: attack.to_owned() };
     println!(
-        "check {number}: measured {attack}: {end} after {:.1} s, bar exit code 0 within {:.1} s, seed name",
-        loading.took.as_secs_f64(),
+        "check {number}: measured {attack}: {} after {:.1} s, bar exit code 0 within {:.1} s, seed name",
+        attempt.end(),
+        attempt.loading.took.as_secs_f64(),
         bar.as_secs_f64()
     );
-    assert!(loading.code == Some(0) && loading.took <= bar, "{attack}: {end}\n{}", loading.shown);
-    for copy in [victim.destination(), victim.stored(&content.sha1)] {
-        assert!(std::fs::read(&copy).expect("a loaded file") == content.bytes, "the bytes differ");
+    attempt
+}
+
+impl Attempt {
+    fn end(&self) -> String {
+        self.loading.code.map_or("still running".to_owned(), |code| format!("exit code {code}"))
     }
-    loading
+
+    /// The load ended in time, with every byte right.
+    pub(crate) fn must_have_succeeded(&self, victim: &Daemon, content: &Content) {
+        let in_time = self.loading.code == Some(0) && self.loading.took <= self.bar;
+        assert!(in_time, "{}: {}\n{}", self.attack, self.end(), self.loading.shown);
+        for copy in [victim.destination(), victim.stored(&content.sha1)] {
+            assert!(std::fs::read(&copy).expect("a loaded file") == content.bytes, "the bytes differ");
+        }
+    }
 }

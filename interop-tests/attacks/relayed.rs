@@ -1,6 +1,6 @@
 //! The only way from the provider to the loader is through a peer that relays: the provider refuses everybody else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bar::long;
 use crate::lab::{Content, Daemon, Lab, Peer, SOON};
@@ -21,7 +21,7 @@ fn hidden_provider(lab: &Lab, files: &[Content], only: &[String]) -> Peer {
     lab.peer("0.2.1", &files.iter().collect::<Vec<_>>(), &arguments)
 }
 
-/// Each file is loaded once; the last one again by nobody: an honest provider that was blamed would not be asked a second time.
+/// Loads each file: after one failure in which the provider was blamed, all others fail.
 fn load_all(what: &str, loader: &Daemon, files: &[Content]) {
     for file in files {
         let loading = loader.load_within(Duration::from_secs(40), &file.sha1, 20);
@@ -37,8 +37,8 @@ fn load_all(what: &str, loader: &Daemon, files: &[Content]) {
     }
 }
 
-#[test]
-fn a_load_through_a_daemon_of_ours_completes() {
+/// A lab with a daemon of ours between provider and loader.
+fn with_our_relay(test: impl FnOnce(&Peer, &Daemon, &[Content])) {
     let Some(lab) = Lab::new() else { return };
     let mut files = contents(&lab);
     files.push(lab.file("makes the relay join the provider's swarm", 1000));
@@ -49,8 +49,39 @@ fn a_load_through_a_daemon_of_ours_completes() {
     relay.loads(&joins);
     let loader = lab.daemon("loader");
     loader.connected(1);
-    load_all("a daemon of ours", &loader, &files);
+    test(&provider, &loader, &files);
     assert!(provider.was_asked());
+}
+
+#[test]
+fn a_load_through_a_daemon_of_ours_completes() {
+    with_our_relay(|_, loader, files| load_all("a daemon of ours", loader, files));
+}
+
+/// What the relay cannot pass on while the loader's machine is busy elsewhere must not be lost for good.
+#[test]
+fn a_load_through_a_daemon_of_ours_survives_a_pause_of_the_loader() {
+    with_our_relay(|provider, loader, files| {
+        let file = files.last().expect("a file");
+        let (started, before) = (Instant::now(), provider.events("serving").len());
+        let mut loading = loader.begin_load(&file.sha1, 20);
+        while provider.events("serving").len() == before {
+            assert!(started.elapsed() < SOON, "the provider is not asked\n{loading}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        loader.process.signal("STOP");
+        std::thread::sleep(Duration::from_secs(2));
+        loader.process.signal("CONT");
+        let code = loading.end_within(Duration::from_secs(40)).and_then(|status| status.code());
+        println!(
+            "check 25: measured {} MiB through a daemon of ours, the loader stopped for 2 s: exit code {code:?} after {:.1} s, \
+             bar 0, seed name",
+            file.bytes.len() / MIB,
+            started.elapsed().as_secs_f64()
+        );
+        assert_eq!(code, Some(0), "{loading}\n{}", loader.process);
+        load_all("the same daemon afterwards", loader, files);
+    });
 }
 
 /// A relay that loses some of what it should forward.

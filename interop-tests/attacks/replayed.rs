@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bar::must_load;
+use crate::bar::attempt;
 use crate::lab::{Lab, SOON};
 
 /// Impostors that hold the places of the real node at its provider.
@@ -18,7 +18,8 @@ fn sixteen_impostors_do_not_lock_the_real_node_out() {
     let attacker = lab.attacker(&["replay", "--victim", &of, "--of", &at, "--count", "16"]);
     let held = attacker.event("ready", SOON, |_| true)["held"].as_u64().expect("a number");
     assert!(held > 0, "no impostor was let in\n{}", attacker.process);
-    must_load(31, &format!("{held} impostors at the provider"), &victim, &content, Duration::from_secs(1));
+    let attempt = attempt(31, &format!("{held} impostors at the provider"), &victim, &content, Duration::from_secs(1));
+    attempt.must_have_succeeded(&victim, &content);
     // The other way: the impostors' victim serves what it loaded.
     let third = lab.daemon("third");
     third.connected(1);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::bar::{SIZE, honest_time, must_load};
+use crate::bar::{SIZE, attempt, honest_time};
 use crate::lab::Lab;
 
 /// Disk that the loading daemon may use beyond the file.
@@ -27,18 +27,16 @@ fn false_claims(attack: &str, claims: &[String]) {
     let attacker = lab.attacker(&arguments);
     victim.connected(2);
     let (done, most) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
+    let attempt = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 most.fetch_max(used(&victim.home().join("store")), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            must_load(27, attack, &victim, &content, honest)
-        }));
+        let attempt = attempt(27, attack, &victim, &content, honest);
         done.store(true, Ordering::Relaxed);
-        loaded.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
+        attempt
     });
     let beyond = most.into_inner().saturating_sub(SIZE as u64);
     println!(
@@ -46,6 +44,7 @@ fn false_claims(attack: &str, claims: &[String]) {
         beyond >> 20,
         SPARE_DISK >> 20
     );
+    attempt.must_have_succeeded(&victim, &content);
     assert!(beyond <= SPARE_DISK, "{attack}: {beyond} bytes of disk beyond the file");
     assert!(attacker.process.has_printed(|line| line.starts_with(r#"{"event":"claimed""#)));
     assert!(provider.was_asked());

@@ -29,12 +29,22 @@ function transferTopics(nodeId) {
   });
 }
 
+/** The ports of a topic, as soon as there are any: a daemon that has just started may not have announced itself yet. */
+async function portsOf(node, topic) {
+  for (let tries = 0; tries < 50; tries++) {
+    const found = await lookup(node, topic);
+    if (found.length) return found;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error('nobody announces the topic');
+}
+
 /** `count` links from each address to each port that is announced for each topic. */
 async function surround({ bootstrap, address, count }, topics, more) {
   const node = await openNode(bootstrap, address[0]);
   const links = [];
   for (const { protocol, topic } of topics) {
-    for (const to of await lookup(node, topic)) {
+    for (const to of await portsOf(node, topic)) {
       for (const from of address) for (let i = 0; i < count; i++) links.push(new Link({ to, address: from, protocol, ...more }));
     }
   }
@@ -79,7 +89,7 @@ const attacks = {
     const frames = { nodeId: victim };
     const [, { protocol, topic }] = channelTopics(channel);
     await new Promise((resolve) => {
-      lookup(node, topic).then((ports) => ports.forEach((to) => {
+      portsOf(node, topic).then((ports) => ports.forEach((to) => {
         let from = null;
         new Link({
           to, address, protocol,
@@ -93,7 +103,7 @@ const attacks = {
     });
     report('recorded');
     const [, , transfer] = transferTopics(of);
-    const [to] = await lookup(node, transfer.topic);
+    const [to] = await portsOf(node, transfer.topic);
     const links = Array.from({ length: count }, () => new Link({ to, address, protocol: transfer.protocol, frames }));
     await Promise.all(links.map((link) => link.settled));
     report('ready', { asked: links.length, held: held(links) });
