@@ -137,7 +137,7 @@ impl Lab {
     /// A JavaScript attacker in the lab's channel; returns when the attack is under way.
     pub(crate) fn attacker(&self, arguments: &[&str]) -> Peer {
         let mut command = js("attacker.js");
-        command.args(arguments).args(["--channel", CHANNEL, "--bootstrap", &self.bootstrap]);
+        command.args(["--channel", CHANNEL, "--bootstrap", &self.bootstrap]).args(arguments);
         let peer = Peer { process: Process::start(&format!("attacker {arguments:?}"), &mut command) };
         peer.event("ready", SOON, |_| true);
         peer
@@ -196,6 +196,12 @@ impl Daemon {
             assert!(Instant::now() < until, "only {count} of {peers} peers\n{}", self.process);
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Joins one more channel.
+    pub(crate) fn joins(&self, channel: &str) {
+        let answer = post(self.api_port, "/joinChannel", &format!(r#"{{"channelName":"{channel}"}}"#));
+        assert_eq!(answer["success"], true, "{answer}");
     }
 
     /// How many peers are connected in the channel.

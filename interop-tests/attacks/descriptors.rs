@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 use crate::lab::{Lab, SOON, get};
 
 const SIZE: usize = 1 << 20;
+/// Channels joined besides the first: with all places of all ports taken, and all requests made, more than 1024 descriptors.
+const MORE_CHANNELS: usize = 12;
+/// Connections from each of two addresses to each port: as many as there are places.
+const EACH: &str = "12";
 
 /// Starts the daemon with this soft limit, or, `hard`, with no way to raise it.
 fn few_descriptors(limit: u32, hard: bool) {
@@ -15,14 +19,19 @@ fn few_descriptors(limit: u32, hard: bool) {
     let command = format!("ulimit {kind} {limit} && exec \"$0\" \"$@\"");
     let victim = lab.daemon_started_by("victim", &["sh", "-c", &command]);
     victim.store(&offered);
-    let (id, size) = (victim.node_id(), SIZE.to_string());
-    let attacker = lab.attacker(&[
-        "readers", "--victim", &id, "--sha1", &offered.sha1, "--size", &size, "--count", "160",
-        "--address", "127.0.1.1", "--address", "127.0.2.1",
-    ]);
-    attacker.event("ready", SOON, |_| true);
     let provider = lab.daemon("provider");
     provider.store(&wanted);
+    victim.connected(1);
+    let channels: Vec<_> = if limit > 64 { (1..=MORE_CHANNELS).map(|n| format!("more-{n}")).collect() } else { Vec::new() };
+    let (id, size) = (victim.node_id(), SIZE.to_string());
+    let mut arguments = vec!["readers", "--victim", &id, "--sha1", &offered.sha1, "--size", &size, "--count", EACH];
+    arguments.extend(["--address", "127.0.1.1", "--address", "127.0.2.1"]);
+    for channel in &channels {
+        victim.joins(channel);
+        arguments.extend(["--channel", channel]);
+    }
+    let attacker = lab.attacker(&arguments);
+    let held = attacker.event("ready", SOON, |_| true)["held"].clone();
     let started = Instant::now();
     let state = get(victim.api_port, "/api/v1/status");
     let answered = started.elapsed();
@@ -35,7 +44,7 @@ fn few_descriptors(limit: u32, hard: bool) {
         }
     };
     println!(
-        "check 32: measured {} limit {limit}: {open} open, the API answers in {:.2} s, a load: exit code {:?} after {:.1} s, \
+        "check 32: measured {} limit {limit}, {held} connections of strangers: {open} open, the API answers in {:.2} s, a load: exit code {:?} after {:.1} s, \
          bar answers within 1 s, 0 within 20 s, seed none",
         if hard { "hard" } else { "soft" },
         answered.as_secs_f64(),

@@ -101,12 +101,12 @@ class Program:
 class Peer(Program):
     """A JavaScript daemon of the given dialect that takes errands."""
 
-    def __init__(self, dialect, bootstrap, files=(), host=(), mdns=False, channels=(CHANNEL,)):
+    def __init__(self, dialect, bootstrap, files=(), host=(), mdns=False, channels=(CHANNEL,), arguments=()):
         command = [*host, "node", os.path.join(NODE, "kachery_peer.js"), "--dialect", dialect, "--commands"]
         for flag, values in (("--channel", channels), ("--bootstrap", bootstrap), ("--file", files)):
             for value in values:
                 command += [flag, value]
-        super().__init__(f"JavaScript {dialect}", command + ([] if mdns else ["--no-mdns"]), stdin=True)
+        super().__init__(f"JavaScript {dialect}", command + [*arguments] + ([] if mdns else ["--no-mdns"]), stdin=True)
         self.event("ready")
 
     def event(self, *names, seconds=20, start=0):

@@ -19,7 +19,9 @@ const REQUESTS = 32; // of one node that are served at once
 const RANGE = 20000000;
 const WINDOW = 64; // announces under way
 
-const channelTopics = (channel) => PROTOCOLS.map((protocol) => ({ protocol, topic: messages.topicOf(protocol, messages.lookupSwarm(channel)) }));
+const channelTopics = (channel) => PROTOCOLS.map((protocol) => {
+  return { protocol, topic: messages.topicOf(protocol, messages.lookupSwarm(channel)) };
+});
 
 /** The transfer topics of a node (DER id), one for each dialect. */
 function transferTopics(nodeId) {
@@ -42,12 +44,12 @@ async function portsOf(node, topic) {
 /** `count` links from each address to each port that is announced for each topic. */
 async function surround({ bootstrap, address, count }, topics, more) {
   const node = await openNode(bootstrap, address[0]);
-  const links = [];
-  for (const { protocol, topic } of topics) {
-    for (const to of await portsOf(node, topic)) {
-      for (const from of address) for (let i = 0; i < count; i++) links.push(new Link({ to, address: from, protocol, ...more }));
-    }
-  }
+  const found = await Promise.all(topics.map(async ({ protocol, topic }) => {
+    return (await portsOf(node, topic)).map((to) => ({ to, protocol }));
+  }));
+  const links = found.flat().flatMap((port) => address.flatMap((from) => {
+    return Array.from({ length: count }, () => new Link({ ...port, address: from, ...more }));
+  }));
   await Promise.all(links.map((link) => link.settled));
   return links;
 }
@@ -55,36 +57,42 @@ async function surround({ bootstrap, address, count }, topics, more) {
 const held = (links) => links.filter((link) => link.held).length;
 
 const attacks = {
-  async claims({ bootstrap, channel, address: [address], sha1, claim }, report) {
+  async claims({ bootstrap, channel: [channel], address: [address], sha1, claim }, report) {
     const stranger = new Stranger({ bootstrap, channel, address }, report);
     for (const each of claim) {
-      const [size, count, behaviour] = each.split(':');
-      stranger.claim(Number(size), Number(count), behaviour);
+      const [size, count, behaviour, step = '0'] = each.split(':');
+      stranger.claim(Number(size), Number(count), behaviour, Number(step));
     }
     await stranger.enter(sha1);
     report('ready');
   },
 
   async places(options, report) {
-    const links = await surround(options, [...channelTopics(options.channel), ...transferTopics(options.victim)]);
+    const links = await surround(options, [...options.channel.flatMap(channelTopics), ...transferTopics(options.victim)]);
     report('ready', { asked: links.length, held: held(links) });
   },
 
   async readers(options, report) {
-    const links = await surround(options, transferTopics(options.victim).slice(2), {
+    const [, whole, ranges] = transferTopics(options.victim);
+    const asking = (downloadFile) => ({
       reads: false,
       onReady: (json, { identity }) => {
         for (let i = 0; i < REQUESTS; i++) {
-          const range = messages.downloadRange({ sha1: options.sha1 }, 0, Math.min(options.size, RANGE));
-          const request = messages.requestToNode(options.victim, messages.randomId(), range);
+          const request = messages.requestToNode(options.victim, messages.randomId(), downloadFile);
           json.sendMessage(messages.envelope(identity, messages.broadcast(identity, DIALECT, request)));
         }
       },
     });
+    const file = { sha1: options.sha1 };
+    const links = (await Promise.all([
+      surround(options, options.channel.flatMap(channelTopics)),
+      surround(options, [whole], asking(messages.downloadFile(file))),
+      surround(options, [ranges], asking(messages.downloadRange(file, 0, Math.min(options.size, RANGE)))),
+    ])).flat();
     report('ready', { asked: links.length, held: held(links) });
   },
 
-  async replay({ bootstrap, channel, address: [address], victim, of, count }, report) {
+  async replay({ bootstrap, channel: [channel], address: [address], victim, of, count }, report) {
     const node = await openNode(bootstrap, address);
     const frames = { nodeId: victim };
     const [, { protocol, topic }] = channelTopics(channel);
@@ -109,7 +117,7 @@ const attacks = {
     report('ready', { asked: links.length, held: held(links) });
   },
 
-  async records({ bootstrap: [bootstrap], channel, address: [address], count, topics }, report) {
+  async records({ bootstrap: [bootstrap], channel: [channel], address: [address], count, topics }, report) {
     const node = await openNode([bootstrap], address);
     const targets = topics === 'own' ? channelTopics(channel).map(({ topic }) => topic) : null;
     const target = (i) => (targets ? targets[i % targets.length] : crypto.randomBytes(32));
@@ -145,7 +153,7 @@ const attacks = {
     report('ready', { stored, seconds: (Date.now() - started) / 1000 });
   },
 
-  async beside({ bootstrap, channel, address: [address], count }, report) {
+  async beside({ bootstrap, channel: [channel], address: [address], count }, report) {
     const nodes = [];
     for (const { topic } of channelTopics(channel)) {
       for (let i = 0; i < count; i++) {

@@ -9,6 +9,7 @@ const messages = require('./messages');
 
 const KEEP_ALIVE_MS = 3000;
 const AGAIN_MS = 1000;
+const SETTLE_MS = 3000; // a daemon without descriptors does not even accept
 
 /** Frames of the identity itself. */
 function honestFrames(identity) {
@@ -30,6 +31,7 @@ class Link {
     this.opened = 0; // connections that were accepted
     this.held = false; // whether there is one now
     this.settled = new Promise((resolve) => { this.settle = resolve; }); // the first was answered or closed
+    setTimeout(this.settle, SETTLE_MS).unref();
     this.open();
   }
 

@@ -52,7 +52,7 @@ class Stranger {
     this.dialect = dialect('0.2.1');
     this.identity = createIdentity(this.dialect);
     this.channelName = channel;
-    this.claims = []; // { identity, size }
+    this.claims = []; // { identity, size, behaviour, delay, served }
   }
 
   /** Joins the channel and is there for `sha1`: claims must have been made before. */
@@ -71,10 +71,10 @@ class Stranger {
     return new Swarm({ dialect: this.dialect, identity, name, network: new Ports(this.node, { address: this.address, dial }) });
   }
 
-  /** `count` identities that say the file has `size` bytes. */
-  claim(size, count, behaviour) {
+  /** `count` identities that say the file has `size` bytes, each `step` ms after the one before. */
+  claim(size, count, behaviour, step) {
     if (!(behaviour in BEHAVIOURS)) throw new Error(`unknown behaviour ${behaviour}: use ${Object.keys(BEHAVIOURS).join(', ')}`);
-    for (let i = 0; i < count; i++) this.claims.push({ identity: createIdentity(this.dialect), size, behaviour, served: [] });
+    for (let i = 0; i < count; i++) this.claims.push({ identity: createIdentity(this.dialect), size, behaviour, delay: i * step, served: [] });
   }
 
   serve(claim) {
@@ -87,9 +87,13 @@ class Stranger {
   }
 
   answer(sha1) {
-    for (const { identity, size } of this.claims) {
-      const envelope = messages.broadcast(identity, this.dialect, messages.providing({ sha1 }, identity.nodeId, { size, sha1 }));
-      for (const peer of this.channel.peers.values()) peer.send(envelope);
+    for (const { identity, size, delay } of this.claims) {
+      const send = () => {
+        const envelope = messages.broadcast(identity, this.dialect, messages.providing({ sha1 }, identity.nodeId, { size, sha1 }));
+        for (const peer of this.channel.peers.values()) peer.send(envelope);
+      };
+      if (delay) setTimeout(send, delay);
+      else send();
     }
     this.report('claimed', { identities: this.claims.length });
   }
