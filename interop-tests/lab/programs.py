@@ -189,10 +189,10 @@ class Daemon(Program):
     def store(self, path):
         self.run("kachery-store", path)
 
-    def load(self, sha1, destination):
+    def load(self, sha1, destination, timeout=60):
         """Seconds from the start of the command to its end."""
         started = time.monotonic()
-        printed = self.run("kachery-p2p", "load", f"sha1://{sha1}/file", "--dest", destination, "--timeout", "60")
+        printed = self.run("kachery-p2p", "load", f"sha1://{sha1}/file", "--dest", destination, "--timeout", str(timeout))
         if printed.strip() != destination:
             raise Failure(f"load printed {printed!r} instead of {destination!r}")
         return time.monotonic() - started
