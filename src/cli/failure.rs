@@ -161,7 +161,7 @@ impl Failure {
                 )
             }
             Code::Disk => Self::new(Exit::Disk, message).next(
-                "df -h, free some space (or restart the daemon with another --storage-dir), then again",
+                "df -h and ls -ld on the daemon's storage folder   (make room, or let it write there, then run this again)",
             ),
             Code::OpenFiles => Self::new(Exit::Other, message)
                 .likely("the daemon has as many files and connections open as it may (ulimit -n)")

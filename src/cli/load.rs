@@ -12,7 +12,7 @@ use super::settings::{Name, Settings, parse_uri};
 use super::stored;
 use crate::api::client::ClientError;
 use crate::api::wire::{self, LoadLine};
-use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError};
+use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError, StoreErrorKind};
 
 /// A load without progress ends after this, unless told otherwise.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -71,8 +71,10 @@ pub(super) struct Obtained {
 /// From the local store, which needs no daemon, or else through the daemon. Verified either way.
 pub(super) async fn obtain(settings: &Settings, name: &Name, uri: &str) -> Result<Obtained, Failure> {
     // Without a storage folder here there is still that of the daemon.
-    let here = match settings.store() {
+    let store = stored::may_have_files(settings.storage_dir.as_deref()).then(|| settings.store());
+    let here = match store.unwrap_or(Err(StoreError::NoStorageDir)) {
         Ok(store) => find_here(settings, store, name.sha1).await,
+        Err(error) if error.kind() == StoreErrorKind::TooManyOpenFiles => Err(error.into()),
         Err(_) => Ok(None),
     };
     let damaged = match here {

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tracing::level_filters::LevelFilter;
 
 use arguments::{Arguments, Command};
@@ -118,19 +118,12 @@ fn misunderstood(error: &clap::Error, json: bool) -> ExitCode {
 fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
     // The daemon's work is mostly waiting: two workers keep both cores busy when it is not, and few blocking threads
     // keep an idle daemon small.
-    let workers = matches!(command, Command::DaemonStart { .. } | Command::Demo { .. }).then_some(2);
-    let runtime = match workers {
-        Some(workers) => {
-            Builder::new_multi_thread().worker_threads(workers).max_blocking_threads(16).enable_all().build()
-        }
-        None => Builder::new_current_thread().max_blocking_threads(4).enable_all().build(),
+    let serves = matches!(command, Command::DaemonStart { .. } | Command::Demo { .. });
+    let runtime = match serves {
+        true => system::start(Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16))?,
+        false => system::start(Builder::new_current_thread().max_blocking_threads(4))?,
     };
-    let runtime: Runtime =
-        runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
-    let result = runtime.block_on(async {
-        system::report_files_too_large()?;
-        dispatch(settings, command).await
-    });
+    let result = runtime.block_on(dispatch(settings, command));
     // A thread still in a system call for something interrupted must not delay the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result

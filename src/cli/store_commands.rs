@@ -185,10 +185,8 @@ fn interruptible(
     cancel: Cancel,
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let runtime = system::start(&mut tokio::runtime::Builder::new_current_thread())?;
     let result = runtime.block_on(async {
-        system::report_files_too_large()?;
         let interrupted = signals::interrupted()?;
         tokio::select! {
             result = blocking(work) => result,
@@ -220,6 +218,8 @@ enum Target {
     Path(PathBuf),
     /// A URI, the store, and what it names there.
     Uri(Uri, Store, Named),
+    /// A URI, and there is no store.
+    Nothing,
 }
 
 fn target(text: &Path, common: &Common) -> Result<Target, Failure> {
@@ -227,6 +227,9 @@ fn target(text: &Path, common: &Common) -> Result<Target, Failure> {
         None => Ok(Target::Path(text.to_owned())),
         Some(text) => {
             let uri: Uri = text.parse().map_err(|e| Failure::new(Exit::Other, format!("{text}: {e}")))?;
+            if !stored::may_have_files(common.storage_dir.as_deref()) {
+                return Ok(Target::Nothing);
+            }
             let store = common.open_store()?;
             let named = store.look_up(&uri)?;
             Ok(Target::Uri(uri, store, named))

@@ -11,6 +11,14 @@ use super::output::stdout_failure;
 use super::progress::{Progress, ProgressMode};
 use crate::store::{Cancel, ContentHash, HowStored, Store};
 
+/// False if nothing can be in the store because its folder does not exist: a command that only looks for a file does not
+/// open it then, which would create the folder. `folder` is None if none was named.
+pub(super) fn may_have_files(folder: Option<&Path>) -> bool {
+    let is_missing = |folder: &Path| folder.try_exists().is_ok_and(|exists| !exists);
+    // Another store may be looked into, too.
+    !folder.is_some_and(is_missing) || std::env::var_os("KACHERY_STORAGE_DIR_ALT").is_some()
+}
+
 /// Where a file of the store is, once its content is known to have the hash; `found` is where it seems to be. None: its
 /// content is another.
 pub(super) fn verified(

@@ -58,6 +58,7 @@ fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
     let store = match &target {
         Target::Uri(_, store, _) => store.clone(),
         Target::Path(_) => common.open_store()?,
+        Target::Nothing => return Err(super::no_directory(&arguments.uri)),
     };
     let mut loading = Loading { store, common, loaded: 0, missing: 0, first_missing: None };
     match target {
