@@ -108,6 +108,18 @@ fn the_real_node_is_asked_and_gives_however_many_impostors_show_its_ready() {
     }
 }
 
+#[test]
+fn a_node_behind_another_is_reached_although_impostors_hold_connections_in_its_name() {
+    let mut sim = Simulation::of(3, Protocol::Daemon02, &Purpose::Transfer(node(REAL)));
+    impostors(&mut sim, |_| "192.0.2.66:4000".to_owned());
+    sim.join(0, 2);
+    sim.join(2, 1);
+    let (now, to) = (sim.now, sim.id(1, Style::Spki));
+    sim.machines[0].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end: 5 });
+    sim.run(Duration::from_secs(1));
+    assert!(sim.take_events(1).iter().any(|event| matches!(event, Event::Requested { .. })));
+}
+
 fn is_request(frame: &[u8]) -> bool {
     frame.windows(13).any(|window| window == b"requestToNode")
         && frame.windows(11).any(|w| w == b"startByte\":5")
