@@ -104,11 +104,9 @@ fn answers_that_were_cut_are_remembered_up_to_a_limit() {
         let id = WireId::from_bytes(format!("r{at}").as_bytes()).unwrap();
         let key = RequestKey { from, id };
         sim.machines[0].swarm.forge_served(key);
-        // Each is too large to fit beside the one before.
-        for _ in 0..2 {
-            let data = Bytes::from(vec![0; limits::DATA_PIECE]);
-            let _ = sim.machines[0].swarm.respond(now, &key, Reply::Data(data));
-        }
+        // Larger than what is free since the first was cut.
+        let data = Bytes::from(vec![0; limits::DATA_PIECE]);
+        let _ = sim.machines[0].swarm.respond(now, &key, Reply::Data(data));
         sim.deliver();
         held.push(sim.machines[1].swarm.cut(from));
     }
@@ -180,7 +178,7 @@ fn load(size: usize, loss: u32, seed: u64) -> Weathered {
 #[test]
 fn a_load_through_a_relay_that_loses_frames_completes_and_blames_nobody() {
     const SEED: u64 = 25;
-    for (mib, losses) in [(1, &[0, 1, 5][..]), (8, &[0, 1, 5]), (64, &[1])] {
+    for (mib, losses) in [(1, &[0, 1, 5][..]), (4, &[0, 1, 5]), (64, &[5])] {
         for loss in losses {
             let Weathered { requests, blamed, time } = load(mib << 20, *loss, SEED);
             println!(
