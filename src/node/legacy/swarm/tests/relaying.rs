@@ -60,6 +60,24 @@ fn of_an_answer_that_does_not_fit_the_asker_gets_the_beginning_and_learns_at_onc
 }
 
 #[test]
+fn after_a_part_that_did_not_fit_no_later_part_passes_although_there_is_room_again() {
+    let (mut sim, last) = in_a_row();
+    sim.machines[1].slow = Some(last);
+    let (from, now) = (sim.id(2, Style::Spki), sim.now);
+    let id = ask(&mut sim, 2, 0, 20_000_000);
+    let key = RequestKey { from, id };
+    let mut send = |sim: &mut Simulation| {
+        let data = Bytes::from(vec![0; limits::DATA_PIECE]);
+        assert_eq!(sim.machines[0].swarm.respond(now, &key, Reply::Data(data)), Room::More);
+        sim.deliver();
+        sim.take_events(2).iter().filter(|event| matches!(event, Event::Data { .. })).count()
+    };
+    while send(&mut sim) == 1 {}
+    while sim.write_one(1, last) {}
+    assert_eq!(send(&mut sim), 0);
+}
+
+#[test]
 fn one_asker_that_reads_slowly_leaves_room_for_the_answers_of_others() {
     let (mut sim, last) = in_a_row();
     // Behind machine 2, so that both share the connection from 1 to 2.

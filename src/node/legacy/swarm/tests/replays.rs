@@ -175,6 +175,53 @@ fn a_message_that_was_replayed_proves_nothing() {
     assert_eq!((sim.read(real).len(), sim.read(other).len()), (1, 0));
 }
 
+#[test]
+fn what_any_neighbour_of_a_node_could_pass_on_counts_less_than_its_answer_to_us() {
+    let mut sim = Simulation::of(1, Protocol::Daemon02, &Purpose::Transfer(node(REAL)));
+    let real = impostor(&mut sim, "192.0.2.1:4000");
+    let other = impostor(&mut sim, "192.0.2.2:4000");
+    let ask = |sim: &mut Simulation| {
+        let now = sim.now;
+        let range = FileRequest::Range { sha1: FILE, start: 0, end: 10 };
+        let id = sim.machines[0].swarm.request(now, node(REAL), range);
+        sim.deliver();
+        let heard = [real, other].map(|connection| {
+            let requests =
+                |frame: &&serde_json::Value| frame["body"]["body"]["message"]["type"] == "requestToNode";
+            sim.read(connection).iter().filter(requests).count()
+        });
+        (id, heard)
+    };
+    let (id, heard) = ask(&mut sim);
+    assert_eq!(heard, [1, 1], "nothing tells them apart");
+    let received = serde_json::json!({
+        "type": "messageToNode", "toNodeId": node(1).to_string(),
+        "messageBody": {"type": "requestToNodeReceived", "requestId": id.to_string()},
+    });
+    sim.write(0, real, &envelope(REAL, &broadcast(REAL, REAL, "m1", &received)));
+    sim.write(0, other, &envelope(REAL, &broadcast(REAL, REAL, "m2", &seeking(&"ab".repeat(20)))));
+    assert_eq!(ask(&mut sim).1, [1, 0]);
+}
+
+#[test]
+fn of_too_many_connections_that_brought_news_the_one_that_brought_none_for_longest_is_closed() {
+    let mut sim = Simulation::of(1, Protocol::Daemon02, &Purpose::Transfer(node(1)));
+    let connections: Vec<_> = (0..=limits::NODE_CONNECTIONS_MAX)
+        .map(|at| {
+            let connection = impostor(&mut sim, "192.0.2.1:4000");
+            let request = serde_json::json!({
+                "type": "requestToNode", "toNodeId": node(1).to_string(), "requestId": format!("r{at}"),
+                "requestBody": {"type": "other"},
+            });
+            assert_eq!(sim.machines[0].closed, []);
+            sim.write(0, connection, &envelope(REAL, &broadcast(REAL, REAL, &format!("m{at}"), &request)));
+            sim.now += Duration::from_millis(1);
+            connection
+        })
+        .collect();
+    assert_eq!(sim.machines[0].closed, [(connections[0], CloseReason::TooMany)]);
+}
+
 /// How many of `count` seekings, sent by neighbour 8 in this time, machine 0 handled and relayed.
 fn flood(count: usize, time: Duration) -> (usize, usize, Simulation) {
     let mut sim = Simulation::of(1, Protocol::Daemon02, &Purpose::Channel("test1".to_owned()));
