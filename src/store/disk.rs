@@ -26,7 +26,9 @@ pub(super) fn keep_others_from_writing(file: &File, path: &Path) -> Result<(), S
     let mode = file.metadata().during("look at", path)?.mode();
     match mode & 0o022 {
         0 => Ok(()),
-        _ => rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o755)).during("set the permissions of", path),
+        _ => {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o755)).during("set the permissions of", path)
+        }
     }
 }
 
