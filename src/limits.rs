@@ -20,6 +20,9 @@ pub const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 /// Bytes of the manifest of a folder: room for about 500,000 files.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
+/// Files and folders that a manifest names: as many as fit with their hashes; names alone would take 100 bytes of memory
+/// for 8 of text.
+pub const MAX_MANIFEST_NAMES: usize = 1 << 20;
 /// Folders inside folders in a manifest: each is two levels of JSON, of which the parser takes 127.
 pub const MAX_MANIFEST_DEPTH: usize = 60;
 
