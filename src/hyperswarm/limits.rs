@@ -12,6 +12,11 @@ pub mod v2;
 pub const MAX_DHT_DATAGRAM_BYTES: usize = 2048;
 /// Nodes: one bucket of the routing table, and the "k closest" of every answer and query.
 pub const MAX_BUCKET_NODES: usize = 20;
+/// Nodes of one host, and of one /24 outside private networks, among the 20 of an answer or a query, as long as other
+/// hosts are known: else one host with ids beside a topic would be all that anybody asks about it.
+pub const MAX_NODES_PER_HOST: usize = 2;
+/// See [`MAX_NODES_PER_HOST`].
+pub const MAX_NODES_PER_NETWORK: usize = 4;
 /// Buckets of the routing table: one per bit of an id, so at most 5120 nodes (about 1 MiB).
 pub const MAX_BUCKETS: usize = 256;
 /// Full buckets whose oldest nodes are pinged at the same time for the sake of a newcomer: each costs up to three
