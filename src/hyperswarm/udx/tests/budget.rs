@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::pair::{Pair, SOCKET, address, packet, pattern};
 use crate::limits::{
     MAX_UDX_MESSAGE_BYTES, UDX_GUARANTEED_WINDOW_BYTES, UDX_RECEIVE_BUDGET_BYTES, UDX_WINDOW_BYTES,
 };
+use crate::testkit::pair::{Pair, SOCKET, address, packet, pattern};
 use crate::udx::{Config, Endpoint, Remote, StreamId, StreamOptions, flag};
 
 /// An endpoint whose owner reads nothing.
