@@ -255,7 +255,8 @@ impl Endpoint {
                 self.loose -= 1;
                 self.loose_bytes -= bytes.len();
                 buffer.extend_from_slice(&bytes);
-                return Some(Transmit { destination, segment_size: bytes.len(), length: bytes.len() });
+                let length = bytes.len();
+                return Some(Transmit { destination, segment_size: length, length, may_fragment: false });
             }
             let Some(id) = outbox.ready.pop_front() else {
                 self.outboxes.remove(&socket);

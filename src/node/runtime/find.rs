@@ -77,7 +77,7 @@ pub(super) fn find(inner: &Arc<Inner>, sha1: Sha1, timeout: Duration) -> Find {
                 heard = search.next() => heard,
                 () = sender.closed() => return,
             };
-            let Some(Heard { offer, channel }) = heard else { return };
+            let Some(Heard { offer, channel, .. }) = heard else { return };
             inner.remembered.add(sha1, offer);
             if known.len() >= limits::CANDIDATES || !known.insert(offer.peer) {
                 continue;

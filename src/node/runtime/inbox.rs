@@ -21,4 +21,6 @@ pub(crate) struct Heard {
     pub(crate) offer: Offer,
     /// The channel in which it came.
     pub(crate) channel: Arc<str>,
+    /// The peer itself is connected there.
+    pub(crate) neighbour: bool,
 }

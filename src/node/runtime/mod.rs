@@ -37,6 +37,7 @@ mod load;
 mod provide;
 mod remembered;
 mod source;
+mod turn;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
@@ -56,10 +57,10 @@ use super::config::{self, ConfigDir, ConfigError};
 use super::error::NodeError;
 use super::identity::{self, IdentityError};
 use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
+use super::peer::PeerKey;
 use super::types::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeStatus, SwarmSummary};
 use crate::limits;
 use crate::store::{ServedFile, Sha1, Store, StoreError};
-use hyperswarm::crypto::PublicKey;
 use hyperswarm::net::v2::{Network, NetworkConfig};
 
 /// Leaving everything takes at most this long.
@@ -145,7 +146,7 @@ impl Inner {
         let channels: Vec<_> = self.channel_list().iter().map(joined).collect();
         let status = |(name, swarms): (String, Vec<Arc<SwarmHandle>>)| ChannelStatus {
             name,
-            peers: peers_in(&swarms),
+            peers: keys_in(&swarms).len(),
         };
         channels.into_iter().map(status).collect()
     }
@@ -214,7 +215,10 @@ impl Inner {
         self.ended.cancel();
         let _no_more_changes = tokio::time::timeout(SHUTDOWN / 5, self.changing.lock()).await;
         let swarms = self.swarms();
-        let leaving = join_all(swarms.iter().map(|swarm| swarm.leave()));
+        let disks = &self.environment.disks;
+        disks.close();
+        let leaving =
+            async { tokio::join!(join_all(swarms.iter().map(|swarm| swarm.leave())), disks.wait()) };
         if tokio::time::timeout(SHUTDOWN * 4 / 5, leaving).await.is_err() {
             tracing::warn!("some topics could not be unannounced in time; they expire by themselves");
         }
@@ -237,7 +241,11 @@ impl Inner {
 
     /// Distinct nodes connected in the channels.
     fn connected_peers(&self) -> usize {
-        peers_in(&self.channel_swarms())
+        self.connected_keys().len()
+    }
+
+    fn connected_keys(&self) -> HashSet<PeerKey> {
+        keys_in(&self.channel_swarms())
     }
 
     fn channel_list(&self) -> MutexGuard<'_, Vec<Channel>> {
@@ -262,10 +270,8 @@ impl Inner {
 }
 
 /// Distinct nodes connected in these swarms.
-fn peers_in(swarms: &[Arc<SwarmHandle>]) -> usize {
-    let keys: HashSet<PublicKey> =
-        swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
-    keys.len()
+fn keys_in(swarms: &[Arc<SwarmHandle>]) -> HashSet<PeerKey> {
+    swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| PeerKey(node.key)).collect()
 }
 
 impl From<ConfigError> for NodeError {

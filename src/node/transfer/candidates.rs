@@ -1,13 +1,18 @@
-//! Who claims to have the file, with which size, and what became of them.
+//! Who claims to have the file, who of them is looked for, and what became of them.
+//!
+//! A stranger can make up any number of claims. So a claim counts for nothing until its peer is reached; peers that are
+//! connected anyway are looked for first; and when there is no room, a claim that nobody backed gives way.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Offer;
 use crate::limits;
 use crate::node::error::LoadError;
 use crate::node::peer::{PeerKey, Unit};
+
+/// A peer that is not reached within this time lets others be looked for, and has another turn after them.
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
 
 /// All candidates of a download.
 #[derive(Debug, Default)]
@@ -28,110 +33,150 @@ struct Reason {
 
 #[derive(Debug)]
 struct Entry {
-    candidate: Offer,
-    spent: bool,
-    /// Turns that its size had in vain because nobody could be reached.
+    offer: Offer,
+    /// The peer was connected when it answered: its key is not made up.
+    neighbour: bool,
+    state: State,
+    /// Turns at being looked for in which it was not reached.
     turns: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For its turn to be looked for.
+    Waiting,
+    /// Since then.
+    Looking(Instant),
+    /// It can be asked, or could be.
+    Reached,
+    /// Of no use.
+    Spent,
+}
+
+impl Entry {
+    /// Those with the lowest rank are looked for first.
+    fn rank(&self) -> (u32, bool) {
+        (self.turns, !self.neighbour)
+    }
+
+    fn is_unproven(&self) -> bool {
+        matches!(self.state, State::Waiting | State::Looking(_))
+    }
+}
+
 impl Candidates {
-    /// A new one; false: it is known, of no use, or there are too many.
-    pub(crate) fn add(&mut self, candidate: Offer, liar: bool) -> bool {
+    /// Takes a new one; false: it is known, of no use, or there is no room. When the list is full, one that
+    /// is not connected gives way: to one that is, or after it was looked for in vain to any.
+    pub(crate) fn add(&mut self, offer: Offer, neighbour: bool, liar: bool) -> bool {
         let known = |entry: &Entry| {
-            let other = &entry.candidate;
+            let other = &entry.offer;
             // The same key with ranges is one of ours, and better asked that way.
-            other.peer == candidate.peer && (other.via == candidate.via || other.unit() == Unit::Ranges)
+            other.peer == offer.peer && (other.via == offer.via || other.unit() == Unit::Ranges)
         };
-        if self.list.len() >= limits::CANDIDATES || self.list.iter().any(known) {
+        if self.list.iter().any(known) {
+            return false;
+        }
+        if self.list.len() >= limits::CANDIDATES && !self.make_room_for(neighbour) {
             return false;
         }
         if liar {
-            self.note(&candidate, "sent wrong bytes not long ago".to_owned());
+            self.note(&offer, "sent wrong bytes not long ago".to_owned());
             return false;
         }
         // An original 0.1.2 would die of the request, or send nothing.
-        let spent = !candidate.via.may_request(candidate.size);
-        self.list.push(Entry { candidate, spent, turns: 0 });
-        !spent
+        let usable = offer.via.may_request(offer.size);
+        let state = if usable { State::Waiting } else { State::Spent };
+        self.list.push(Entry { offer, neighbour, state, turns: 0 });
+        usable
     }
 
-    /// The size that is to be tried next, of those not given up: the one that had fewest turns, of these the one that
-    /// most claim, of equals the one claimed first.
-    pub(crate) fn best_size(&self) -> Option<u64> {
-        let mut ranks: BTreeMap<u64, (Reverse<u32>, usize, Reverse<usize>)> = BTreeMap::new();
-        for (index, entry) in self.list.iter().enumerate().filter(|(_, entry)| !entry.spent) {
-            let (turns, count, _) =
-                ranks.entry(entry.candidate.size).or_insert((Reverse(0), 0, Reverse(index)));
-            // A late claim does not make up for the turns of earlier ones.
-            *turns = (*turns).min(Reverse(entry.turns));
-            *count += 1;
+    fn make_room_for(&mut self, neighbour: bool) -> bool {
+        let gives_way = |entry: &Entry| {
+            !entry.neighbour && entry.state == State::Waiting && (neighbour || entry.turns > 0)
+        };
+        let place = self.list.iter().rposition(gives_way);
+        place.map(|index| self.list.remove(index)).is_some()
+    }
+
+    /// The next peer that is to be looked for: of those that had fewest turns one that is connected, else the first. At
+    /// most [`limits::LOOKED_FOR`] are looked for at a time.
+    pub(crate) fn look_for_next(&mut self, now: Instant) -> Option<Offer> {
+        let looking = self.list.iter().filter(|entry| matches!(entry.state, State::Looking(_))).count();
+        if looking >= limits::LOOKED_FOR {
+            return None;
         }
-        ranks.into_iter().max_by_key(|(_, rank)| *rank).map(|(size, _)| size)
+        let waiting = self.list.iter_mut().filter(|entry| entry.state == State::Waiting);
+        let next = waiting.min_by_key(|entry| entry.rank())?;
+        next.state = State::Looking(now);
+        Some(next.offer)
     }
 
-    /// How many turns a size had in vain.
-    pub(crate) fn turns(&self, size: u64) -> u32 {
-        self.list.iter().filter(|e| e.candidate.size == size).map(|e| e.turns).max().unwrap_or(0)
+    /// While others wait for their turn: those that had theirs are to be looked for no more.
+    pub(crate) fn end_turns(&mut self, now: Instant) -> Vec<Offer> {
+        if !self.list.iter().any(|entry| entry.state == State::Waiting) {
+            return Vec::new();
+        }
+        let over = |entry: &&mut Entry| matches!(entry.state, State::Looking(since) if now.saturating_duration_since(since) >= LOOK);
+        let over = self.list.iter_mut().filter(over).map(|entry| {
+            entry.state = State::Waiting;
+            entry.turns += 1;
+            entry.offer
+        });
+        over.collect()
     }
 
-    /// Nobody of a size can be reached for now: the others have their turns first.
-    pub(crate) fn postpone(&mut self, size: u64) {
-        self.list.iter_mut().filter(|e| e.candidate.size == size).for_each(|entry| entry.turns += 1);
-    }
-
-    /// Those whose size had turns of this length in vain, and of whom nothing else is told, were not reached.
-    pub(crate) fn note_postponed(&mut self, turn: Duration) {
-        let postponed = self.list.iter().filter(|entry| !entry.spent && entry.turns > 0);
-        let reasons: Vec<_> =
-            postponed.map(|entry| (entry.candidate, turn.as_secs() * u64::from(entry.turns))).collect();
-        for (candidate, seconds) in reasons {
-            self.note(&candidate, format!("no connection to it within {seconds} s"));
+    /// The peer can be asked.
+    pub(crate) fn reached(&mut self, offer: &Offer) {
+        let found = self.list.iter_mut().find(|entry| entry.offer == *offer && entry.is_unproven());
+        if let Some(entry) = found {
+            entry.state = State::Reached;
         }
     }
 
-    /// Whether somebody not given up claims another size.
-    pub(crate) fn another_size(&self, size: u64) -> bool {
-        self.list.iter().any(|entry| !entry.spent && entry.candidate.size != size)
+    /// Sizes that a peer who was reached claims, with the number of such peers.
+    pub(crate) fn backed_sizes(&self) -> BTreeMap<u64, usize> {
+        let mut sizes = BTreeMap::new();
+        for entry in self.list.iter().filter(|entry| entry.state == State::Reached) {
+            *sizes.entry(entry.offer.size).or_default() += 1;
+        }
+        sizes
     }
 
-    /// Those of a size, ranges first.
-    pub(crate) fn of_size(&self, size: u64) -> Vec<Offer> {
-        let fitting = self.list.iter().filter(|entry| !entry.spent && entry.candidate.size == size);
-        let mut list: Vec<_> = fitting.map(|entry| entry.candidate).collect();
-        list.sort_by_key(|candidate| candidate.unit() != Unit::Ranges);
-        list
+    /// Whether anybody is left who may have the file.
+    pub(crate) fn is_hopeful(&self) -> bool {
+        self.list.iter().any(|entry| entry.state != State::Spent)
+    }
+
+    /// Those not given up.
+    pub(crate) fn left(&self) -> Vec<Offer> {
+        self.list.iter().filter(|entry| entry.state != State::Spent).map(|entry| entry.offer).collect()
     }
 
     /// One is given up.
-    pub(crate) fn drop_one(&mut self, candidate: &Offer) {
-        self.list.iter_mut().filter(|e| e.candidate == *candidate).for_each(|entry| entry.spent = true);
+    pub(crate) fn drop_one(&mut self, offer: &Offer) {
+        self.list.iter_mut().filter(|e| e.offer == *offer).for_each(|entry| entry.state = State::Spent);
     }
 
-    /// All of a size are given up.
-    pub(crate) fn give_up(&mut self, size: u64) {
-        self.list.iter_mut().filter(|e| e.candidate.size == size).for_each(|entry| entry.spent = true);
-    }
-
-    /// The claimed size cannot be.
+    /// The claimed size cannot be: all who claim it are out.
     pub(crate) fn refuse_size(&mut self, size: u64, why: &str) {
-        for candidate in self.of_size(size) {
-            self.note(&candidate, why.to_owned());
+        for offer in self.left().into_iter().filter(|offer| offer.size == size) {
+            self.note(&offer, why.to_owned());
+            self.drop_one(&offer);
         }
-        self.give_up(size);
     }
 
     /// Why a provider is out.
-    pub(crate) fn note(&mut self, candidate: &Offer, why: String) {
-        let id = candidate.id();
+    pub(crate) fn note(&mut self, offer: &Offer, why: String) {
+        let id = offer.id();
         if self.reasons.len() < limits::CANDIDATES && !self.reasons.iter().any(|other| other.id == id) {
-            self.reasons.push(Reason { peer: candidate.peer, id, why });
+            self.reasons.push(Reason { peer: offer.peer, id, why });
         }
     }
 
     /// It sent wrong bytes.
-    pub(crate) fn note_liar(&mut self, candidate: &Offer) {
+    pub(crate) fn note_liar(&mut self, offer: &Offer) {
         if self.liars.len() < limits::CANDIDATES {
-            self.liars.push((candidate.peer, candidate.id()));
+            self.liars.push((offer.peer, offer.id()));
         }
     }
 
@@ -159,7 +204,7 @@ impl Candidates {
             let failed = self.reasons.iter().map(|reason| reason.peer);
             failed.chain(self.liars.iter().map(|(peer, _)| *peer)).any(|peer| peer == candidate.peer)
         };
-        let all = self.list.iter().map(|entry| &entry.candidate);
+        let all = self.list.iter().map(|entry| &entry.offer);
         all.filter(|candidate| !candidate.via.may_request(candidate.size) && !told(candidate)).collect()
     }
 }
@@ -184,64 +229,74 @@ mod tests {
         Offer { peer: PeerKey(PublicKey(bytes)), via: Via::Legacy(dialect), size }
     }
 
-    #[test]
-    fn the_size_that_most_claim_goes_first() {
-        let mut candidates = Candidates::default();
-        assert_eq!(candidates.best_size(), None);
-        for (key, size) in [(1, 7), (2, 9), (3, 9)] {
-            assert!(candidates.add(candidate(key, Dialect::V021, size), false));
-        }
-        assert_eq!(candidates.best_size(), Some(9));
-        assert!(candidates.another_size(9) && candidates.another_size(7));
-        candidates.give_up(9);
-        assert!(!candidates.another_size(7));
-        assert_eq!(candidates.best_size(), Some(7));
+    fn add(candidates: &mut Candidates, offer: Offer) -> bool {
+        candidates.add(offer, false, false)
     }
 
     #[test]
-    fn a_size_of_which_nobody_can_be_reached_is_tried_again_after_the_others() {
+    fn a_size_counts_for_nothing_until_somebody_who_claims_it_is_reached() {
         let mut candidates = Candidates::default();
         for (key, size) in [(1, 9), (2, 9), (3, 7)] {
-            candidates.add(candidate(key, Dialect::V021, size), false);
+            assert!(add(&mut candidates, candidate(key, Dialect::V021, size)));
         }
-        candidates.postpone(9);
-        assert_eq!(candidates.best_size(), Some(7));
-        candidates.add(candidate(4, Dialect::V021, 9), false);
-        assert_eq!(candidates.best_size(), Some(7), "another claim does not bring its turn forward");
-        candidates.postpone(7);
-        assert_eq!(candidates.best_size(), Some(9));
-        candidates.note_postponed(Duration::from_secs(10));
-        let Some(LoadError::Transfer { reasons }) = candidates.verdict() else { panic!("no transfer") };
-        assert_eq!(reasons.len(), 3);
-        assert!(reasons.iter().all(|(_, why)| why == "no connection to it within 10 s"), "{reasons:?}");
+        assert!(candidates.backed_sizes().is_empty());
+        candidates.reached(&candidate(3, Dialect::V021, 7));
+        assert_eq!(candidates.backed_sizes(), BTreeMap::from([(7, 1)]));
+        candidates.refuse_size(7, "impossible");
+        assert!(candidates.backed_sizes().is_empty() && candidates.is_hopeful());
     }
 
     #[test]
-    fn one_that_was_dropped_is_not_asked_again_when_its_size_has_another_turn() {
+    fn those_that_are_connected_are_looked_for_first_and_only_some_at_a_time() {
+        let now = Instant::now();
         let mut candidates = Candidates::default();
-        let dropped = candidate(1, Dialect::V021, 9);
-        let other = candidate(2, Dialect::V021, 9);
-        candidates.add(dropped, false);
-        candidates.add(other, false);
-        candidates.drop_one(&dropped);
-        assert_eq!(candidates.of_size(9), [other]);
-        assert!(!candidates.add(dropped, false), "it is still known");
+        for key in 0..=limits::LOOKED_FOR as u16 {
+            add(&mut candidates, candidate(key, Dialect::V021, 9));
+        }
+        let connected = candidate(1000, Dialect::V021, 9);
+        candidates.add(connected, true, false);
+        assert_eq!(candidates.look_for_next(now), Some(connected));
+        for key in 1..limits::LOOKED_FOR as u16 {
+            assert_eq!(
+                candidates.look_for_next(now).map(|offer| offer.peer),
+                Some(candidate(key - 1, Dialect::V021, 9).peer)
+            );
+        }
+        assert_eq!(candidates.look_for_next(now), None, "at the limit");
+        candidates.reached(&connected);
+        assert!(candidates.look_for_next(now).is_some(), "who is reached is looked for no more");
+    }
+
+    #[test]
+    fn one_that_is_not_reached_lets_others_be_looked_for_and_has_another_turn_after_them() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        for key in 0..limits::LOOKED_FOR as u16 {
+            add(&mut candidates, candidate(key, Dialect::V021, 9));
+            assert!(candidates.look_for_next(now).is_some());
+        }
+        assert!(candidates.end_turns(now + LOOK).is_empty(), "nobody else waits");
+        let other = candidate(1000, Dialect::V021, 9);
+        add(&mut candidates, other);
+        assert!(candidates.end_turns(now + LOOK - Duration::from_millis(1)).is_empty());
+        assert_eq!(candidates.end_turns(now + LOOK).len(), limits::LOOKED_FOR);
+        assert_eq!(candidates.look_for_next(now + LOOK), Some(other));
+        assert!(candidates.look_for_next(now + LOOK).is_some(), "another turn");
     }
 
     #[test]
     fn an_original_that_would_die_of_the_request_is_never_asked() {
         let mut candidates = Candidates::default();
-        assert!(candidates.add(candidate(1, Dialect::V012, 378), false));
-        assert!(!candidates.add(candidate(2, Dialect::V012, 379), false));
-        candidates.give_up(378);
-        assert_eq!(candidates.best_size(), None);
+        assert!(add(&mut candidates, candidate(1, Dialect::V012, 378)));
+        assert!(!add(&mut candidates, candidate(2, Dialect::V012, 379)));
+        assert_eq!(candidates.left(), [candidate(1, Dialect::V012, 378)]);
     }
 
     #[test]
     fn a_file_that_only_such_originals_offer_fails_with_who_offered_it_and_why_nobody_was_asked() {
         let mut candidates = Candidates::default();
         let spared = candidate(2, Dialect::V012, 379);
-        candidates.add(spared, false);
+        add(&mut candidates, spared);
         let error = candidates.verdict().expect("somebody has it");
         let LoadError::NotAsked { providers, size: 379 } = &error else { panic!("{error}") };
         assert_eq!(*providers, [spared.id()]);
@@ -259,8 +314,8 @@ mod tests {
     #[test]
     fn a_node_of_ours_that_failed_is_not_also_reported_under_its_oldest_id() {
         let mut candidates = Candidates::default();
-        candidates.add(candidate(1, Dialect::V012, 379), false);
-        candidates.add(candidate(1, Dialect::V021, 379), false);
+        add(&mut candidates, candidate(1, Dialect::V012, 379));
+        add(&mut candidates, candidate(1, Dialect::V021, 379));
         candidates.note(&candidate(1, Dialect::V021, 379), "sent nothing for 10 s".to_owned());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { reasons }) if reasons.len() == 1));
     }
@@ -268,27 +323,18 @@ mod tests {
     #[test]
     fn a_node_of_ours_is_used_once_and_with_ranges() {
         let mut candidates = Candidates::default();
-        assert!(candidates.add(candidate(1, Dialect::V021, 1000), false));
-        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), false));
-        assert!(!candidates.add(candidate(1, Dialect::V016, 1000), false));
-        assert!(!candidates.add(candidate(1, Dialect::V012, 1000), false));
-        assert_eq!(candidates.of_size(1000).len(), 1);
-    }
-
-    #[test]
-    fn range_providers_come_first() {
-        let mut candidates = Candidates::default();
-        candidates.add(candidate(1, Dialect::V016, 1000), false);
-        candidates.add(candidate(2, Dialect::V021, 1000), false);
-        let dialects: Vec<_> = candidates.of_size(1000).into_iter().map(|c| c.via).collect();
-        assert_eq!(dialects, [Dialect::V021, Dialect::V016].map(Via::Legacy));
+        assert!(add(&mut candidates, candidate(1, Dialect::V021, 1000)));
+        assert!(!add(&mut candidates, candidate(1, Dialect::V021, 1000)));
+        assert!(!add(&mut candidates, candidate(1, Dialect::V016, 1000)));
+        assert!(!add(&mut candidates, candidate(1, Dialect::V012, 1000)));
+        assert_eq!(candidates.left().len(), 1);
     }
 
     #[test]
     fn a_known_liar_is_not_used() {
         let mut candidates = Candidates::default();
-        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), true));
-        assert_eq!(candidates.best_size(), None);
+        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), true, true));
+        assert!(!candidates.is_hopeful());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { .. })));
     }
 
@@ -296,18 +342,35 @@ mod tests {
     fn only_liars_make_a_failed_verification() {
         let mut candidates = Candidates::default();
         let liar = candidate(1, Dialect::V021, 1000);
-        candidates.add(liar, false);
+        add(&mut candidates, liar);
         candidates.note_liar(&liar);
-        candidates.give_up(1000);
+        candidates.drop_one(&liar);
         assert!(matches!(candidates.verdict(), Some(LoadError::Verification { liars }) if liars.len() == 1));
     }
 
     #[test]
-    fn candidates_are_bounded() {
+    fn candidates_are_bounded_and_made_up_ones_give_way_to_one_that_is_connected() {
         let mut candidates = Candidates::default();
         for key in 0..limits::CANDIDATES as u16 {
-            assert!(candidates.add(candidate(key, Dialect::V021, 5), false));
+            assert!(add(&mut candidates, candidate(key, Dialect::V021, 5)));
         }
-        assert!(!candidates.add(candidate(60000, Dialect::V021, 5), false));
+        assert!(!add(&mut candidates, candidate(60000, Dialect::V021, 5)));
+        let connected = candidate(60001, Dialect::V021, 5);
+        assert!(candidates.add(connected, true, false));
+        assert_eq!(candidates.left().len(), limits::CANDIDATES);
+        assert_eq!(candidates.look_for_next(Instant::now()), Some(connected));
+    }
+
+    #[test]
+    fn candidates_that_were_looked_for_in_vain_give_way_to_any() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        for key in 0..limits::CANDIDATES as u16 {
+            add(&mut candidates, candidate(key, Dialect::V021, 5));
+        }
+        assert!(candidates.look_for_next(now).is_some());
+        assert_eq!(candidates.end_turns(now + LOOK).len(), 1);
+        assert!(add(&mut candidates, candidate(60000, Dialect::V021, 5)));
+        assert!(!add(&mut candidates, candidate(60001, Dialect::V021, 5)));
     }
 }

@@ -285,6 +285,11 @@ impl Stream {
         self.relay = Some(destination);
     }
 
+    /// Lets in other peers from now on: see [`StreamOptions::firewall`].
+    pub fn set_firewall(&mut self, firewall: Firewall) {
+        self.firewall = firewall;
+    }
+
     /// Sends a heartbeat whenever nothing was sent for so long; none: never.
     pub fn keep_alive(&mut self, now: Instant, interval: Option<std::time::Duration>) {
         self.timers.set_keep_alive(now, interval, self.paths.current().is_some());
@@ -316,11 +321,7 @@ impl Stream {
             return true;
         }
         let connected = current.is_some();
-        let accepted = match &mut self.firewall {
-            Firewall::Accept => true,
-            Firewall::Reject => false,
-            Firewall::Decide(decide) => decide(socket, from),
-        };
+        let accepted = self.firewall.accepts(from);
         if accepted && !connected {
             self.events.contact(socket, from);
         }
