@@ -175,8 +175,9 @@ pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest search a client may ask for: it keeps a connection and asks peers all that time.
 pub const MAX_API_FIND_TIMEOUT: Duration = Duration::from_secs(600);
-/// Loads through `/api/v1/load` running at once; the next is refused.
-pub const MAX_API_LOADS: usize = 64;
+/// Loads through `/api/v1/load` running at once; the next is refused. The other places of [`MAX_API_LONG_REQUESTS`] are
+/// kept for searches and files.
+pub const MAX_API_LOADS: usize = 192;
 /// Bytes read from a file at a time for an HTTP answer, so also the memory of one such answer.
 pub const API_STREAM_CHUNK: usize = 256 * 1024;
 /// Bytes of a line, or of a whole small answer, that the command line takes from whatever listens on the port.
