@@ -82,15 +82,20 @@ impl Lab {
         Content { path, sha1: data_encoding::HEXLOWER.encode(&Sha1::digest(&bytes)), bytes }
     }
 
-    /// A daemon of ours in the lab's channel.
+    /// A daemon of ours in the lab's channel; of the same name as one that has ended: that one, started again.
     pub(crate) fn daemon(&self, name: &str) -> Daemon {
+        self.daemon_started_by(name, &[])
+    }
+
+    /// A daemon that `prefix` starts: a command that ends with executing its arguments.
+    pub(crate) fn daemon_started_by(&self, name: &str, prefix: &[&str]) -> Daemon {
         let home = self.path(name);
         let store = home.join("store");
         fs::create_dir_all(&store).expect("create the store folder");
         let api_port = free_port();
         let process = Process::start(
             name,
-            ours("kachery-p2p", &home).arg("daemon-start").args([
+            ours_started_by(prefix, "kachery-p2p", &home).arg("daemon-start").args([
                 "--channel",
                 CHANNEL,
                 "--bootstrap-v2",
@@ -125,6 +130,15 @@ impl Lab {
         }
         let process = Process::start(&format!("JavaScript {dialect} {arguments:?}"), command.args(arguments));
         let peer = Peer { process };
+        peer.event("ready", SOON, |_| true);
+        peer
+    }
+
+    /// A JavaScript attacker in the lab's channel; returns when the attack is under way.
+    pub(crate) fn attacker(&self, arguments: &[&str]) -> Peer {
+        let mut command = js("attacker.js");
+        command.args(["--channel", CHANNEL, "--bootstrap", &self.bootstrap]).args(arguments);
+        let peer = Peer { process: Process::start(&format!("attacker {arguments:?}"), &mut command) };
         peer.event("ready", SOON, |_| true);
         peer
     }
@@ -175,28 +189,38 @@ impl Daemon {
     pub(crate) fn connected(&self, peers: u64) {
         let until = Instant::now() + SOON;
         loop {
-            let state = post(self.api_port, "/getState", "{}");
-            let count = state["state"]["channels"][0]["numPeers"].as_u64().unwrap_or(0);
+            let count = self.peers();
             if count >= peers {
                 return;
             }
-            assert!(Instant::now() < until, "only {count} of {peers} peers: {state}\n{}", self.process);
+            assert!(Instant::now() < until, "only {count} of {peers} peers\n{}", self.process);
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
+    /// Joins one more channel.
+    pub(crate) fn joins(&self, channel: &str) {
+        let answer = post(self.api_port, "/joinChannel", &format!(r#"{{"channelName":"{channel}"}}"#));
+        assert_eq!(answer["success"], true, "{answer}");
+    }
+
+    /// How many peers are connected in the channel.
+    pub(crate) fn peers(&self) -> u64 {
+        post(self.api_port, "/getState", "{}")["state"]["channels"][0]["numPeers"].as_u64().unwrap_or(0)
+    }
+
     /// `kachery-p2p load` through this daemon, giving up after so many seconds without progress.
     pub(crate) fn load(&self, sha1: &str, timeout: u32) -> Loading {
-        let destination = self.home.join("loaded");
+        let loading = self.load_within(LONG, sha1, timeout);
+        assert!(loading.code.is_some(), "still running after {LONG:?}\n{}", loading.shown);
+        loading
+    }
+
+    /// The same, but stopped after `limit`: then there is no exit code.
+    pub(crate) fn load_within(&self, limit: Duration, sha1: &str, timeout: u32) -> Loading {
         let started = Instant::now();
-        let mut process = Process::start(
-            "kachery-p2p load",
-            ours("kachery-p2p", &self.home)
-                .args(["load", &format!("sha1://{sha1}/file"), "--timeout", &timeout.to_string()])
-                .args(["--api-port", &self.api_port.to_string(), "--dest"])
-                .arg(&destination),
-        );
-        let code = process.end(LONG).code();
+        let mut process = self.begin_load(sha1, timeout);
+        let code = process.end_within(limit).and_then(|status| status.code());
         Loading {
             code,
             stdout: process.stdout(),
@@ -205,16 +229,32 @@ impl Daemon {
         }
     }
 
+    /// The same, under way.
+    pub(crate) fn begin_load(&self, sha1: &str, timeout: u32) -> Process {
+        Process::start(
+            "kachery-p2p load",
+            ours("kachery-p2p", &self.home)
+                .args(["load", &format!("sha1://{sha1}/file"), "--timeout", &timeout.to_string()])
+                .args(["--api-port", &self.api_port.to_string(), "--dest"])
+                .arg(self.destination()),
+        )
+    }
+
+    /// Where loads put what they loaded.
+    pub(crate) fn destination(&self) -> PathBuf {
+        self.home.join("loaded")
+    }
+
     /// Loads `content` and checks every byte at the destination and in the store.
     pub(crate) fn loads(&self, content: &Content) -> Duration {
         let loading = self.load(&content.sha1, 30);
         assert_eq!(loading.code, Some(0), "{}", loading.shown);
         assert_eq!(
             loading.stdout,
-            self.home.join("loaded").to_string_lossy(),
+            self.destination().to_string_lossy(),
             "load prints exactly the destination"
         );
-        for copy in [self.home.join("loaded"), self.stored(&content.sha1)] {
+        for copy in [self.destination(), self.stored(&content.sha1)] {
             assert!(
                 fs::read(&copy).expect("a loaded file") == content.bytes,
                 "the bytes differ: {}",
@@ -229,13 +269,23 @@ impl Daemon {
         let loading = self.load(&content.sha1, 12);
         assert!(matches!(loading.code, Some(4 | 5)), "exit code {:?}\n{}", loading.code, loading.shown);
         assert_eq!(loading.stdout, "", "standard output");
-        assert!(!self.home.join("loaded").exists(), "a destination was written");
+        assert!(!self.destination().exists(), "a destination was written");
         assert!(!self.stored(&content.sha1).exists(), "something is stored under the hash");
         loading
     }
 
+    /// Its node ID as the 0.2 dialect writes it.
+    pub(crate) fn node_id(&self) -> String {
+        get(self.api_port, "/api/v1/node-info")["node_id_spki"].as_str().expect("a node ID").to_owned()
+    }
+
+    /// Its folder with the store, its configuration and what it loaded.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Where the store keeps a hash.
-    fn stored(&self, sha1: &str) -> PathBuf {
+    pub(crate) fn stored(&self, sha1: &str) -> PathBuf {
         self.store.join("sha1").join(&sha1[..2]).join(&sha1[2..4]).join(&sha1[4..6]).join(sha1)
     }
 }
@@ -252,6 +302,18 @@ impl Peer {
             let event: Value = serde_json::from_str(line).ok()?;
             (event["event"] == name && wanted(&event)).then_some(event)
         })
+    }
+
+    /// All events of that name so far.
+    pub(crate) fn events(&self, name: &str) -> Vec<Value> {
+        let event =
+            |line: &str| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name);
+        self.process.lines().iter().filter_map(|line| event(line)).collect()
+    }
+
+    /// Its node ID.
+    pub(crate) fn node_id(&self) -> String {
+        self.event("ready", SOON, |_| true)["nodeId"].as_str().expect("a node ID").to_owned()
     }
 
     /// Whether somebody asked it for bytes.
@@ -295,7 +357,19 @@ pub(crate) fn js(script: &str) -> Command {
 
 /// One of our programs, with no settings but those of the test.
 fn ours(program: &str, home: &Path) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_kachery-p2p")).with_file_name(program));
+    ours_started_by(&[], program, home)
+}
+
+fn ours_started_by(prefix: &[&str], program: &str, home: &Path) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_kachery-p2p")).with_file_name(program);
+    let mut command = match prefix {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KACHERY_")) {
         command.env_remove(name);
     }
@@ -330,22 +404,35 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
-/// A request to the HTTP API; null if it is not answered with JSON.
+/// A POST to the HTTP API; null if it is not answered with JSON.
 pub(crate) fn post(port: u16, path: &str, body: &str) -> Value {
-    let exchange = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(SOON))?;
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().unwrap_or_default();
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).unwrap_or(Value::Null)
+    let answer = exchange(port, SOON, &format!("POST {path}"), body).unwrap_or_default();
+    serde_json::from_str(&answer).unwrap_or(Value::Null)
+}
+
+/// A GET of the HTTP API; null if it is not answered with JSON.
+pub(crate) fn get(port: u16, path: &str) -> Value {
+    let answer = exchange(port, SOON, &format!("GET {path}"), "").unwrap_or_default();
+    serde_json::from_str(&answer).unwrap_or(Value::Null)
+}
+
+/// A request to the HTTP API, and the body of its answer as it stands on the wire.
+/// An error if nothing comes for `limit`.
+pub(crate) fn exchange(
+    port: u16,
+    limit: Duration,
+    method_and_path: &str,
+    body: &str,
+) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(limit))?;
+    write!(
+        stream,
+        "{method_and_path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
 }

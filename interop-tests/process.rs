@@ -63,20 +63,38 @@ impl Process {
 
     /// Waits for the end; panics after `limit`.
     pub(crate) fn end(&mut self, limit: Duration) -> ExitStatus {
+        self.end_within(limit).unwrap_or_else(|| panic!("still running after {limit:?}\n{self}"))
+    }
+
+    /// Waits for the end; None after `limit`.
+    pub(crate) fn end_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + limit;
-        {
-            let (lock, changed) = &*self.output;
-            let mut output = lock.lock().expect("reader thread");
-            while output.open > 0 && Instant::now() < until {
-                let left = until.saturating_duration_since(Instant::now());
-                output = changed.wait_timeout(output, left).expect("reader thread").0;
-            }
-            if output.open > 0 {
-                drop(output);
-                panic!("still running after {limit:?}\n{self}");
-            }
+        let (lock, changed) = &*self.output;
+        let mut output = lock.lock().expect("reader thread");
+        while output.open > 0 && Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            output = changed.wait_timeout(output, left).expect("reader thread").0;
         }
-        self.child.wait().expect("wait for a child")
+        let ended = output.open == 0;
+        drop(output);
+        ended.then(|| self.child.wait().expect("wait for a child"))
+    }
+
+    /// Its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal, named as for the command `kill`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "cannot send {name} to {}", self.name);
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let output = self.output.0.lock().expect("reader thread");
+        output.stdout.iter().chain(&output.stderr).cloned().collect()
     }
 
     /// Whether it is still running.

@@ -11,10 +11,18 @@ pub const MAX_REMEMBERED_VERDICTS: usize = 65_536;
 pub const MAX_PARTIAL_RANGES: usize = 65_536;
 /// Bytes of a download after which it is made to survive a crash: what a crash can cost, against fsyncs per second.
 pub const PARTIAL_SYNC_BYTES: u64 = 16 << 20;
+/// Unfinished downloads that are kept for another try; the oldest that is not in use is removed first. More than anybody
+/// comes back to, and a bound for what claimed sizes leave behind.
+pub const MAX_PARTIAL_FILES: usize = 128;
+/// An unfinished download to which nothing was written for this long is removed: a month, for a long journey.
+pub const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of one `.record.json` or `.hints.json`; a larger one is not read.
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 /// Bytes of the manifest of a folder: room for about 500,000 files.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
+/// Files and folders that a manifest names: as many as fit with their hashes; names alone would take 100 bytes of memory
+/// for 8 of text.
+pub const MAX_MANIFEST_NAMES: usize = 1 << 20;
 /// Folders inside folders in a manifest: each is two levels of JSON, of which the parser takes 127.
 pub const MAX_MANIFEST_DEPTH: usize = 60;
 
@@ -65,10 +73,27 @@ pub const SWARM_REQUESTS_MAX: usize = 256;
 pub const SWARM_SEEKS_MAX: usize = 1024;
 /// Bytes queued to a connection at which data messages wait. A few pieces keep the socket busy.
 pub const CONNECTION_QUEUE_ROOM: usize = 512 * 1024;
-/// Bytes queued to a connection at which relayed messages are dropped for it.
+/// Bytes of relayed messages queued to a connection beyond which further ones are dropped for it; as many again of
+/// relayed answers are always taken.
 pub const CONNECTION_QUEUE_RELAY: usize = 1 << 20;
-/// Bytes queued to a connection at which it is closed as stalled.
+/// Bytes of our own messages queued to a connection at which it is closed as stalled.
 pub const CONNECTION_QUEUE_MAX: usize = 4 << 20;
+/// Bytes of relayed answers queued in a swarm. One asker may fill half of what others leave free, so alone 8 MiB: the
+/// 4 MB that an original 0.2.1 asks for at once are 5.4 MB on the wire.
+pub const RELAY_ANSWERS: usize = 16 << 20;
+/// Relayed frames queued to a connection: half of `CONNECTION_FRAMES`, so that tiny ones cannot have it closed.
+pub const RELAY_FRAMES: usize = CONNECTION_FRAMES / 2;
+/// Bytes of a frame that ends a relayed answer up to which it passes where its data does not: `Finished` weighs 1 KB.
+pub const RELAY_END_BYTES: usize = 4096;
+/// Answers of which a part was dropped, remembered per neighbour so that no later part follows; the oldest is forgotten
+/// first. A neighbour has 32 requests at each of several providers.
+pub const RELAY_CUTS: usize = 256;
+/// New seekings of one peer per second that are handled and relayed: at 0.18 ms each, 9 % of a core. A loader of a
+/// folder of small files was measured at 110 files a second.
+pub const SEEKINGS_PER_SECOND: usize = 500;
+/// Seekings of one peer at once: its `SWARM_SEEKS_MAX` running searches, which it repeats when it connects, and as many
+/// that it relays.
+pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
 
 // ---- node: transfers ----
 
@@ -83,6 +108,15 @@ pub const MINIMUM_RATE: u64 = 4096;
 pub const RELAYED_BYTES: u64 = 256 << 10;
 /// Offers one download or search remembers, and providers it may use; more come only from made-up keys.
 pub const CANDIDATES: usize = 256;
+/// Candidates that one download looks for at the same time while nobody reached them: each may take a transfer swarm,
+/// and made-up ones must not take all. Those that are reached do not count.
+pub const LOOKED_FOR: usize = 16;
+/// Claimed sizes of one file that are tried side by side, each with requests and files of its own. Only sizes count
+/// that a reached peer claims; further ones have their turns.
+pub const SIZES_AT_ONCE: usize = 4;
+/// Bytes kept of each claimed size beside the one that will be there first. With [`SIZES_AT_ONCE`], and the requests
+/// in flight, a liar has at most 64 MiB of junk on our disk.
+pub const JUNK_PER_SIZE: u64 = 16 << 20;
 /// Liars that are remembered, the oldest forgotten first.
 pub const REMEMBERED_LIARS: usize = 1024;
 /// Answers to searches that are remembered for clients that name a provider, the oldest forgotten first.
@@ -98,9 +132,15 @@ pub const STORE_LOOKS_WAITING: usize = 1024;
 pub const STORE_LOOKS_PER_NODE: usize = 64;
 /// Disk reads for peers at the same time; further ones wait.
 pub const STORE_READS: usize = 8;
-/// Stored files that are hashed at the same time, before anybody is given them; further ones wait, holding nothing. One:
-/// requests for files that were never verified keep at most one core and the disk's head busy.
+/// Stored files that are hashed at the same time for peers, before any of them is given one, and as many for the user of
+/// this machine; further ones wait, holding nothing. One: requests for files that were never verified keep at most one
+/// core and the disk's head busy.
 pub const STORE_VERIFICATIONS: usize = 1;
+/// Stored files that are kept open for peers; further ones are opened for each piece of 128 KiB.
+pub const SERVED_FILES: usize = 32;
+/// File descriptors that are never spent on peers, for clients of the API and for loads; a quarter of the limit where
+/// that is less than 256. Half of them may be spent on connections that loads need.
+pub const DESCRIPTOR_RESERVE: u64 = 64;
 /// A request whose data is not taken for this long is given up: its asker is alive, but reads nothing, or too slowly
 /// for all that it has asked for.
 pub const SERVE_STALL: std::time::Duration = std::time::Duration::from_secs(60);
@@ -120,6 +160,9 @@ pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600
 /// Connections to the API open at once. Each costs a file descriptor and some 20 KiB; clients are a handful of
 /// programs on this machine.
 pub const MAX_API_CONNECTIONS: usize = 256;
+/// Requests answered at once that can take long: searches, loads, files. The other connections are kept for short ones,
+/// so that a client which fills these places keeps nobody from `status` and `daemon-stop`.
+pub const MAX_API_LONG_REQUESTS: usize = 224;
 /// Bytes of a request's head. Real ones have a few hundred; this is also the buffer of one connection.
 pub const MAX_API_HEADER_BYTES: usize = 16 * 1024;
 /// Bytes of a request's body, the limit of the originals (Express's 100 KB).
@@ -132,8 +175,9 @@ pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest search a client may ask for: it keeps a connection and asks peers all that time.
 pub const MAX_API_FIND_TIMEOUT: Duration = Duration::from_secs(600);
-/// Loads through `/api/v1/load` running at once; the next is refused.
-pub const MAX_API_LOADS: usize = 64;
+/// Loads through `/api/v1/load` running at once; the next is refused. The other places of [`MAX_API_LONG_REQUESTS`] are
+/// kept for searches and files.
+pub const MAX_API_LOADS: usize = 192;
 /// Bytes read from a file at a time for an HTTP answer, so also the memory of one such answer.
 pub const API_STREAM_CHUNK: usize = 256 * 1024;
 /// Bytes of a line, or of a whole small answer, that the command line takes from whatever listens on the port.

@@ -101,12 +101,12 @@ class Program:
 class Peer(Program):
     """A JavaScript daemon of the given dialect that takes errands."""
 
-    def __init__(self, dialect, bootstrap, files=(), host=(), mdns=False, channels=(CHANNEL,)):
+    def __init__(self, dialect, bootstrap, files=(), host=(), mdns=False, channels=(CHANNEL,), arguments=()):
         command = [*host, "node", os.path.join(NODE, "kachery_peer.js"), "--dialect", dialect, "--commands"]
         for flag, values in (("--channel", channels), ("--bootstrap", bootstrap), ("--file", files)):
             for value in values:
                 command += [flag, value]
-        super().__init__(f"JavaScript {dialect}", command + ([] if mdns else ["--no-mdns"]), stdin=True)
+        super().__init__(f"JavaScript {dialect}", command + [*arguments] + ([] if mdns else ["--no-mdns"]), stdin=True)
         self.event("ready")
 
     def event(self, *names, seconds=20, start=0):
@@ -189,10 +189,10 @@ class Daemon(Program):
     def store(self, path):
         self.run("kachery-store", path)
 
-    def load(self, sha1, destination):
+    def load(self, sha1, destination, timeout=60):
         """Seconds from the start of the command to its end."""
         started = time.monotonic()
-        printed = self.run("kachery-p2p", "load", f"sha1://{sha1}/file", "--dest", destination, "--timeout", "60")
+        printed = self.run("kachery-p2p", "load", f"sha1://{sha1}/file", "--dest", destination, "--timeout", str(timeout))
         if printed.strip() != destination:
             raise Failure(f"load printed {printed!r} instead of {destination!r}")
         return time.monotonic() - started

@@ -5,6 +5,8 @@
 //   kachery_peer.js --dialect 0.1.2|0.1.6|0.2.1 --channel NAME [--channel NAME]...
 //     [--bootstrap HOST:PORT]... [--no-mdns]   where to find others (without --bootstrap: multicast DNS only)
 //     [--file PATH]... [--misbehave die|lie|stall|garbage|short|long] [--answer-delay MS]   what to provide, and how
+//     [--rate BYTES_PER_SECOND] [--price]   slowly; at the original's price: a process for each request
+//     [--only NODE]... [--relay] [--relay-loss PERCENT]   be reachable for these nodes only; relay for all, with loss
 //     [--find SHA1 | --load SHA1 --dest FILE] [--repeat N] [--peers N] [--timeout SECONDS]  one errand, then exit
 //     [--commands]   errands from standard input: `find SHA1`, `load SHA1 FILE`, `quit`; ends with it
 //     [--seed HEX]   a fixed identity
@@ -23,6 +25,11 @@ const { values: options } = parseArgs({
     file: { type: 'string', multiple: true, default: [] },
     misbehave: { type: 'string' },
     'answer-delay': { type: 'string', default: '0' },
+    rate: { type: 'string', default: 'Infinity' },
+    price: { type: 'boolean', default: false },
+    only: { type: 'string', multiple: true },
+    relay: { type: 'boolean', default: false },
+    'relay-loss': { type: 'string', default: '0' },
     find: { type: 'string' },
     load: { type: 'string' },
     dest: { type: 'string' },
@@ -93,6 +100,11 @@ async function main() {
     bootstrap: options.bootstrap,
     misbehave: options.misbehave,
     delay: Number(options['answer-delay']),
+    rate: Number(options.rate),
+    price: options.price,
+    accepts: options.only && ((nodeId) => options.only.includes(nodeId)),
+    relay: options.relay,
+    relayLoss: Number(options['relay-loss']),
     seed: options.seed && Buffer.from(options.seed, 'hex'),
   }, report);
   const files = await Promise.all(options.file.map((path) => daemon.provider.add(path)));

@@ -12,6 +12,11 @@ pub mod v2;
 pub const MAX_DHT_DATAGRAM_BYTES: usize = 2048;
 /// Nodes: one bucket of the routing table, and the "k closest" of every answer and query.
 pub const MAX_BUCKET_NODES: usize = 20;
+/// Nodes of one host, and of one /24 outside private networks, among the 20 of an answer or a query, as long as other
+/// hosts are known: else one host with ids beside a topic would be all that anybody asks about it.
+pub const MAX_NODES_PER_HOST: usize = 2;
+/// See [`MAX_NODES_PER_HOST`].
+pub const MAX_NODES_PER_NETWORK: usize = 4;
 /// Buckets of the routing table: one per bit of an id, so at most 5120 nodes (about 1 MiB).
 pub const MAX_BUCKETS: usize = 256;
 /// Full buckets whose oldest nodes are pinged at the same time for the sake of a newcomer: each costs up to three
@@ -49,6 +54,12 @@ pub const UDX_WINDOW_BYTES: usize = 3584 * 1024;
 /// Bytes to which the window of a fast stream grows: 1 Gbit/s over 100 ms are 12.5 MB, and as much may queue. No more
 /// is believed of a peer's window either (npm's is 4 MiB): what it does not acknowledge has to be kept for it.
 pub const UDX_WINDOW_MAX_BYTES: usize = 21 << 20;
+/// Bytes that all streams of one UDX endpoint hold for their readers together, unless its owner sets another budget.
+/// One stalled stream of 1 Gbit/s over 100 ms takes a quarter of it; check 13 allows a flood 64 MiB.
+pub const UDX_RECEIVE_BUDGET_BYTES: usize = 64 << 20;
+/// Bytes in order that every stream may hold even if the budget is spent, so that none starves: one datagram of the
+/// largest size, or 16 round trips per MiB.
+pub const UDX_GUARANTEED_WINDOW_BYTES: usize = 64 * 1024;
 /// Bytes held beyond the window and its eighth: one datagram of the largest size.
 pub const UDX_WINDOW_SLACK_BYTES: usize = 64 * 1024;
 /// Packets kept out of order, and how far ahead of the expected one a packet may be. A window of 21 MiB of the
@@ -84,6 +95,12 @@ pub const MAX_NOISE_MESSAGE_BYTES: usize = 65_535;
 /// Bytes of one frame of a secret stream after its length: all that three bytes can say, as JavaScript may send it.
 /// Memory grows with what has arrived of a frame, not with what its length announces.
 pub const MAX_SECRET_FRAME_BYTES: usize = 0xff_ffff;
+/// Bytes of one such frame that a stream takes unless its owner asks for more. Bulk data comes in frames of 64 KiB, and
+/// of what JavaScript sends, only batches of protomux and messages that an application makes longer are beyond it.
+pub const SECRET_DEFAULT_FRAME_BYTES: usize = 1 << 20;
+/// Time for the handshake of a secret stream as a whole, unless its owner asks for another: ten round trips of a bad
+/// path, its retransmissions included.
+pub const SECRET_HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 /// Bytes kept ready for a frame that has begun, beyond twice what has arrived of it.
 pub const SECRET_FRAME_HEADROOM: usize = 64 * 1024;
 /// Bytes taken from a transport at a time, so also what a reader who pauses leaves decrypted or half decrypted.
@@ -104,8 +121,9 @@ pub const MUX_NAME_BYTES: usize = 255;
 pub const MUX_HANDSHAKE_BYTES: usize = 16_384;
 /// Batches inside each other. The original never nests them.
 pub const MUX_BATCH_DEPTH: usize = 4;
-/// Bytes of a batch at which it is sent, as in protomux.
-pub const MUX_BATCH_BYTES: usize = 8 << 20;
+/// Bytes of a batch at which it is sent. Protomux collects 8 MiB; so much would not fit the frame that a stream takes by
+/// default, nor would anything be gained by it.
+pub const MUX_BATCH_BYTES: usize = 512 << 10;
 /// Bytes of a message with its header: the longest plaintext of a secret-stream frame, 2^24 - 1 less 17.
 pub const MUX_MESSAGE_BYTES: usize = (1 << 24) - 18;
 /// Bytes waiting to be sent at which senders wait.

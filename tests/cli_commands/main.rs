@@ -7,5 +7,8 @@ mod daemon;
 mod demo;
 mod local;
 mod outcomes;
+mod partials;
 mod run;
+mod system;
 mod without_daemon;
+mod wrappers;

@@ -47,7 +47,20 @@ impl Home {
     }
 
     pub(crate) fn command(&self, binary: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(binary_path(binary));
+        self.command_at(&binary_path(binary), words)
+    }
+
+    /// The same under a limit, in the words of the shell.
+    pub(crate) fn limited(&self, limit: &str, binary: &str, words: &[&str]) -> Command {
+        let script = format!("{limit} && exec \"$0\" \"$@\"");
+        let mut command = self.command_at(Path::new("/bin/sh"), &["-c", &script]);
+        command.arg(binary_path(binary)).args(words);
+        command
+    }
+
+    /// A program that lies elsewhere.
+    pub(crate) fn command_at(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(words)
             .env_clear()
@@ -76,7 +89,7 @@ impl Home {
 }
 
 /// Every binary of the package lies beside the main one.
-fn binary_path(binary: &str) -> PathBuf {
+pub(crate) fn binary_path(binary: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_kachery-p2p")).with_file_name(binary)
 }
 
@@ -153,15 +166,31 @@ impl Drop for Daemon {
 
 /// A pretended daemon: answers every request with `lines` as newline-delimited JSON. None: never answers.
 pub(crate) fn pretend(lines: Option<&'static str>) -> u16 {
+    pretend_by(move |mut socket| {
+        match lines {
+            Some(lines) => answer(&mut socket, lines),
+            None => return Some(socket),
+        }
+        None
+    })
+}
+
+/// A pretended daemon that leaves its answers open: only their lines tell a client that there is nothing more to come.
+pub(crate) fn pretend_without_end(lines: &'static str) -> u16 {
+    pretend_by(move |mut socket| {
+        answer(&mut socket, lines);
+        Some(socket)
+    })
+}
+
+/// Keeps open what `answer` gives back.
+fn pretend_by(answer: impl Fn(TcpStream) -> Option<TcpStream> + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         let mut held = Vec::new();
-        while let Ok((mut socket, _)) = listener.accept() {
-            match lines {
-                Some(lines) => answer(&mut socket, lines),
-                None => held.push(socket),
-            }
+        while let Ok((socket, _)) = listener.accept() {
+            held.extend(answer(socket));
         }
     });
     port

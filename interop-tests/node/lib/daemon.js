@@ -10,24 +10,31 @@ const { Swarm } = require('./swarm');
 const loader = require('./loader');
 
 class Daemon {
-  /** `options`: dialect, channels, bootstrap (undefined: the public ones), misbehave, delay, seed; `report(event, fields)`. */
+  /**
+   * `options`: dialect, channels, bootstrap (undefined: the public ones), seed; misbehave, delay, rate, price (see Provider);
+   * accepts, relayLoss (see Swarm);
+   * `relay`: to join the transfer swarms of all peers in the channels, as a daemon does that loaded from them. `report(event, fields)`.
+   */
   constructor(options, report = () => {}) {
     this.report = report;
+    this.options = options;
     this.dialect = dialect(options.dialect);
     this.identity = createIdentity(this.dialect, options.seed);
     this.bootstrap = options.bootstrap;
-    this.provider = new Provider({ dialect: this.dialect, identity: this.identity, misbehave: options.misbehave, delay: options.delay, report });
+    this.provider = new Provider({ ...options, dialect: this.dialect, identity: this.identity, report });
     this.transfers = new Map(); // node id -> Requests of its transfer swarm, joined for the life of the process
     this.transfer(this.identity.nodeId);
     this.channels = (options.channels || []).map((name) => {
       const swarm = this.join(lookupSwarm(name));
       swarm.on('message', (message) => this.provider.seeking(swarm, message));
+      if (options.relay) swarm.on('peer', (nodeId) => this.transfer(nodeId));
       return swarm;
     });
   }
 
   join(name) {
-    const swarm = new Swarm({ dialect: this.dialect, identity: this.identity, name, bootstrap: this.bootstrap });
+    const { accepts, relayLoss } = this.options;
+    const swarm = new Swarm({ dialect: this.dialect, identity: this.identity, name, bootstrap: this.bootstrap, accepts, relayLoss });
     swarm.on('peer', (nodeId) => this.report('peer', { swarm: name, nodeId }));
     swarm.on('gone', (nodeId) => this.report('gone', { swarm: name, nodeId }));
     swarm.on('warning', (text) => this.report('warning', { swarm: name, text }));

@@ -3,6 +3,7 @@
 
 const crypto = require('crypto');
 const fs = require('fs');
+const { execFile } = require('child_process');
 const messages = require('./messages');
 const { misbehaviours } = require('./misbehave');
 
@@ -10,9 +11,13 @@ const READ_BYTES = 65536;
 const MAX_RANGE = 20000000;
 
 class Provider {
-  /** `report(event, fields)`; `misbehave`: a key of misbehaviours, or null; `delay`: ms before a seeking is answered. */
-  constructor({ dialect, identity, misbehave = null, delay = 0, report = () => {} }) {
-    Object.assign(this, { dialect, identity, delay, report });
+  /**
+   * `report(event, fields)`; `misbehave`: a key of misbehaviours, or null; `delay`: ms before a seeking is answered;
+   * `rate`: bytes per second at most, all requests together; `price`: start a process for each request, as the originals do.
+   */
+  constructor({ dialect, identity, misbehave = null, delay = 0, rate = Infinity, price = false, report = () => {} }) {
+    Object.assign(this, { dialect, identity, delay, rate, price, report });
+    this.free = 0; // ms of the clock at which the next block may leave
     this.misbehave = misbehave && misbehaviours[misbehave];
     this.files = new Map(); // sha1 -> { path, size }
   }
@@ -67,18 +72,33 @@ class Provider {
     return file ? { start: startByte, end: endByte } : bad('Unable to find file.');
   }
 
-  /** One message per disk read, all queued at once: the originals have no back-pressure. */
-  send(swarm, file, { start, end }, reply) {
+  /** One message per disk read, all queued at once unless there is a rate: the originals have no back-pressure. */
+  async send(swarm, file, { start, end }, reply) {
+    if (this.price) await oneProcess();
     if (end === start) return reply.finish(); // a whole file that is empty
     const honest = {
       data: (block) => reply.respond({ data_b64: block.toString('base64') }),
       end: () => reply.finish(),
     };
     const output = this.misbehave ? this.misbehave(honest, { swarm, reply, report: this.report }) : honest;
-    const stream = fs.createReadStream(file.path, { start, end: end - 1, highWaterMark: READ_BYTES });
-    stream.on('data', (block) => output.data(block));
-    stream.on('end', () => output.end());
+    for await (const block of fs.createReadStream(file.path, { start, end: end - 1, highWaterMark: READ_BYTES })) {
+      if (this.rate !== Infinity) await this.turn(block.length);
+      output.data(block);
+    }
+    output.end();
   }
+
+  /** Resolves when so many bytes may leave. */
+  async turn(bytes) {
+    const now = Date.now();
+    this.free = Math.max(this.free, now) + bytes * 1000 / this.rate;
+    await new Promise((resolve) => setTimeout(resolve, this.free - now));
+  }
+}
+
+/** The originals ask `kachery-info` for the path of a file, for each request; an empty Node.js process costs about as much. */
+function oneProcess() {
+  return new Promise((resolve) => execFile(process.execPath, ['-e', '0'], () => resolve()));
 }
 
 module.exports = { Provider, READ_BYTES };

@@ -9,13 +9,14 @@ const { Peer } = require('./peer');
 
 /** Emits `peer` (node id), `gone` (node id), `message` (message, from node id), `warning` (text). */
 class Swarm extends EventEmitter {
-  constructor({ dialect, identity, name, bootstrap }) {
+  /** `network`: what finds and connects peers instead of hyperswarm; `accepts(nodeId)`: false for peers to refuse. */
+  constructor({ dialect, identity, name, bootstrap, network = hyperswarm({ bootstrap }), accepts = () => true, relayLoss = 0 }) {
     super();
-    Object.assign(this, { dialect, identity, name });
+    Object.assign(this, { dialect, identity, name, accepts, relayLoss });
     this.topic = messages.topicOf(dialect.protocol, name);
     this.peers = new Map();
     this.seen = new Set(); // message ids, never pruned in the originals
-    this.hyperswarm = hyperswarm({ bootstrap });
+    this.hyperswarm = network;
     this.hyperswarm.on('connection', (socket, details) => this.connected(socket, details.client));
     this.hyperswarm.join(this.topic, { announce: true, lookup: true });
   }
@@ -46,7 +47,7 @@ class Swarm extends EventEmitter {
   acceptsInitial(frame, dialled) {
     return frame.type === 'initial' &&
       frame.protocolVersion === this.dialect.protocol &&
-      typeof frame.nodeId === 'string' && frame.nodeId.length > 0 && frame.nodeId.length <= 256 &&
+      typeof frame.nodeId === 'string' && frame.nodeId.length > 0 && frame.nodeId.length <= 256 && this.accepts(frame.nodeId) &&
       frame.from === (dialled ? 'client' : 'server');
   }
 
@@ -91,6 +92,7 @@ class Swarm extends EventEmitter {
   }
 
   relay({ fromNodeId, body, signature, excludeNodeIds }) {
+    if (Math.random() * 100 < this.relayLoss) return;
     const envelope = { type: 'broadcast', fromNodeId, body, signature };
     if (this.dialect.excludesNodes) envelope.excludeNodeIds = { ...excludeNodeIds, [this.identity.nodeId]: true };
     for (const peer of this.peers.values()) {

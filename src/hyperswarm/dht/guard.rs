@@ -2,7 +2,7 @@
 //! nothing gets little more than it sent; hosts that showed us a token or answered a request of ours get answers
 //! without that limit. Holepunch relaying, which makes us send to third parties, is limited by who asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const AMPLIFICATION: u32 = 3;
 pub struct Guard {
     bytes: Cells,
     punches: Cells,
-    validated: BTreeMap<Ipv4Addr, Instant>,
+    validated: Validated,
 }
 
 impl Guard {
@@ -34,7 +34,7 @@ impl Guard {
         Self {
             bytes: Cells::new(now, UNVALIDATED_BURST_BYTES, BYTES_REFILL, rng),
             punches: Cells::new(now, HOLEPUNCH_BURST, PUNCHES_REFILL, rng),
-            validated: BTreeMap::new(),
+            validated: Validated::default(),
         }
     }
 
@@ -46,18 +46,14 @@ impl Guard {
 
     /// `host` receives what we send to it: it showed a token, or answered.
     pub fn validated(&mut self, now: Instant, host: Ipv4Addr) {
-        if self.validated.len() >= MAX_VALIDATED_HOSTS && !self.validated.contains_key(&host) {
-            let oldest = self.validated.iter().min_by_key(|(_, at)| **at).map(|(host, _)| *host);
-            oldest.map(|host| self.validated.remove(&host));
-        }
-        self.validated.insert(host, now);
+        self.validated.insert(now, host);
     }
 
     /// Whether a datagram of so many bytes may go to `host` because a stranger asked for it.
     pub fn may_send(&mut self, now: Instant, host: Ipv4Addr, bytes: usize) -> bool {
         // Nobody outside can send from a loopback address.
         let proven = host.is_loopback()
-            || self.validated.get(&host).is_some_and(|at| now.saturating_duration_since(*at) < VALIDATED_FOR);
+            || self.validated.at(host).is_some_and(|at| now.saturating_duration_since(at) < VALIDATED_FOR);
         proven || self.bytes.take(now, host, u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
@@ -74,6 +70,53 @@ pub fn is_sane(addr: SocketAddrV4, informant: Ipv4Addr) -> bool {
     let [first, ..] = ip.octets();
     // 0/8 is "this network", 224/4 multicast, 240/4 reserved and broadcast.
     addr.port() != 0 && first != 0 && first < 224 && (!ip.is_loopback() || informant.is_loopback())
+}
+
+/// True for an address that only means something to those inside the same network: private, shared (carrier-grade NAT),
+/// link-local or loopback.
+pub fn is_near(host: Ipv4Addr) -> bool {
+    let shared = host.octets().first() == Some(&100) && host.to_bits() >> 22 == 0x6440_0000 >> 22;
+    host.is_private() || shared || host.is_link_local() || host.is_loopback()
+}
+
+/// True if `informant` can honestly know of `host`. Nobody far away meets hosts of our private network, so one who names
+/// them would have us speak to our own printers and routers. Link-local addresses, where clouds keep their secrets,
+/// and loopback ones reach no further than one link and one machine.
+pub fn can_be_meant(host: Ipv4Addr, informant: Ipv4Addr) -> bool {
+    if host.is_loopback() {
+        informant.is_loopback()
+    } else if host.is_link_local() {
+        informant.is_link_local() || informant.is_loopback()
+    } else {
+        !is_near(host) || is_near(informant)
+    }
+}
+
+/// Hosts that receive what we send to them, and when each proved it last.
+#[derive(Default)]
+struct Validated {
+    hosts: BTreeMap<Ipv4Addr, Instant>,
+    /// The same in the order of their proofs, so that the oldest is found without looking at the others: a stranger
+    /// could make us look once for each address it has.
+    by_age: BTreeSet<(Instant, Ipv4Addr)>,
+}
+
+impl Validated {
+    fn at(&self, host: Ipv4Addr) -> Option<Instant> {
+        self.hosts.get(&host).copied()
+    }
+
+    fn insert(&mut self, now: Instant, host: Ipv4Addr) {
+        if let Some(before) = self.hosts.insert(host, now) {
+            self.by_age.remove(&(before, host));
+        }
+        self.by_age.insert((now, host));
+        if self.hosts.len() > MAX_VALIDATED_HOSTS
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.hosts.remove(&oldest);
+        }
+    }
 }
 
 /// Token buckets in a fixed number of cells.
@@ -202,9 +245,26 @@ mod tests {
             let at = now + Duration::from_millis(n as u64);
             guard.validated(at, Ipv4Addr::from(0x0b00_0000 + n as u32));
         }
-        assert_eq!(guard.validated.len(), MAX_VALIDATED_HOSTS);
-        assert!(!guard.validated.contains_key(&Ipv4Addr::from(0x0b00_0000)));
-        assert!(guard.validated.contains_key(&Ipv4Addr::from(0x0b00_0001)));
+        assert_eq!(guard.validated.hosts.len(), MAX_VALIDATED_HOSTS);
+        assert_eq!(guard.validated.at(Ipv4Addr::from(0x0b00_0000)), None);
+        assert!(guard.validated.at(Ipv4Addr::from(0x0b00_0001)).is_some());
+    }
+
+    #[test]
+    fn every_proven_host_stands_once_in_the_order_of_proofs() {
+        let (mut guard, now) = guard();
+        for n in 0..3 * MAX_VALIDATED_HOSTS as u32 {
+            let at = now + Duration::from_millis(n.into());
+            // Every second host proves itself again and again.
+            let host = if n % 2 == 0 { n % 64 } else { n };
+            guard.validated(at, Ipv4Addr::from(0x0b00_0000 + host));
+            // The order is what `insert` takes the oldest from; it could not without it but by a search.
+            assert_eq!(guard.validated.by_age.len(), guard.validated.hosts.len());
+        }
+        let newest_first: Vec<_> = guard.validated.by_age.iter().map(|(at, host)| (*host, *at)).collect();
+        let hosts: BTreeMap<_, _> = newest_first.into_iter().collect();
+        assert_eq!(hosts, guard.validated.hosts);
+        assert!(guard.validated.at(Ipv4Addr::from(0x0b00_0000)).is_some(), "proven again, so not the oldest");
     }
 
     #[test]
@@ -246,5 +306,22 @@ mod tests {
         }
         assert!(!sane("127.0.0.1:20431", outside), "loopback named from outside");
         assert!(sane("127.0.0.1:20431", Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn hosts_of_private_networks_are_meant_only_by_those_who_are_inside() {
+        let meant = |host: &str, informant: &str| {
+            can_be_meant(host.parse().expect("an address"), informant.parse().expect("an address"))
+        };
+        for inside in ["10.0.0.9", "172.31.0.9", "192.168.1.1", "100.64.0.1", "100.127.255.255"] {
+            assert!(!meant(inside, "203.0.113.9"), "{inside}");
+            assert!(meant(inside, "10.0.0.1") && meant(inside, "127.0.0.1"), "{inside}");
+        }
+        assert!(meant("203.0.113.9", "198.51.100.7") && meant("203.0.113.9", "10.0.0.1"));
+        assert!(meant("100.63.255.255", "203.0.113.9") && meant("100.128.0.0", "203.0.113.9"));
+        for informant in ["203.0.113.9", "10.0.0.1"] {
+            assert!(!meant("169.254.169.254", informant) && !meant("127.0.0.1", informant), "{informant}");
+        }
+        assert!(meant("169.254.1.2", "169.254.1.3") && meant("127.0.0.1", "127.0.0.1"));
     }
 }

@@ -16,6 +16,7 @@
 //! * [`rpc`]: requests in flight: resends, time-outs, pacing, and who may answer.
 //! * [`tokens`]: proofs that a host receives what we send to it.
 //! * [`guard`]: what strangers may make us send, and to whom.
+//! * [`shares`]: how much of what is scarce one host, or one network of hosts, may have.
 //! * [`records`]: announcements and values stored for others.
 
 pub mod guard;
@@ -23,6 +24,7 @@ pub mod id;
 pub mod query;
 pub mod records;
 pub mod rpc;
+pub mod shares;
 pub mod table;
 pub mod tokens;
 pub mod v2;

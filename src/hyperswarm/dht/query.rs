@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
 use super::id::{NodeId, by_distance};
-use crate::limits::{MAX_BUCKET_NODES, MAX_QUERY_REQUESTS};
+use super::shares::Tally;
+use crate::limits::{MAX_BUCKET_NODES, MAX_NODES_PER_HOST, MAX_NODES_PER_NETWORK, MAX_QUERY_REQUESTS};
 
 /// A node to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,16 +221,22 @@ impl Query {
     }
 }
 
-/// Keeps the list sorted by distance, at most 20 long, each id once.
+/// Keeps the list sorted by distance, at most 20 long, each id once. The farthest makes room; while one host or network
+/// has more than its share, the farthest of its own: else a host with many ids beside a topic would be all that is
+/// asked about it, and all that is told.
 fn insert_sorted(target: &[u8; 32], candidate: Candidate, list: &mut Vec<Candidate>) {
-    match list.binary_search_by(|c| by_distance(target, &c.id, &candidate.id)) {
-        Ok(_same_id) => {}
-        Err(at) => {
-            if at < MAX_BUCKET_NODES {
-                list.truncate(MAX_BUCKET_NODES - 1);
-                list.insert(at.min(list.len()), candidate);
-            }
-        }
+    let Err(at) = list.binary_search_by(|c| by_distance(target, &c.id, &candidate.id)) else { return };
+    list.insert(at, candidate);
+    if list.len() > MAX_BUCKET_NODES {
+        let tally: Tally = list.iter().map(|c| *c.addr.ip()).collect();
+        let (host, network) = (tally.most_of_a_host(), tally.most_of_a_network());
+        let crowded = |c: &Candidate| {
+            let of_host = host > MAX_NODES_PER_HOST && tally.of_host(*c.addr.ip()) == host;
+            let of_network = network > MAX_NODES_PER_NETWORK && tally.of_network(*c.addr.ip()) == network;
+            of_host || (host <= MAX_NODES_PER_HOST && of_network)
+        };
+        let gone = list.iter().rposition(crowded).unwrap_or(MAX_BUCKET_NODES);
+        list.remove(gone);
     }
 }
 

@@ -5,9 +5,10 @@
 //! exactly `i` leading bits with ours, the last bucket all that share at least its index.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::id::NodeId;
+use super::shares::{Diverse, Tally};
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKETS};
 
 /// How many of the longest-unheard nodes of a full bucket may have to make room (k-bucket's `numberOfNodesToPing`).
@@ -37,6 +38,8 @@ pub enum Heard {
     Ignored,
     /// Its bucket is full; these are its longest-unheard nodes, at most three.
     Full(Vec<Contact>),
+    /// Its bucket is full of nodes of one host or network, and one of them gives way once this one has answered.
+    Unproven,
 }
 
 /// The nodes we know.
@@ -89,7 +92,11 @@ impl Table {
         if known.is_some() {
             self.remove(&id);
         } else if let Some(candidates) = self.make_room(&id) {
-            return Heard::Full(candidates);
+            match self.crowded(&id, *addr.ip()) {
+                Some(yielding) if proven => self.remove(&yielding),
+                Some(_) => return Heard::Unproven,
+                None => return Heard::Full(candidates),
+            }
         }
         let order = self.next_order;
         self.next_order += 1;
@@ -130,28 +137,27 @@ impl Table {
         }
     }
 
-    /// The `count` nodes nearest to `target`, nearest first, in exact XOR order.
+    /// The `count` nodes nearest to `target`, nearest first, in exact XOR order; with few of one host and network, as
+    /// long as others are known: see [`Diverse`].
     pub fn closest(&self, target: &[u8; 32], count: usize) -> Vec<Contact> {
-        let mut out: Vec<Contact> = Vec::new();
+        let mut chosen = Diverse::new(count);
+        let mut offer = |mut group: Vec<Contact>| {
+            group.sort_by_cached_key(|contact| contact.id.distance(target));
+            group.into_iter().for_each(|contact| chosen.offer(*contact.addr.ip(), contact));
+            chosen.is_full()
+        };
         // Nodes of the bucket that shares most bits with the target are nearest, then those of the buckets after
         // it (all equally far up to their own bits), then the buckets before it, the last first.
         let home = self.bucket_of(&NodeId(*target));
         let after = home + 1..self.buckets.len();
-        for range in [home..home + 1, after] {
-            out.extend(range.filter_map(|i| self.buckets.get(i)).flatten());
-            if out.len() >= count {
-                break;
-            }
-        }
-        for bucket in self.buckets.iter().take(home).rev() {
-            if out.len() >= count {
-                break;
-            }
-            out.extend(bucket);
-        }
-        out.sort_by_cached_key(|contact| contact.id.distance(target));
-        out.truncate(count);
-        out
+        let near = [home..home + 1, after]
+            .into_iter()
+            .map(|range| range.filter_map(|i| self.buckets.get(i)).flatten().copied().collect());
+        let far = self.buckets.iter().take(home).rev().cloned();
+        let _ = near.chain(far).any(|group| offer(group));
+        let mut chosen = chosen.finish();
+        chosen.sort_by_cached_key(|contact| contact.id.distance(target));
+        chosen
     }
 
     /// All nodes, longest unheard first.
@@ -166,6 +172,14 @@ impl Table {
 
     fn bucket_of(&self, id: &NodeId) -> usize {
         self.own.shared_bits(id).min(self.buckets.len() - 1)
+    }
+
+    /// The longest-unheard node in the full bucket of `id` that has to give way to a node of `host`: one host cannot fill
+    /// a bucket when others come.
+    fn crowded(&self, id: &NodeId, host: Ipv4Addr) -> Option<NodeId> {
+        let bucket = self.buckets.get(self.bucket_of(id))?;
+        let tally: Tally = bucket.iter().map(|contact| *contact.addr.ip()).collect();
+        bucket.iter().find(|contact| tally.must_yield(*contact.addr.ip(), host)).map(|contact| contact.id)
     }
 
     /// Splits the own bucket until there is room for `id`; otherwise names the nodes that could make room.
@@ -193,9 +207,9 @@ impl Table {
 mod tests {
     use super::*;
     use crate::dht::id::by_distance;
+    use crate::limits::MAX_NODES_PER_HOST;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
-    use std::net::Ipv4Addr;
 
     fn addr(n: u32) -> SocketAddrV4 {
         SocketAddrV4::new(Ipv4Addr::from(0x0a00_0000 + n), 1000)
@@ -232,6 +246,59 @@ mod tests {
                 assert_eq!(table.closest(&target.0, 20), all, "seed {seed} round {round}");
             }
         }
+    }
+
+    /// `id` with the first bits of another.
+    fn beside(rng: &mut StdRng, near: &[u8; 32]) -> NodeId {
+        let mut id = id(rng);
+        id.0[..8].copy_from_slice(&near[..8]);
+        id
+    }
+
+    #[test]
+    fn nodes_of_one_host_beside_a_target_do_not_hide_the_others() {
+        for seed in 0..20 {
+            let (mut table, mut rng) = filled(seed, 50);
+            let target = id(&mut rng).0;
+            let honest = table.closest(&target, 18);
+            for port in 0..50 {
+                let host = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), port);
+                table.heard(beside(&mut rng, &target), host, None, 0, true);
+            }
+            let mut closest = table.closest(&target, 20);
+            assert_eq!(closest.len(), 20);
+            closest.retain(|c| c.addr.ip().octets()[0] != 203);
+            assert!(closest.len() >= 20 - MAX_NODES_PER_HOST, "seed {seed}: {}", closest.len());
+            assert_eq!(closest[..18], honest, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn the_closest_are_exact_where_all_nodes_are_behind_one_address() {
+        let (mut table, mut rng) = filled(3, 0);
+        for port in 0..60 {
+            table.heard(id(&mut rng), SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), port), None, 0, true);
+        }
+        let target = id(&mut rng).0;
+        let mut all: Vec<Contact> = table.oldest_first().copied().collect();
+        all.sort_by(|a, b| by_distance(&target, &a.id, &b.id));
+        all.truncate(20);
+        assert_eq!(table.closest(&target, 20), all);
+    }
+
+    #[test]
+    fn a_bucket_full_of_one_host_makes_room_for_another_that_answers() {
+        let mut table = Table::new(NodeId([0; 32]));
+        let far = |n: u8| NodeId([0x80 | n; 32]);
+        let host = |port| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), port);
+        table.heard(NodeId([1; 32]), addr(99), None, 0, true);
+        for n in 0..20 {
+            table.heard(far(n), host(n.into()), None, 0, true);
+        }
+        assert_eq!(table.heard(far(20), addr(1), None, 0, false), Heard::Unproven, "it may be spoofed");
+        assert_eq!(table.heard(far(20), addr(1), None, 0, true), Heard::Kept);
+        assert!(table.find(&far(0)).is_none() && table.find(&far(1)).is_some() && table.len() == 21);
+        assert!(matches!(table.heard(far(21), host(21), None, 0, true), Heard::Full(_)), "and not back");
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub const MAX_PEERS_PER_ANSWER: usize = 82;
 pub const MAX_PEER_RECORDS: usize = 65_536;
 /// Records: announcements inside local networks, kept like the others.
 pub const MAX_LOCAL_PEER_RECORDS: usize = 16_384;
+/// Records of one topic, kept like the others: what an answer is chosen from. Far more than a channel has members, and
+/// few enough to be sorted by host for each answer.
+pub const MAX_RECORDS_PER_TOPIC: usize = 1024;
 /// Local records in one lookup answer, as in @hyperswarm/dht.
 pub const MAX_LOCAL_PEERS_ANSWERED: usize = 32;
 /// Remote records in one lookup answer, less two for each local one, as in @hyperswarm/dht.

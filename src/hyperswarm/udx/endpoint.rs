@@ -1,7 +1,6 @@
 //! One UDX instance: streams by local id, deadlines, and whose turn it is to send.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
@@ -10,49 +9,19 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::congestion::Controller;
-use super::congestion::bbr::Bbr;
 use super::id_map::IdMap;
 use super::packet::{HEADER_BYTES, Header, Packet, flag};
-use super::stream::{Farewell, Stream};
-use super::types::{CloseReason, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit};
+use super::stream::{Budget, Farewell, Stream};
+use super::types::{
+    CloseReason, Config, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit,
+};
 use crate::limits::{MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS};
-
-/// What all streams of an endpoint share.
-#[derive(Clone, Copy)]
-pub struct Config {
-    /// Number of the first packet, the same on both sides. 0 on the network; tests let it wrap.
-    pub initial_sequence: u32,
-    /// Bytes of the largest datagram that our sockets receive; told to peers of this program, which then send such
-    /// datagrams where the path allows it. 0: say nothing.
-    pub largest_datagram: u16,
-    /// Makes the congestion controller of a stream, given the bytes of a full packet and a seed.
-    pub controller: fn(u64, u64) -> Box<dyn Controller>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            initial_sequence: 0,
-            largest_datagram: super::stream::LARGEST_DATAGRAM,
-            controller: |packet, seed| Box::new(Bbr::new(packet, seed)),
-        }
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("initial_sequence", &self.initial_sequence)
-            .field("largest_datagram", &self.largest_datagram)
-            .finish_non_exhaustive()
-    }
-}
 
 /// One UDX instance: all its streams, whatever sockets they use.
 pub struct Endpoint {
     config: Config,
     rng: StdRng,
+    budget: Budget,
     streams: IdMap<StreamId, Slot>,
     /// When each stream wants to be woken; the same as `Slot::deadline`, by stream.
     deadlines: BTreeSet<(Instant, StreamId)>,
@@ -106,6 +75,7 @@ impl Endpoint {
         Self {
             config,
             rng: StdRng::seed_from_u64(seed),
+            budget: Budget::new(config.receive_budget),
             streams: IdMap::default(),
             deadlines: BTreeSet::new(),
             outboxes: IdMap::default(),
@@ -129,7 +99,7 @@ impl Endpoint {
             None => self.unused_id(),
         };
         self.lingering.remove(&id);
-        let stream = Stream::new(now, id, &self.config, options, self.rng.random());
+        let stream = Stream::new(now, id, &self.config, options, self.rng.random(), self.budget.clone());
         let slot = Slot { stream, deadline: None, queued: [None; 2], eventful: false, relaying: None };
         self.streams.insert(id, slot);
         Ok(id)
@@ -169,6 +139,11 @@ impl Endpoint {
     /// Streams, closed ones included.
     pub fn len(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Bytes that all streams hold for their readers now.
+    pub fn held(&self) -> usize {
+        self.budget.held()
     }
 
     /// Whether there are none.
@@ -241,7 +216,8 @@ impl Endpoint {
                 self.loose -= 1;
                 self.loose_bytes -= bytes.len();
                 buffer.extend_from_slice(&bytes);
-                return Some(Transmit { destination, segment_size: bytes.len(), length: bytes.len() });
+                let length = bytes.len();
+                return Some(Transmit { destination, segment_size: length, length, may_fragment: false });
             }
             let Some(id) = outbox.ready.pop_front() else {
                 self.outboxes.remove(&socket);

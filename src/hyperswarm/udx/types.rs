@@ -1,10 +1,53 @@
 //! The small types of the public interface.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
+
+use super::congestion::Controller;
+use super::congestion::bbr::Bbr;
+use crate::limits::UDX_RECEIVE_BUDGET_BYTES;
+
+/// UDP payload bytes of the largest datagram there is.
+pub(super) const LARGEST_DATAGRAM: u16 = 65_507;
+
+/// What all streams of an endpoint share.
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// Number of the first packet, the same on both sides. 0 on the network; tests let it wrap.
+    pub initial_sequence: u32,
+    /// Bytes of the largest datagram that our sockets receive; told to peers of this program, which then send such
+    /// datagrams where the path allows it. 0: say nothing.
+    pub largest_datagram: u16,
+    /// Bytes that all streams together hold for readers that do not read; [`UDX_RECEIVE_BUDGET_BYTES`] by default.
+    pub receive_budget: usize,
+    /// Makes the congestion controller of a stream, given the bytes of a full packet and a seed.
+    pub controller: fn(u64, u64) -> Box<dyn Controller>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            initial_sequence: 0,
+            largest_datagram: LARGEST_DATAGRAM,
+            receive_budget: UDX_RECEIVE_BUDGET_BYTES,
+            controller: |packet, seed| Box::new(Bbr::new(packet, seed)),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("initial_sequence", &self.initial_sequence)
+            .field("largest_datagram", &self.largest_datagram)
+            .field("receive_budget", &self.receive_budget)
+            .finish_non_exhaustive()
+    }
+}
 
 /// A stream by its local id: the one the peer puts into its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,25 +75,30 @@ pub struct Remote {
 }
 
 /// Who may speak to a stream that is not connected, or from another socket than the one it is connected on (the
-/// `firewall` callback of udx-native, which says true to reject).
-#[derive(Default)]
+/// `firewall` callback of udx-native, which says true to reject). It is data, not a function: a function would run
+/// inside the machine, where it could touch neither a stream nor a socket. [`Event::FirstContact`] tells the owner of a
+/// packet that was let in, and [`Stream::set_firewall`](super::Stream::set_firewall) changes the answer at any time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Firewall {
     /// Everybody who knows the id.
     #[default]
     Accept,
     /// Nobody; packets vanish.
     Reject,
-    /// Whom the function accepts.
-    Decide(Box<dyn FnMut(SocketId, SocketAddr) -> bool + Send>),
+    /// These addresses. Port 0 stands for every port of its host, as a host behind a NAT may use any.
+    Only(HashSet<SocketAddr>),
 }
 
-impl fmt::Debug for Firewall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Accept => "Accept",
-            Self::Reject => "Reject",
-            Self::Decide(_) => "Decide",
-        })
+impl Firewall {
+    /// True if packets from this address are let in.
+    pub(super) fn accepts(&self, from: SocketAddr) -> bool {
+        match self {
+            Self::Accept => true,
+            Self::Reject => false,
+            Self::Only(allowed) => {
+                allowed.contains(&from) || allowed.contains(&SocketAddr::new(from.ip(), 0))
+            }
+        }
     }
 }
 
@@ -142,6 +190,9 @@ pub enum CloseReason {
     /// The stream it relays to closed.
     #[error("relayed stream {0} closed")]
     RelayClosed(StreamId),
+    /// The task that moves its datagrams has ended.
+    #[error("the task of its socket has ended")]
+    SocketClosed,
 }
 
 /// How which stream ended, as an error.
@@ -199,6 +250,9 @@ pub struct Transmit {
     pub segment_size: usize,
     /// Bytes of all of them.
     pub length: usize,
+    /// One datagram, larger than the path seems to take: it may leave without "do not fragment". Its number is on the
+    /// wire already, so it cannot be cut into smaller packets.
+    pub may_fragment: bool,
 }
 
 /// How a stream fares.

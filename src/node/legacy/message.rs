@@ -113,8 +113,24 @@ pub(crate) enum NodeMessage {
     Finished {
         request: WireId,
     },
-    /// Another type, or not for us (then it is not decoded).
+    /// A part of an answer that is not for us: its data is not decoded.
+    Passing {
+        request: WireId,
+        part: AnswerPart,
+    },
+    /// Another type.
     Opaque,
+}
+
+/// What a part of an answer is, for those who pass it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerPart {
+    /// Received.
+    Word,
+    /// File data.
+    Data,
+    /// Finished, or an error.
+    End,
 }
 
 /// A broadcast message.
@@ -170,10 +186,7 @@ impl Message {
                 let to = node_id(message, "toNodeId")?;
                 let body = message.object("messageBody").ok_or(WrongField("messageBody"))?;
                 let for_us = to.key == context.own;
-                Ok(Self::ToNode {
-                    to,
-                    message: if for_us { node_message(body)? } else { NodeMessage::Opaque },
-                })
+                Ok(Self::ToNode { to, message: if for_us { node_message(body)? } else { passing(body) } })
             }
             _ => Ok(Self::Unknown),
         }
@@ -309,6 +322,20 @@ fn node_message(body: &JsObject<'_>) -> Result<NodeMessage, WrongField> {
     })
 }
 
+/// A message for another node. What is wrong with it is for that node to judge.
+fn passing(body: &JsObject<'_>) -> NodeMessage {
+    let part = match body.string("type") {
+        Some(b"requestToNodeReceived") => AnswerPart::Word,
+        Some(b"requestToNodeResponse") => AnswerPart::Data,
+        Some(b"requestToNodeError" | b"requestToNodeFinished") => AnswerPart::End,
+        _ => return NodeMessage::Opaque,
+    };
+    match wire_id(body) {
+        Ok(request) => NodeMessage::Passing { request, part },
+        Err(WrongField(_)) => NodeMessage::Opaque,
+    }
+}
+
 /// A peer's text, fit for a log: short and without control characters.
 pub(crate) fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(limits::PEER_ERROR_MAX).collect()
@@ -352,7 +379,7 @@ fn write_node_message(message: &NodeMessage, out: &mut Vec<u8>) {
         NodeMessage::Error { request, .. } => ("Error", request),
         NodeMessage::Finished { request } => ("Finished", request),
         // We send no other.
-        NodeMessage::Opaque => return out.extend_from_slice(b"{}"),
+        NodeMessage::Passing { .. } | NodeMessage::Opaque => return out.extend_from_slice(b"{}"),
     };
     out.extend_from_slice(format!("{{\"type\":\"requestToNode{kind}\"").as_bytes());
     write_request_id(*request, out);
@@ -370,7 +397,10 @@ fn write_node_message(message: &NodeMessage, out: &mut Vec<u8>) {
             out.extend_from_slice(b",\"errorString\":");
             json::write_string(text.as_bytes(), out);
         }
-        NodeMessage::Received { .. } | NodeMessage::Finished { .. } | NodeMessage::Opaque => {}
+        NodeMessage::Received { .. }
+        | NodeMessage::Finished { .. }
+        | NodeMessage::Passing { .. }
+        | NodeMessage::Opaque => {}
     }
     out.push(b'}');
 }

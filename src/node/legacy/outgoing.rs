@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::envelope::{Signer, write_signature};
+pub(crate) use super::message::AnswerPart;
 use super::message::{Message, NodeMessage};
 use super::reader::{Broadcast, Direction};
 use super::{NodeId, Protocol, Style, WireId, frame, json};
@@ -43,6 +44,15 @@ pub(crate) enum Content {
     },
 }
 
+/// An answer of one node to another, a part of which passes here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) provider: NodeId,
+    pub(crate) asker: NodeId,
+    pub(crate) request: WireId,
+    pub(crate) part: AnswerPart,
+}
+
 impl OutgoingFrame {
     pub(crate) fn new(content: Content) -> Arc<Self> {
         Arc::new(Self { content, prepared: OnceLock::new() })
@@ -76,9 +86,19 @@ impl OutgoingFrame {
         }
     }
 
-    /// Whether it carries or could carry bulk data that may be dropped for a slow neighbour.
+    /// Whether it is another node's, so that it may be dropped for a slow neighbour.
     pub(crate) fn is_relay(&self) -> bool {
         matches!(self.content, Content::Relay { .. })
+    }
+
+    /// The answer to which it belongs, if it is another node's and does.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        let Content::Relay { broadcast, .. } = &self.content else { return None };
+        let Message::ToNode { to, message: NodeMessage::Passing { request, part } } = broadcast.message
+        else {
+            return None;
+        };
+        Some(Answer { provider: broadcast.from, asker: to, request, part })
     }
 }
 

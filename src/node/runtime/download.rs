@@ -1,436 +1,262 @@
-//! Drives one [`Plan`]: looks for the providers, sends the plan's requests, writes what comes, commits.
+//! One download: looks for those who claim to have the file, tries the sizes they claim side by side, and ends with the
+//! first that has the hash.
 //!
-//! Providers may claim different sizes. Each claimed size is an attempt of its own (with its own partial file); the
-//! size that most providers claim goes first.
+//! A task runs [`Download::run`]; each claimed size that a reached peer backs is an [`attempt`] with a task and a partial
+//! file of its own. The download tells an attempt whom to ask, and whether to ask at all, through a watch channel; the
+//! attempt tells its progress through another, and whom it dropped through a bounded channel that the download empties
+//! at once. A download takes one of the turns of the node while something can be transferred, not while it looks.
 
-use std::collections::HashMap;
+mod attempt;
+mod clock;
+mod sizes;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hyperswarm::net::sleep_until;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use self::attempt::{Dropped, End, Member};
+use self::sizes::Sizes;
 use super::disk::{Disk, Verdict};
 use super::environment::Environment;
-use super::inbox::{Heard, Sink};
-use super::source::{Asked, Source};
+use super::inbox::Heard;
+use super::source::Source;
+use super::turn::Turn;
+use crate::limits;
 use crate::node::error::LoadError;
-use crate::node::peer::{PathKind, PeerKey};
-use crate::node::transfer::candidates::{Candidates, Standing};
+use crate::node::transfer::candidates::Candidates;
 use crate::node::transfer::failure::Failure;
-use crate::node::transfer::plan::{Action, Outlook, Plan, ProviderKey, RequestKey};
-use crate::node::transfer::{Arrival, Ask, AskFailure, Offer, Reach};
+use crate::node::transfer::plan::pace::ByteClock;
+use crate::node::transfer::{Offer, Reach};
 use crate::node::types::{LoadEvent, Loaded};
-use crate::store::{Sha1, Stored};
+use crate::store::Sha1;
+
+pub(super) use self::clock::now;
 
 /// The SHA-1 of no bytes: nobody need be asked for them.
-pub(crate) const EMPTY_FILE: Sha1 = Sha1([
+pub(super) const EMPTY_FILE: Sha1 = Sha1([
     0xda, 0x39, 0xa3, 0xee, 0x5e, 0x6b, 0x4b, 0x0d, 0x32, 0x55, 0xbf, 0xef, 0x95, 0x60, 0x18, 0x90, 0xaf,
     0xd8, 0x07, 0x09,
 ]);
+/// What is told of peers that claim no bytes for another hash.
+const EMPTY_CLAIM: &str = "claims that the file is empty";
 /// Time-outs are looked at, and progress is told, this often.
 const TICK: Duration = Duration::from_millis(250);
-/// Arrivals that wait for the download. When full, connections wait.
-const INBOX: usize = 8;
-/// With several claimed sizes: after this long without a reachable provider the next size has its turn.
-const TURN: Duration = Duration::from_secs(10);
-/// So often; then, as with a single size, the best one is waited for as long as the download waits. Twice, because a
-/// provider that is connected to slowly is there at the second turn: its transfer swarm is kept meanwhile.
-const TURNS: u32 = 2;
+/// Providers that attempts dropped and that the download was not told of yet; it takes them at once.
+const DROPPED: usize = 16;
 
-/// One download.
-pub(crate) struct Download {
-    pub(crate) sha1: Sha1,
-    pub(crate) timeout: Duration,
-    pub(crate) environment: Arc<Environment>,
+/// What a download is made of.
+pub(super) struct Setup {
+    pub(super) sha1: Sha1,
+    /// It ends after this long without progress, wherever it waits.
+    pub(super) timeout: Duration,
+    /// When its time began.
+    pub(super) began: Instant,
+    pub(super) environment: Arc<Environment>,
     /// Who has it, as the search finds them; closed when the search is over.
-    pub(crate) offers: mpsc::Receiver<Heard>,
-    pub(crate) searching: bool,
-    pub(crate) candidates: Candidates,
-    pub(crate) events: watch::Sender<LoadEvent>,
+    pub(super) offers: mpsc::Receiver<Heard>,
+    pub(super) searching: bool,
+    pub(super) candidates: Candidates,
+    pub(super) events: watch::Sender<LoadEvent>,
+    /// The turns of the node.
+    pub(super) turns: Arc<Semaphore>,
 }
 
-enum End {
-    Done(Stored, u64),
-    /// No provider of this size is left.
-    Exhausted,
-    /// No provider of this size can be reached, and other sizes are claimed.
-    Unreachable,
-    Failed(LoadError),
+/// One download.
+pub(super) struct Download {
+    setup: Setup,
+    /// Peers that are looked for or reached.
+    members: Vec<Arc<Member>>,
+    sizes: Sizes,
+    dropped: mpsc::Receiver<Dropped>,
+    turn: Turn,
+    /// A peer can be reached in another way.
+    reach_changed: Arc<Notify>,
+    /// Lags while new bytes come at less than [`limits::MINIMUM_RATE`].
+    progress: ByteClock,
+    counted: u64,
+    /// Why the disk refused a size, while other sizes were tried.
+    disk_error: Option<LoadError>,
 }
 
 impl Download {
+    pub(super) fn new(setup: Setup) -> Self {
+        let (drops, dropped) = mpsc::channel(DROPPED);
+        Self {
+            members: Vec::new(),
+            sizes: Sizes::new(setup.environment.clone(), setup.sha1, drops),
+            dropped,
+            turn: Turn::new(setup.turns.clone()),
+            reach_changed: Arc::default(),
+            progress: ByteClock::new(setup.began),
+            counted: 0,
+            disk_error: None,
+            setup,
+        }
+    }
+
     /// Runs to the end. None: nobody has it.
-    pub(crate) async fn run(mut self) -> Option<Result<Loaded, LoadError>> {
-        if self.sha1 == EMPTY_FILE {
+    pub(super) async fn run(mut self) -> Option<Result<Loaded, LoadError>> {
+        if self.setup.sha1 == EMPTY_FILE {
             return Some(self.store_empty().await);
         }
-        let mut last_found = now();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let Some(size) = self.candidates.best_size() else {
-                let patience = self.timeout.saturating_sub(now().saturating_duration_since(last_found));
-                if !self.searching || patience.is_zero() {
-                    return self.candidates.verdict().map(Err);
-                }
-                match tokio::time::timeout(patience, self.offers.recv()).await {
-                    Ok(Some(heard)) => {
-                        last_found = now();
-                        self.add_candidate(&heard);
+            self.look();
+            self.arrange();
+            if let Some(end) = self.over() {
+                return end.map(Err);
+            }
+            // Not biased: each branch that is ready has its turn.
+            tokio::select! {
+                heard = self.setup.offers.recv(), if self.setup.searching => match heard {
+                    Some(heard) => self.add_candidate(&heard),
+                    None => self.setup.searching = false,
+                },
+                () = self.reach_changed.notified() => {}
+                Some(Dropped(offer, why)) = self.dropped.recv() => self.drop_provider(&offer, &why),
+                () = self.turn.come() => {}
+                (size, end) = self.sizes.ended() => {
+                    if let Some(result) = self.attempt_ended(size, end) {
+                        return Some(result);
                     }
-                    Ok(None) => self.searching = false,
-                    Err(_) => return self.candidates.verdict().map(Err),
                 }
-                continue;
-            };
-            match self.attempt(size).await {
-                End::Done(stored, downloaded) => {
-                    return Some(Ok(Loaded { path: stored.path, size: stored.size, downloaded }));
-                }
-                End::Failed(error) => return Some(Err(error)),
-                End::Exhausted => {
-                    self.candidates.give_up(size);
-                    last_found = now();
-                }
-                End::Unreachable => self.candidates.postpone(size),
+                () = sleep_until(Some(self.progress.at() + self.setup.timeout)) => self.count(),
+                _ = tick.tick() => self.count(),
             }
         }
     }
 
     async fn store_empty(&self) -> Result<Loaded, LoadError> {
-        let disk = Disk::open(self.environment.store.clone(), self.sha1, 0).await?;
+        let disk = Disk::open(&self.setup.environment, EMPTY_FILE, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
-            Verdict::WrongHash => Err(LoadError::Fault("the empty file has a wrong hash".to_owned())),
+            Verdict::WrongHash | Verdict::Missing(_) => {
+                Err(LoadError::Fault("the empty file has a wrong hash".to_owned()))
+            }
             Verdict::Failed(error) => Err(error.into()),
         }
     }
 
-    fn add_candidate(&mut self, heard: &Heard) -> bool {
-        let liar = self.environment.is_liar(&heard.offer.peer);
-        self.candidates.add(heard.offer, heard.standing, liar)
+    fn add_candidate(&mut self, heard: &Heard) {
+        let liar = self.setup.environment.is_liar(&heard.offer.peer);
+        self.setup.candidates.add(heard.offer, heard.neighbour, liar);
     }
 
-    /// Whether other sizes are claimed, and this one can do without its turn.
-    fn others_may_try(&self, size: u64) -> bool {
-        self.candidates.another_size(size) && self.candidates.turns(size) < TURNS
-    }
-
-    async fn attempt(&mut self, size: u64) -> End {
-        if size == 0 {
-            self.candidates.refuse_size(0, "claims that the file is empty");
-            return End::Exhausted;
+    /// Looks for candidates, and at those that are looked for.
+    fn look(&mut self) {
+        let candidates = &mut self.setup.candidates;
+        let over = candidates.end_turns(now());
+        self.members.retain(|member| !over.contains(&member.offer));
+        while let Some(offer) = candidates.look_for_next(now()) {
+            let source = Source::open(&self.setup.environment, offer, self.reach_changed.clone());
+            self.members.push(Arc::new(Member::new(offer, source)));
         }
-        let disk = match Disk::open(self.environment.store.clone(), self.sha1, size).await {
-            Ok(disk) => disk,
-            Err(why) if self.candidates.another_size(size) => {
-                self.candidates
-                    .refuse_size(size, &format!("claims {size} bytes, which cannot be kept: {why}"));
-                return End::Exhausted;
+        for member in &self.members {
+            member.set_unit(candidates.unit(&member.offer));
+            match member.source.reach() {
+                Reach::Opening | Reach::Connecting => {}
+                Reach::Reached(_) => candidates.reached(&member.offer),
+                // An attempt that uses it finds out by itself.
+                Reach::Unusable(why) => {
+                    candidates.note(&member.offer, why);
+                    candidates.drop_one(&member.offer);
+                }
             }
-            Err(error) => return End::Failed(error.into()),
-        };
-        let attempt = Attempt::new(self.environment.clone(), self.sha1, size, disk);
-        attempt.run(self).await
+        }
     }
-}
 
-/// What is known of a provider in an attempt.
-struct Member {
-    candidate: Offer,
-    source: Source,
-}
+    /// Starts, stops, feeds and pauses the attempts.
+    fn arrange(&mut self) {
+        let backed = self.setup.candidates.backed_sizes();
+        if !backed.is_empty() {
+            self.turn.want();
+        }
+        if self.turn.is_mine() {
+            self.sizes.start(&backed, &self.members);
+        }
+        let paused = !self.turn.may_transfer();
+        self.sizes.arrange(&self.members, paused);
+    }
 
-struct Attempt {
-    environment: Arc<Environment>,
-    sha1: Sha1,
-    size: u64,
-    plan: Plan,
-    disk: Disk,
-    members: HashMap<ProviderKey, Member>,
-    /// Requests under way.
-    requests: HashMap<RequestKey, Asked>,
-    /// A provider can be reached in another way.
-    reach_changed: Arc<Notify>,
-    inbox: mpsc::Receiver<Arrival>,
-    sender: mpsc::Sender<Arrival>,
-    downloaded: u64,
-    rate: Rate,
-}
-
-impl Attempt {
-    fn new(environment: Arc<Environment>, sha1: Sha1, size: u64, disk: Disk) -> Self {
-        let (sender, inbox) = mpsc::channel(INBOX);
+    /// Counts what came since the last time, and tells it.
+    fn count(&mut self) {
         let now = now();
-        Self {
-            environment,
-            sha1,
-            size,
-            plan: Plan::new(size, &disk.present, now),
-            disk,
-            members: HashMap::new(),
-            requests: HashMap::new(),
-            reach_changed: Arc::default(),
-            inbox,
-            sender,
-            downloaded: 0,
-            rate: Rate::new(now),
+        let came = self.sizes.downloaded() - self.counted;
+        self.counted += came;
+        self.progress.add(came, limits::MINIMUM_RATE, now);
+        if self.sizes.is_verifying() {
+            self.progress = ByteClock::new(now);
+        }
+        self.turn.check(came > 0 || self.sizes.is_verifying(), now);
+        if let Some(event) = self.sizes.event() {
+            self.setup.events.send_replace(event);
         }
     }
 
-    async fn run(mut self, download: &mut Download) -> End {
-        for candidate in download.candidates.of_size(self.size) {
-            self.add(candidate, download);
+    /// Why it has ended, if it has. Some(None): nobody has it.
+    fn over(&mut self) -> Option<Option<LoadError>> {
+        if self.progress.lag(now()) >= self.setup.timeout {
+            return Some(self.give_up());
         }
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut waiting_since = None;
-        loop {
-            self.perform(download).await;
-            match self.plan.outlook() {
-                Outlook::Complete => match self.commit(download).await {
-                    Some(end) => return end,
-                    None => continue,
-                },
-                Outlook::Exhausted if download.candidates.another_size(self.size) || !download.searching => {
-                    self.disk.close().await;
-                    return End::Exhausted;
-                }
-                Outlook::Working => waiting_since = None,
-                Outlook::Exhausted | Outlook::Waiting => {
-                    let since = *waiting_since.get_or_insert_with(now);
-                    if now().saturating_duration_since(since) > TURN && download.others_may_try(self.size) {
-                        self.disk.close().await;
-                        return End::Unreachable;
-                    }
-                }
-            }
-            if now().saturating_duration_since(self.plan.last_progress()) > download.timeout {
-                return self.give_up(download).await;
-            }
-            tokio::select! {
-                biased;
-                Ok(error) = &mut self.disk.failed => return End::Failed(error.into()),
-                () = self.reach_changed.notified() => self.look_at_members(download),
-                Some(arrival) = self.inbox.recv() => self.arrived(arrival, download).await,
-                offer = download.offers.recv(), if download.searching => match offer {
-                    Some(heard) => {
-                        let is_new = download.add_candidate(&heard);
-                        if is_new && heard.offer.size == self.size {
-                            self.add(heard.offer, download);
-                        }
-                        self.learn_units(heard.offer.peer, download);
-                    }
-                    None => download.searching = false,
-                },
-                () = sleep_until(self.plan.poll_timeout()) => self.plan.handle_timeout(now()),
-                _ = tick.tick() => {
-                    // Also lets whole-file providers in when range providers do not come.
-                    self.plan.handle_timeout(now());
-                    self.note_proven(download);
-                    self.tell(download);
-                }
-            }
-        }
+        let hopeful = self.setup.searching || self.setup.candidates.is_hopeful() || !self.sizes.is_empty();
+        (!hopeful).then(|| self.disk_error.take().or_else(|| self.setup.candidates.verdict()))
     }
 
     /// Nothing came for too long.
-    async fn give_up(self, download: &mut Download) -> End {
-        let seconds = download.timeout.as_secs();
-        for (key, member) in &self.members {
-            if self.plan.is_usable(*key) {
-                let why = match member.source.reach() {
-                    Reach::Reached(_) => format!("sent nothing for {seconds} s"),
-                    Reach::Connecting => format!("no connection to it within {seconds} s"),
-                    Reach::Opening => format!("its transfer swarm was not joined within {seconds} s"),
-                    Reach::Unusable(why) => why,
-                };
-                download.candidates.note(&member.candidate, why);
-            }
-        }
-        download.candidates.note_postponed(TURN);
-        let timeout = download.timeout;
-        self.disk.close().await;
-        End::Failed(download.candidates.verdict().unwrap_or(LoadError::Timeout(timeout)))
-    }
-
-    fn add(&mut self, candidate: Offer, download: &Download) {
-        // Those that made room for others.
-        let out = self.members.iter().filter(|(_, member)| !download.candidates.contains(&member.candidate));
-        let out: Vec<_> = out.map(|(key, _)| *key).collect();
-        let why = || Failure::Refused("it gave way to a peer that is connected".to_owned());
-        out.into_iter().for_each(|key| self.plan.drop_provider(key, why(), now()));
-        let key = self.plan.add_provider(download.candidates.unit(&candidate), now());
-        let source = Source::open(&self.environment, candidate, self.reach_changed.clone());
-        self.members.insert(key, Member { candidate, source });
-    }
-
-    /// A peer that offers once more may be asked for something else.
-    fn learn_units(&mut self, peer: PeerKey, download: &Download) {
-        for (key, member) in self.members.iter().filter(|(_, member)| member.candidate.peer == peer) {
-            self.plan.set_unit(*key, download.candidates.unit(&member.candidate));
-        }
-    }
-
-    fn note_proven(&self, download: &mut Download) {
-        for (_, member) in self.members.iter().filter(|(key, _)| self.plan.has_answered(**key)) {
-            download.candidates.raise(&member.candidate, Standing::Proven);
-        }
-    }
-
-    /// Tells the plan how the providers can be reached now.
-    fn look_at_members(&mut self, download: &mut Download) {
-        let now = now();
-        for (key, member) in &self.members {
-            match member.source.reach() {
-                Reach::Reached(path) => {
-                    let relayed = path == PathKind::Relayed;
-                    if !relayed {
-                        download.candidates.raise(&member.candidate, Standing::Connected);
-                    }
-                    self.plan.set_relayed(*key, relayed, now);
-                    self.plan.set_reachable(*key, true, now);
+    fn give_up(&mut self) -> Option<LoadError> {
+        let seconds = self.setup.timeout.as_secs();
+        for offer in self.setup.candidates.left() {
+            let member = self.members.iter().find(|member| member.offer == offer);
+            let why = match member.map(|member| member.source.reach()) {
+                Some(Reach::Reached(_)) if self.turn.is_waiting() => {
+                    format!("was not asked: other downloads took all {seconds} s")
                 }
-                Reach::Opening | Reach::Connecting => self.plan.set_reachable(*key, false, now),
-                Reach::Unusable(why) => self.plan.drop_provider(*key, Failure::Refused(why), now),
-            }
-        }
-    }
-
-    async fn arrived(&mut self, arrival: Arrival, download: &mut Download) {
-        let now = now();
-        match arrival {
-            Arrival::Data(request, data) => {
-                let pieces: Vec<(u64, Bytes)> = self
-                    .plan
-                    .on_data(request, &data, now)
-                    .into_iter()
-                    .map(|(at, p)| (at, data.slice_ref(p)))
-                    .collect();
-                for (offset, piece) in pieces {
-                    self.downloaded += piece.len() as u64;
-                    self.environment.add_downloaded(piece.len() as u64);
-                    self.rate.add(piece.len() as u64);
-                    self.disk.write(offset, piece).await;
+                Some(Reach::Reached(_)) => format!("sent too little for {seconds} s"),
+                Some(Reach::Unusable(why)) => why,
+                Some(Reach::Opening | Reach::Connecting) | None => {
+                    format!("no connection to it within {seconds} s")
                 }
-            }
-            Arrival::Finished(request) => {
-                self.requests.remove(&request);
-                self.plan.on_finished(request, now);
-            }
-            Arrival::Failed(request, why) => {
-                self.requests.remove(&request);
-                match why {
-                    AskFailure::Silent => self.plan.on_silence(request, now),
-                    AskFailure::Left => self.plan.on_lost(request, now),
-                    AskFailure::TooMuch => self.plan.on_error(request, Failure::Long, now),
-                    AskFailure::Refused(text) => self.plan.on_error(request, Failure::Refused(text), now),
-                }
-            }
+            };
+            self.setup.candidates.note(&offer, why);
         }
-        if self.rate.is_due(now) {
-            self.tell(download);
-        }
+        let waited = self.setup.timeout;
+        let verdict = self.disk_error.take().or_else(|| self.setup.candidates.verdict());
+        verdict.or((!self.sizes.is_empty()).then_some(LoadError::Timeout(waited)))
     }
 
-    async fn perform(&mut self, download: &mut Download) {
-        while let Some(action) = self.plan.poll_action() {
-            match action {
-                Action::Request { request, provider, start, end, whole } => {
-                    self.request(request, provider, start, end, whole);
-                }
-                Action::Abandon { request } => drop(self.requests.remove(&request)),
-                Action::Drop { provider, why } => self.drop_member(provider, &why, download),
-                Action::Forget { start, end } => self.disk.forget(start, end).await,
-            }
-        }
-    }
-
-    fn request(&mut self, request: RequestKey, provider: ProviderKey, start: u64, end: u64, whole: bool) {
-        let Some(Member { source, .. }) = self.members.get(&provider) else { return };
-        let ask = if whole { Ask::Whole } else { Ask::Range(start, end) };
-        let sink = Sink { inbox: self.sender.clone(), request };
-        if let Some(asked) = source.request(self.sha1, ask, sink) {
-            self.requests.insert(request, asked);
-        }
-    }
-
-    fn drop_member(&mut self, key: ProviderKey, why: &Failure, download: &mut Download) {
-        let Some(member) = self.members.remove(&key) else { return };
-        let candidate = member.candidate;
-        download.candidates.drop_one(&candidate);
-        tracing::info!(sha1 = %self.sha1, node = candidate.id(), %why, "a provider is not used any more");
-        if why.is_lie() {
-            self.environment.add_liar(candidate.peer);
-        }
+    fn drop_provider(&mut self, offer: &Offer, why: &Failure) {
+        self.members.retain(|member| member.offer != *offer);
+        self.setup.candidates.drop_one(offer);
         match why {
-            Failure::WrongBytes => download.candidates.note_liar(&candidate),
-            why => download.candidates.note(&candidate, why.to_string()),
+            Failure::WrongBytes => self.setup.candidates.note_liar(offer),
+            why => self.setup.candidates.note(offer, why.to_string()),
         }
     }
 
-    async fn commit(&mut self, download: &mut Download) -> Option<End> {
-        download.events.send_replace(LoadEvent::Verifying);
-        match self.disk.commit().await {
-            Verdict::Stored(stored) => {
-                self.plan.on_right_hash();
-                self.perform(download).await;
-                Some(End::Done(stored, self.downloaded))
+    /// The outcome of the download, if that decides it.
+    fn attempt_ended(&mut self, size: u64, end: End) -> Option<Result<Loaded, LoadError>> {
+        // Told before it ended.
+        while let Ok(Dropped(offer, why)) = self.dropped.try_recv() {
+            self.drop_provider(&offer, &why);
+        }
+        match end {
+            End::Done(stored, downloaded) => {
+                return Some(Ok(Loaded { path: stored.path, size: stored.size, downloaded }));
             }
-            Verdict::WrongHash => {
-                tracing::warn!(sha1 = %self.sha1, "the received bytes have another hash; looking for the liar");
-                self.plan.on_wrong_hash(now());
-                None
+            End::Exhausted => {}
+            End::Impossible(why) => self.setup.candidates.refuse_size(size, &why),
+            End::Failed(error) if self.sizes.is_empty() => return Some(Err(error)),
+            End::Failed(error) => {
+                self.setup.candidates.refuse_size(size, &error.to_string());
+                self.disk_error = Some(error);
             }
-            Verdict::Failed(error) => Some(End::Failed(error.into())),
         }
-    }
-
-    fn tell(&mut self, download: &Download) {
-        let now = now();
-        let (bytes, size, providers) = (self.plan.bytes(), self.size, self.plan.active());
-        let rate = self.rate.sample(now);
-        download.events.send_replace(LoadEvent::Downloading { bytes, size, providers, rate });
+        None
     }
 }
-
-/// By the clock of the timers, which tests can turn.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// Bytes per second over the last seconds.
-struct Rate {
-    since: Instant,
-    bytes: u64,
-    average: u64,
-}
-
-impl Rate {
-    fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, average: 0 }
-    }
-
-    fn add(&mut self, bytes: u64) {
-        self.bytes += bytes;
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= TICK
-    }
-
-    fn sample(&mut self, now: Instant) -> u64 {
-        let time = now.saturating_duration_since(self.since);
-        if time >= TICK {
-            let rate = (u128::from(self.bytes) * 1000 / time.as_millis().max(1)) as u64;
-            self.average = if self.average == 0 { rate } else { (self.average * 3 + rate) / 4 };
-            self.bytes = 0;
-            self.since = now;
-        }
-        self.average
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
 
 use super::legacy::transfers::Transfers;
 use crate::node::peer::PeerKey;
@@ -15,13 +16,27 @@ use crate::store::Store;
 pub(super) struct Environment {
     pub(super) store: Store,
     pub(super) transfers: Arc<Transfers>,
+    /// The tasks that write downloads: when all have ended, every byte is safe.
+    pub(super) disks: TaskTracker,
     reputation: Mutex<Reputation>,
     downloaded: AtomicU64,
+    /// Providers that are played.
+    #[cfg(test)]
+    pub(super) stage: super::source::played::Stage,
 }
 
 impl Environment {
     pub(super) fn new(store: Store, transfers: Arc<Transfers>) -> Self {
-        Self { store, transfers, reputation: Mutex::default(), downloaded: AtomicU64::new(0) }
+        let (disks, reputation, downloaded) = Default::default();
+        Self {
+            store,
+            transfers,
+            disks,
+            reputation,
+            downloaded,
+            #[cfg(test)]
+            stage: Default::default(),
+        }
     }
 
     pub(super) fn add_liar(&self, peer: PeerKey) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::node::transfer::candidates::Standing;
 use crate::node::transfer::plan::RequestKey;
 use crate::node::transfer::{Arrival, Offer};
 
@@ -20,8 +19,8 @@ pub(crate) struct Sink {
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) offer: Offer,
-    /// Connected if the peer itself is in this channel.
-    pub(crate) standing: Standing,
     /// The channel in which it came.
     pub(crate) channel: Arc<str>,
+    /// The peer itself is connected there.
+    pub(crate) neighbour: bool,
 }

@@ -1,22 +1,22 @@
 //! Loads: several of one file share a download; a bounded number of downloads is active, the rest wait their turn.
 
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
-use super::download::{Download, EMPTY_FILE};
+use super::download::{self, Download, EMPTY_FILE};
 use super::find::Search;
 use super::inbox::Heard;
 use crate::limits;
 use crate::node::error::LoadError;
 use crate::node::legacy::NodeId;
 use crate::node::peer::PeerKey;
-use crate::node::transfer::candidates::{Candidates, Standing};
+use crate::node::transfer::candidates::Candidates;
 use crate::node::types::{DownloadSummary, Load, LoadEvent, LoadOptions, Loaded};
 use crate::store::{Sha1, StoreError};
 
@@ -25,13 +25,16 @@ type Outcome = Result<Loaded, LoadError>;
 /// Offers that wait for the download; when full the search waits.
 const OFFERS: usize = 16;
 
-/// The number of peers asked is brought up to date this often.
-const PEERS_REFRESH: Duration = Duration::from_secs(2);
+/// Peers that connect while a search runs are looked for this often.
+const PEERS_REFRESH: Duration = Duration::from_millis(500);
+/// The search of a load is over this long after the last peer that could be asked was asked: the files of a peer that
+/// has not answered by then are on a disk too slow to load from.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// All downloads under way or waiting.
 pub(super) struct Downloads {
     table: Mutex<HashMap<Sha1, Shared>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 struct Shared {
@@ -45,7 +48,7 @@ struct Shared {
 
 impl Default for Downloads {
     fn default() -> Self {
-        Self { table: Mutex::default(), turns: Semaphore::new(limits::ACTIVE_DOWNLOADS) }
+        Self { table: Mutex::default(), turns: Arc::new(Semaphore::new(limits::ACTIVE_DOWNLOADS)) }
     }
 }
 
@@ -147,11 +150,10 @@ async fn perform(
     options: LoadOptions,
     events: watch::Sender<LoadEvent>,
 ) -> Outcome {
+    let began = download::now();
     if let Some(loaded) = local(inner, sha1, &events).await? {
         return Ok(loaded);
     }
-    // Never closed.
-    let _turn = inner.downloads.turns.acquire().await;
     let (sender, offers) = mpsc::channel(OFFERS);
     let mut candidates = Candidates::default();
     let mut wanted = wanted_provider(&options)?;
@@ -161,22 +163,24 @@ async fn perform(
     let mut searching = sha1 != EMPTY_FILE;
     if let Some((node, Some(size))) = wanted {
         for candidate in inner.remembered.as_offers(node, size) {
-            candidates.add(candidate, Standing::Claimed, false);
+            candidates.add(candidate, true, false);
         }
         searching = false;
     }
     let asked = inner.connected_peers();
     let search = searching
         .then(|| forward(inner, sha1, options.timeout, wanted.map(|(node, _)| node), sender, &events));
-    let download = Download {
+    let download = Download::new(download::Setup {
         sha1,
         timeout: options.timeout,
+        began,
         environment: inner.environment.clone(),
         offers,
         searching,
         candidates,
         events,
-    };
+        turns: inner.downloads.turns.clone(),
+    });
     let outcome = download.run().await;
     let asked = search.map_or(asked, |search| search.asked());
     outcome.unwrap_or_else(|| Err(nobody(inner, asked)))
@@ -218,6 +222,25 @@ fn wanted_provider(options: &LoadOptions) -> Result<Option<(NodeId, Option<u64>)
     }
 }
 
+/// The peers that a search has asked, of those that are connected now.
+#[derive(Default)]
+struct Asked {
+    keys: HashSet<PeerKey>,
+    /// When a peer was asked last.
+    last: Option<Instant>,
+}
+
+impl Asked {
+    /// Whether all peers had the time to answer. While nobody was ever connected, nobody was asked.
+    fn are_all_silent(&mut self, connected: HashSet<PeerKey>, now: Instant) -> bool {
+        if !connected.is_subset(&self.keys) {
+            self.last = Some(now);
+        }
+        self.keys = connected;
+        self.last.is_some_and(|last| now.saturating_duration_since(last) >= ANSWER_TIME)
+    }
+}
+
 /// A search whose answers go to a download.
 struct Forward {
     task: tokio::task::JoinHandle<()>,
@@ -249,11 +272,15 @@ fn forward(
     let (inner, events) = (inner.clone(), events.clone());
     let task = tokio::spawn(async move {
         let mut tick = tokio::time::interval(PEERS_REFRESH);
+        let mut known = Asked::default();
         loop {
             let heard = tokio::select! {
                 heard = search.next() => heard,
                 _ = tick.tick() => {
-                    let connected = inner.connected_peers().max(*peers.borrow());
+                    if known.are_all_silent(inner.connected_keys(), download::now()) {
+                        return;
+                    }
+                    let connected = known.keys.len().max(*peers.borrow());
                     peers.send_replace(connected);
                     events.send_if_modified(|event| match event {
                         LoadEvent::Looking { peers } if *peers != connected => { *peers = connected; true }
@@ -283,5 +310,24 @@ fn nobody(inner: &Inner, asked: usize) -> LoadError {
         LoadError::NoPeers { channels: names.join(", ") }
     } else {
         LoadError::NotFound { asked }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyperswarm::crypto::PublicKey;
+
+    #[test]
+    fn a_search_is_over_ten_seconds_after_the_last_peer_was_asked_but_not_while_nobody_was_connected() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let peers = |numbers: &[u8]| numbers.iter().map(|n| PeerKey(PublicKey([*n; 32]))).collect();
+        let mut asked = Asked::default();
+        assert!(!asked.are_all_silent(peers(&[]), at(50)), "nobody was asked");
+        assert!(!asked.are_all_silent(peers(&[1]), at(51)));
+        assert!(!asked.are_all_silent(peers(&[1, 2]), at(59)));
+        assert!(!asked.are_all_silent(peers(&[2]), at(68)), "leaving is no reason");
+        assert!(asked.are_all_silent(peers(&[2]), at(69)));
     }
 }

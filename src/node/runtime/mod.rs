@@ -37,6 +37,7 @@ mod load;
 mod provide;
 mod remembered;
 mod source;
+mod turn;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
@@ -56,10 +57,10 @@ use super::config::{self, ConfigDir, ConfigError};
 use super::error::NodeError;
 use super::identity::{self, IdentityError};
 use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
+use super::peer::PeerKey;
 use super::types::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeStatus, SwarmSummary};
 use crate::limits;
 use crate::store::{ServedFile, Sha1, Store, StoreError};
-use hyperswarm::crypto::PublicKey;
 use hyperswarm::net::v2::{Network, NetworkConfig};
 
 /// Leaving everything takes at most this long.
@@ -128,7 +129,7 @@ impl Inner {
         for channel in joined {
             inner.channel_list().push(channel?);
         }
-        inner.save_channels()?;
+        inner.save_channels(inner.channel_names()).await?;
         Ok(Arc::new(inner))
     }
 
@@ -145,7 +146,7 @@ impl Inner {
         let channels: Vec<_> = self.channel_list().iter().map(joined).collect();
         let status = |(name, swarms): (String, Vec<Arc<SwarmHandle>>)| ChannelStatus {
             name,
-            peers: peers_in(&swarms),
+            peers: keys_in(&swarms).len(),
         };
         channels.into_iter().map(status).collect()
     }
@@ -160,21 +161,27 @@ impl Inner {
             return Err(NodeError::TooManyChannels);
         }
         let channel = self.join_both(name).await?;
+        let mut names = self.channel_names();
+        names.push(name.to_owned());
+        if let Err(error) = self.save_channels(names).await {
+            // Else it would be joined until the restart, although the caller was told that it failed.
+            join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
+            return Err(error);
+        }
         self.channel_list().push(channel);
-        self.save_channels()
+        Ok(())
     }
 
     pub(super) async fn leave_channel(&self, name: &str) -> Result<(), NodeError> {
         let _one_at_a_time = self.changing.lock().await;
-        let left = {
-            let mut channels = self.channel_list();
-            let index = channels.iter().position(|channel| channel.name == name);
-            index.map(|index| channels.remove(index))
-        };
-        if let Some(channel) = left {
-            self.save_channels()?;
-            join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
-        }
+        let mut names = self.channel_names();
+        let Some(index) = names.iter().position(|joined| joined == name) else { return Ok(()) };
+        names.remove(index);
+        // First: what cannot be remembered as left stays joined.
+        self.save_channels(names).await?;
+        // Only joins and leaves change the list.
+        let channel = self.channel_list().remove(index);
+        join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
         Ok(())
     }
 
@@ -214,7 +221,10 @@ impl Inner {
         self.ended.cancel();
         let _no_more_changes = tokio::time::timeout(SHUTDOWN / 5, self.changing.lock()).await;
         let swarms = self.swarms();
-        let leaving = join_all(swarms.iter().map(|swarm| swarm.leave()));
+        let disks = &self.environment.disks;
+        disks.close();
+        let leaving =
+            async { tokio::join!(join_all(swarms.iter().map(|swarm| swarm.leave())), disks.wait()) };
         if tokio::time::timeout(SHUTDOWN * 4 / 5, leaving).await.is_err() {
             tracing::warn!("some topics could not be unannounced in time; they expire by themselves");
         }
@@ -237,15 +247,26 @@ impl Inner {
 
     /// Distinct nodes connected in the channels.
     fn connected_peers(&self) -> usize {
-        peers_in(&self.channel_swarms())
+        self.connected_keys().len()
+    }
+
+    fn connected_keys(&self) -> HashSet<PeerKey> {
+        keys_in(&self.channel_swarms())
     }
 
     fn channel_list(&self) -> MutexGuard<'_, Vec<Channel>> {
         self.channels.lock()
     }
 
-    fn save_channels(&self) -> Result<(), NodeError> {
-        Ok(self.config.set_channels(&self.channel_names())?)
+    /// On a blocking thread: home folders may be far away.
+    async fn save_channels(&self, names: Vec<String>) -> Result<(), NodeError> {
+        let config = self.config.clone();
+        let saved = tokio::task::spawn_blocking(move || config.set_channels(&names)).await;
+        saved.unwrap_or_else(|panic| {
+            let source = std::io::Error::other(panic);
+            Err(ConfigError::Io { what: "write config.json".to_owned(), source })
+        })?;
+        Ok(())
     }
 
     async fn join_both(&self, name: &str) -> Result<Channel, NodeError> {
@@ -262,10 +283,8 @@ impl Inner {
 }
 
 /// Distinct nodes connected in these swarms.
-fn peers_in(swarms: &[Arc<SwarmHandle>]) -> usize {
-    let keys: HashSet<PublicKey> =
-        swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| node.key).collect();
-    keys.len()
+fn keys_in(swarms: &[Arc<SwarmHandle>]) -> HashSet<PeerKey> {
+    swarms.iter().flat_map(|swarm| swarm.connected()).map(|node| PeerKey(node.key)).collect()
 }
 
 impl From<ConfigError> for NodeError {
@@ -273,6 +292,10 @@ impl From<ConfigError> for NodeError {
         match error {
             ConfigError::Io { what, source } => Self::Config { what, source },
             ConfigError::AlreadyRunning { pid, api_port } => Self::AlreadyRunning { pid, api_port },
+            ConfigError::Exposed { path, why } => Self::Config {
+                what: format!("config folder {}", path.display()),
+                source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, why),
+            },
             ConfigError::Corrupt { path, why } => Self::Config {
                 what: path.display().to_string(),
                 source: std::io::Error::new(

@@ -14,16 +14,28 @@ use crate::store::Sha1;
 /// A provider, looked for until this is dropped.
 pub(super) enum Source {
     Legacy(legacy::Source),
+    #[cfg(test)]
+    Played(played::Source),
 }
 
 /// A request under way; dropping it cancels what is left of it.
 pub(super) enum Asked {
-    Legacy { _cancels: legacy::Asked },
+    Legacy {
+        _cancels: legacy::Asked,
+    },
+    #[cfg(test)]
+    Played {
+        _cancels: played::Asked,
+    },
 }
 
 impl Source {
     /// Begins to look for the peer. `changed` is notified whenever it can be reached in another way.
     pub(super) fn open(environment: &Environment, offer: Offer, changed: Arc<Notify>) -> Self {
+        #[cfg(test)]
+        if let Some(source) = environment.stage.open(offer, &changed) {
+            return Self::Played(source);
+        }
         match offer.via {
             Via::Legacy(dialect) => Self::Legacy(legacy::Source::open(
                 environment.transfers.clone(),
@@ -38,6 +50,8 @@ impl Source {
     pub(super) fn reach(&self) -> Reach {
         match self {
             Self::Legacy(source) => source.reach(),
+            #[cfg(test)]
+            Self::Played(source) => source.reach(),
         }
     }
 
@@ -47,6 +61,11 @@ impl Source {
             Self::Legacy(source) => {
                 source.request(sha1, ask, sink).map(|asked| Asked::Legacy { _cancels: asked })
             }
+            #[cfg(test)]
+            Self::Played(source) => Some(Asked::Played { _cancels: source.request(ask, sink) }),
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod played;

@@ -1,24 +1,18 @@
-//! Who claims to have the file, with which size, and what became of them.
+//! Who claims to have the file, who of them is looked for, and what became of them.
+//!
+//! A stranger can make up any number of claims. So a claim counts for nothing until its peer is reached; peers that are
+//! connected anyway are looked for first; and when there is no room, a claim that nobody backed gives way.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Offer;
 use crate::limits;
 use crate::node::error::LoadError;
 use crate::node::peer::{PeerKey, Unit};
 
-/// How much a claim weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Standing {
-    /// Nothing: anybody can make up keys that claim something.
-    Claimed,
-    /// The peer that claims it is connected to us.
-    Connected,
-    /// It has answered a request.
-    Proven,
-}
+/// A peer that is not reached within this time lets others be looked for, and has another turn after them.
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
 
 /// All candidates of a download.
 #[derive(Debug, Default)]
@@ -39,161 +33,167 @@ struct Reason {
 
 #[derive(Debug)]
 struct Entry {
-    candidate: Offer,
-    spent: bool,
-    standing: Standing,
-    /// The peer offers in several protocols, as only daemons of ours do.
-    several: bool,
-    /// Turns that its size had in vain because nobody could be reached.
+    offer: Offer,
+    /// The peer was connected when it answered: its key is not made up.
+    neighbour: bool,
+    state: State,
+    /// Turns at being looked for in which it was not reached.
     turns: u32,
+    /// The peer answered in several protocols, as no original does: it is one of ours.
+    ours: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For its turn to be looked for.
+    Waiting,
+    /// Since then.
+    Looking(Instant),
+    /// It can be asked, or could be.
+    Reached,
+    /// Of no use.
+    Spent,
+}
+
+impl Entry {
+    /// Those with the lowest rank are looked for first.
+    fn rank(&self) -> (u32, bool) {
+        (self.turns, !self.neighbour)
+    }
+
+    fn is_unproven(&self) -> bool {
+        matches!(self.state, State::Waiting | State::Looking(_))
+    }
 }
 
 impl Candidates {
-    /// A new one; false: it is known, of no use, or there is no room for it. When all places are taken, one of no
-    /// standing makes room for one that has some, and one that was given up for any.
-    pub(crate) fn add(&mut self, candidate: Offer, standing: Standing, liar: bool) -> bool {
-        let mut several = false;
-        let mut known = false;
-        for entry in self.list.iter_mut().filter(|entry| entry.candidate.peer == candidate.peer) {
-            let same_way = entry.candidate.via == candidate.via;
+    /// Takes a new one; false: it is known, of no use, or there is no room. When the list is full, one that
+    /// is not connected gives way: to one that is, or after it was looked for in vain to any.
+    pub(crate) fn add(&mut self, offer: Offer, neighbour: bool, liar: bool) -> bool {
+        let known = |entry: &Entry| {
+            let other = &entry.offer;
             // The same key with ranges is one of ours, and better asked that way.
-            known |= same_way || entry.candidate.unit().has_ranges();
-            entry.several |= !same_way;
-            entry.standing = entry.standing.max(standing);
-            several |= entry.several;
+            other.peer == offer.peer && (other.via == offer.via || other.unit().has_ranges())
+        };
+        let mut ours = false;
+        for entry in self.list.iter_mut().filter(|entry| entry.offer.peer == offer.peer) {
+            entry.ours |= entry.offer.via != offer.via;
+            ours |= entry.ours;
         }
-        if known {
+        if self.list.iter().any(known) {
+            return false;
+        }
+        if self.list.len() >= limits::CANDIDATES && !self.make_room_for(neighbour) {
             return false;
         }
         if liar {
-            self.note(&candidate, "sent wrong bytes not long ago".to_owned());
+            self.note(&offer, "sent wrong bytes not long ago".to_owned());
             return false;
         }
         // An original 0.1.2 would die of the request, or send nothing.
-        let spent = !candidate.via.may_request(candidate.size);
-        if self.list.len() >= limits::CANDIDATES && !self.make_room(standing) {
-            return false;
-        }
-        self.list.push(Entry { candidate, spent, standing, several, turns: 0 });
-        !spent
+        let usable = offer.via.may_request(offer.size);
+        let state = if usable { State::Waiting } else { State::Spent };
+        self.list.push(Entry { offer, neighbour, state, turns: 0, ours });
+        usable
     }
 
-    /// Takes out the least of those that weigh nothing: those given up first, then the oldest.
-    fn make_room(&mut self, standing: Standing) -> bool {
-        let weightless = self.list.iter().enumerate().filter(|(_, e)| e.standing == Standing::Claimed);
-        let Some((index, least)) = weightless.min_by_key(|(index, e)| (!e.spent, *index)) else {
-            return false;
+    fn make_room_for(&mut self, neighbour: bool) -> bool {
+        let gives_way = |entry: &Entry| {
+            !entry.neighbour && entry.state == State::Waiting && (neighbour || entry.turns > 0)
         };
-        let room = least.spent || standing > Standing::Claimed;
-        if room {
-            self.list.remove(index);
+        let place = self.list.iter().rposition(gives_way);
+        place.map(|index| self.list.remove(index)).is_some()
+    }
+
+    /// The next peer that is to be looked for: of those that had fewest turns one that is connected, else the first. At
+    /// most [`limits::LOOKED_FOR`] are looked for at a time.
+    pub(crate) fn look_for_next(&mut self, now: Instant) -> Option<Offer> {
+        let looking = self.list.iter().filter(|entry| matches!(entry.state, State::Looking(_))).count();
+        if looking >= limits::LOOKED_FOR {
+            return None;
         }
-        room
+        let waiting = self.list.iter_mut().filter(|entry| entry.state == State::Waiting);
+        let next = waiting.min_by_key(|entry| entry.rank())?;
+        next.state = State::Looking(now);
+        Some(next.offer)
     }
 
-    /// True until it had to make room for another.
-    pub(crate) fn contains(&self, candidate: &Offer) -> bool {
-        self.list.iter().any(|entry| entry.candidate == *candidate)
+    /// While others wait for their turn: those that had theirs are to be looked for no more.
+    pub(crate) fn end_turns(&mut self, now: Instant) -> Vec<Offer> {
+        if !self.list.iter().any(|entry| entry.state == State::Waiting) {
+            return Vec::new();
+        }
+        let over = |entry: &&mut Entry| matches!(entry.state, State::Looking(since) if now.saturating_duration_since(since) >= LOOK);
+        let over = self.list.iter_mut().filter(over).map(|entry| {
+            entry.state = State::Waiting;
+            entry.turns += 1;
+            entry.offer
+        });
+        over.collect()
     }
 
-    /// More is known of a candidate.
-    pub(crate) fn raise(&mut self, candidate: &Offer, standing: Standing) {
-        let entries = self.list.iter_mut().filter(|entry| entry.candidate == *candidate);
-        entries.for_each(|entry| entry.standing = entry.standing.max(standing));
+    /// The peer can be asked.
+    pub(crate) fn reached(&mut self, offer: &Offer) {
+        let found = self.list.iter_mut().find(|entry| entry.offer == *offer && entry.is_unproven());
+        if let Some(entry) = found {
+            entry.state = State::Reached;
+        }
     }
 
-    /// What a candidate is asked for: one with ranges that offers in one protocol only may be an original.
-    pub(crate) fn unit(&self, candidate: &Offer) -> Unit {
-        let several = |entry: &Entry| entry.candidate == *candidate && entry.several;
-        match candidate.unit() {
-            Unit::Ranges if !self.list.iter().any(several) => Unit::LargeRanges,
+    /// What a candidate can be asked for.
+    pub(crate) fn unit(&self, offer: &Offer) -> Unit {
+        match offer.unit() {
+            Unit::LargeRanges if self.list.iter().any(|entry| entry.ours && entry.offer == *offer) => {
+                Unit::Ranges
+            }
             unit => unit,
         }
     }
 
-    /// The size that is to be tried next, of those not given up: the one that had fewest turns, of these the one that
-    /// most claim, of equals the one claimed first. While somebody connected claims a size that had no turn, claims of
-    /// others do not count.
-    pub(crate) fn best_size(&self) -> Option<u64> {
-        let backed = |entry: &Entry| entry.standing > Standing::Claimed;
-        let fresh = |entry: &&Entry| backed(entry) && entry.turns == 0;
-        let open = || self.list.iter().enumerate().filter(|(_, entry)| !entry.spent);
-        let only_backed = open().any(|(_, entry)| fresh(&entry));
-        let mut ranks: BTreeMap<u64, (Reverse<u32>, usize, usize, Reverse<usize>)> = BTreeMap::new();
-        for (index, entry) in open().filter(|(_, entry)| !only_backed || backed(entry)) {
-            let (turns, weight, count, _) =
-                ranks.entry(entry.candidate.size).or_insert((Reverse(0), 0, 0, Reverse(index)));
-            // A late claim does not make up for the turns of earlier ones.
-            *turns = (*turns).min(Reverse(entry.turns));
-            *weight += usize::from(backed(entry));
-            *count += 1;
+    /// Sizes that a peer who was reached claims, with the number of such peers.
+    pub(crate) fn backed_sizes(&self) -> BTreeMap<u64, usize> {
+        let mut sizes = BTreeMap::new();
+        for entry in self.list.iter().filter(|entry| entry.state == State::Reached) {
+            *sizes.entry(entry.offer.size).or_default() += 1;
         }
-        ranks.into_iter().max_by_key(|(_, rank)| *rank).map(|(size, _)| size)
+        sizes
     }
 
-    /// How many turns a size had in vain.
-    pub(crate) fn turns(&self, size: u64) -> u32 {
-        self.list.iter().filter(|e| e.candidate.size == size).map(|e| e.turns).max().unwrap_or(0)
+    /// Whether anybody is left who may have the file.
+    pub(crate) fn is_hopeful(&self) -> bool {
+        self.list.iter().any(|entry| entry.state != State::Spent)
     }
 
-    /// Nobody of a size can be reached for now: the others have their turns first.
-    pub(crate) fn postpone(&mut self, size: u64) {
-        self.list.iter_mut().filter(|e| e.candidate.size == size).for_each(|entry| entry.turns += 1);
-    }
-
-    /// Those whose size had turns of this length in vain, and of whom nothing else is told, were not reached.
-    pub(crate) fn note_postponed(&mut self, turn: Duration) {
-        let postponed = self.list.iter().filter(|entry| !entry.spent && entry.turns > 0);
-        let reasons: Vec<_> =
-            postponed.map(|entry| (entry.candidate, turn.as_secs() * u64::from(entry.turns))).collect();
-        for (candidate, seconds) in reasons {
-            self.note(&candidate, format!("no connection to it within {seconds} s"));
-        }
-    }
-
-    /// Whether somebody not given up claims another size.
-    pub(crate) fn another_size(&self, size: u64) -> bool {
-        self.list.iter().any(|entry| !entry.spent && entry.candidate.size != size)
-    }
-
-    /// Those of a size: those of the highest standing first, of these those with ranges.
-    pub(crate) fn of_size(&self, size: u64) -> Vec<Offer> {
-        let fitting = self.list.iter().filter(|entry| !entry.spent && entry.candidate.size == size);
-        let mut list: Vec<_> = fitting.collect();
-        list.sort_by_key(|entry| (Reverse(entry.standing), !entry.candidate.unit().has_ranges()));
-        list.into_iter().map(|entry| entry.candidate).collect()
+    /// Those not given up.
+    pub(crate) fn left(&self) -> Vec<Offer> {
+        self.list.iter().filter(|entry| entry.state != State::Spent).map(|entry| entry.offer).collect()
     }
 
     /// One is given up.
-    pub(crate) fn drop_one(&mut self, candidate: &Offer) {
-        self.list.iter_mut().filter(|e| e.candidate == *candidate).for_each(|entry| entry.spent = true);
+    pub(crate) fn drop_one(&mut self, offer: &Offer) {
+        self.list.iter_mut().filter(|e| e.offer == *offer).for_each(|entry| entry.state = State::Spent);
     }
 
-    /// All of a size are given up.
-    pub(crate) fn give_up(&mut self, size: u64) {
-        self.list.iter_mut().filter(|e| e.candidate.size == size).for_each(|entry| entry.spent = true);
-    }
-
-    /// The claimed size cannot be.
+    /// The claimed size cannot be: all who claim it are out.
     pub(crate) fn refuse_size(&mut self, size: u64, why: &str) {
-        for candidate in self.of_size(size) {
-            self.note(&candidate, why.to_owned());
+        for offer in self.left().into_iter().filter(|offer| offer.size == size) {
+            self.note(&offer, why.to_owned());
+            self.drop_one(&offer);
         }
-        self.give_up(size);
     }
 
     /// Why a provider is out.
-    pub(crate) fn note(&mut self, candidate: &Offer, why: String) {
-        let id = candidate.id();
+    pub(crate) fn note(&mut self, offer: &Offer, why: String) {
+        let id = offer.id();
         if self.reasons.len() < limits::CANDIDATES && !self.reasons.iter().any(|other| other.id == id) {
-            self.reasons.push(Reason { peer: candidate.peer, id, why });
+            self.reasons.push(Reason { peer: offer.peer, id, why });
         }
     }
 
     /// It sent wrong bytes.
-    pub(crate) fn note_liar(&mut self, candidate: &Offer) {
+    pub(crate) fn note_liar(&mut self, offer: &Offer) {
         if self.liars.len() < limits::CANDIDATES {
-            self.liars.push((candidate.peer, candidate.id()));
+            self.liars.push((offer.peer, offer.id()));
         }
     }
 
@@ -221,7 +221,7 @@ impl Candidates {
             let failed = self.reasons.iter().map(|reason| reason.peer);
             failed.chain(self.liars.iter().map(|(peer, _)| *peer)).any(|peer| peer == candidate.peer)
         };
-        let all = self.list.iter().map(|entry| &entry.candidate);
+        let all = self.list.iter().map(|entry| &entry.offer);
         all.filter(|candidate| !candidate.via.may_request(candidate.size) && !told(candidate)).collect()
     }
 }
@@ -246,64 +246,74 @@ mod tests {
         Offer { peer: PeerKey(PublicKey(bytes)), via: Via::Legacy(dialect), size }
     }
 
-    #[test]
-    fn the_size_that_most_claim_goes_first() {
-        let mut candidates = Candidates::default();
-        assert_eq!(candidates.best_size(), None);
-        for (key, size) in [(1, 7), (2, 9), (3, 9)] {
-            assert!(candidates.add(candidate(key, Dialect::V021, size), Standing::Claimed, false));
-        }
-        assert_eq!(candidates.best_size(), Some(9));
-        assert!(candidates.another_size(9) && candidates.another_size(7));
-        candidates.give_up(9);
-        assert!(!candidates.another_size(7));
-        assert_eq!(candidates.best_size(), Some(7));
+    fn add(candidates: &mut Candidates, offer: Offer) -> bool {
+        candidates.add(offer, false, false)
     }
 
     #[test]
-    fn a_size_of_which_nobody_can_be_reached_is_tried_again_after_the_others() {
+    fn a_size_counts_for_nothing_until_somebody_who_claims_it_is_reached() {
         let mut candidates = Candidates::default();
         for (key, size) in [(1, 9), (2, 9), (3, 7)] {
-            candidates.add(candidate(key, Dialect::V021, size), Standing::Claimed, false);
+            assert!(add(&mut candidates, candidate(key, Dialect::V021, size)));
         }
-        candidates.postpone(9);
-        assert_eq!(candidates.best_size(), Some(7));
-        candidates.add(candidate(4, Dialect::V021, 9), Standing::Claimed, false);
-        assert_eq!(candidates.best_size(), Some(7), "another claim does not bring its turn forward");
-        candidates.postpone(7);
-        assert_eq!(candidates.best_size(), Some(9));
-        candidates.note_postponed(Duration::from_secs(10));
-        let Some(LoadError::Transfer { reasons }) = candidates.verdict() else { panic!("no transfer") };
-        assert_eq!(reasons.len(), 3);
-        assert!(reasons.iter().all(|(_, why)| why == "no connection to it within 10 s"), "{reasons:?}");
+        assert!(candidates.backed_sizes().is_empty());
+        candidates.reached(&candidate(3, Dialect::V021, 7));
+        assert_eq!(candidates.backed_sizes(), BTreeMap::from([(7, 1)]));
+        candidates.refuse_size(7, "impossible");
+        assert!(candidates.backed_sizes().is_empty() && candidates.is_hopeful());
     }
 
     #[test]
-    fn one_that_was_dropped_is_not_asked_again_when_its_size_has_another_turn() {
+    fn those_that_are_connected_are_looked_for_first_and_only_some_at_a_time() {
+        let now = Instant::now();
         let mut candidates = Candidates::default();
-        let dropped = candidate(1, Dialect::V021, 9);
-        let other = candidate(2, Dialect::V021, 9);
-        candidates.add(dropped, Standing::Claimed, false);
-        candidates.add(other, Standing::Claimed, false);
-        candidates.drop_one(&dropped);
-        assert_eq!(candidates.of_size(9), [other]);
-        assert!(!candidates.add(dropped, Standing::Claimed, false), "it is still known");
+        for key in 0..=limits::LOOKED_FOR as u16 {
+            add(&mut candidates, candidate(key, Dialect::V021, 9));
+        }
+        let connected = candidate(1000, Dialect::V021, 9);
+        candidates.add(connected, true, false);
+        assert_eq!(candidates.look_for_next(now), Some(connected));
+        for key in 1..limits::LOOKED_FOR as u16 {
+            assert_eq!(
+                candidates.look_for_next(now).map(|offer| offer.peer),
+                Some(candidate(key - 1, Dialect::V021, 9).peer)
+            );
+        }
+        assert_eq!(candidates.look_for_next(now), None, "at the limit");
+        candidates.reached(&connected);
+        assert!(candidates.look_for_next(now).is_some(), "who is reached is looked for no more");
+    }
+
+    #[test]
+    fn one_that_is_not_reached_lets_others_be_looked_for_and_has_another_turn_after_them() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        for key in 0..limits::LOOKED_FOR as u16 {
+            add(&mut candidates, candidate(key, Dialect::V021, 9));
+            assert!(candidates.look_for_next(now).is_some());
+        }
+        assert!(candidates.end_turns(now + LOOK).is_empty(), "nobody else waits");
+        let other = candidate(1000, Dialect::V021, 9);
+        add(&mut candidates, other);
+        assert!(candidates.end_turns(now + LOOK - Duration::from_millis(1)).is_empty());
+        assert_eq!(candidates.end_turns(now + LOOK).len(), limits::LOOKED_FOR);
+        assert_eq!(candidates.look_for_next(now + LOOK), Some(other));
+        assert!(candidates.look_for_next(now + LOOK).is_some(), "another turn");
     }
 
     #[test]
     fn an_original_that_would_die_of_the_request_is_never_asked() {
         let mut candidates = Candidates::default();
-        assert!(candidates.add(candidate(1, Dialect::V012, 378), Standing::Claimed, false));
-        assert!(!candidates.add(candidate(2, Dialect::V012, 379), Standing::Claimed, false));
-        candidates.give_up(378);
-        assert_eq!(candidates.best_size(), None);
+        assert!(add(&mut candidates, candidate(1, Dialect::V012, 378)));
+        assert!(!add(&mut candidates, candidate(2, Dialect::V012, 379)));
+        assert_eq!(candidates.left(), [candidate(1, Dialect::V012, 378)]);
     }
 
     #[test]
     fn a_file_that_only_such_originals_offer_fails_with_who_offered_it_and_why_nobody_was_asked() {
         let mut candidates = Candidates::default();
         let spared = candidate(2, Dialect::V012, 379);
-        candidates.add(spared, Standing::Claimed, false);
+        add(&mut candidates, spared);
         let error = candidates.verdict().expect("somebody has it");
         let LoadError::NotAsked { providers, size: 379 } = &error else { panic!("{error}") };
         assert_eq!(*providers, [spared.id()]);
@@ -321,8 +331,8 @@ mod tests {
     #[test]
     fn a_node_of_ours_that_failed_is_not_also_reported_under_its_oldest_id() {
         let mut candidates = Candidates::default();
-        candidates.add(candidate(1, Dialect::V012, 379), Standing::Claimed, false);
-        candidates.add(candidate(1, Dialect::V021, 379), Standing::Claimed, false);
+        add(&mut candidates, candidate(1, Dialect::V012, 379));
+        add(&mut candidates, candidate(1, Dialect::V021, 379));
         candidates.note(&candidate(1, Dialect::V021, 379), "sent nothing for 10 s".to_owned());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { reasons }) if reasons.len() == 1));
     }
@@ -330,27 +340,30 @@ mod tests {
     #[test]
     fn a_node_of_ours_is_used_once_and_with_ranges() {
         let mut candidates = Candidates::default();
-        assert!(candidates.add(candidate(1, Dialect::V021, 1000), Standing::Claimed, false));
-        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), Standing::Claimed, false));
-        assert!(!candidates.add(candidate(1, Dialect::V016, 1000), Standing::Claimed, false));
-        assert!(!candidates.add(candidate(1, Dialect::V012, 1000), Standing::Claimed, false));
-        assert_eq!(candidates.of_size(1000).len(), 1);
+        assert!(add(&mut candidates, candidate(1, Dialect::V021, 1000)));
+        assert!(!add(&mut candidates, candidate(1, Dialect::V021, 1000)));
+        assert!(!add(&mut candidates, candidate(1, Dialect::V016, 1000)));
+        assert!(!add(&mut candidates, candidate(1, Dialect::V012, 1000)));
+        assert_eq!(candidates.left().len(), 1);
     }
 
     #[test]
-    fn range_providers_come_first() {
+    fn a_node_of_ours_is_known_by_its_answers_in_several_dialects_and_asked_in_small_ranges() {
+        let (first, second) = (candidate(1, Dialect::V021, 1000), candidate(2, Dialect::V021, 1000));
         let mut candidates = Candidates::default();
-        candidates.add(candidate(1, Dialect::V016, 1000), Standing::Claimed, false);
-        candidates.add(candidate(2, Dialect::V021, 1000), Standing::Claimed, false);
-        let dialects: Vec<_> = candidates.of_size(1000).into_iter().map(|c| c.via).collect();
-        assert_eq!(dialects, [Dialect::V021, Dialect::V016].map(Via::Legacy));
+        add(&mut candidates, first);
+        add(&mut candidates, second);
+        assert_eq!(candidates.unit(&first), Unit::LargeRanges);
+        add(&mut candidates, candidate(1, Dialect::V012, 1000));
+        assert_eq!(candidates.unit(&first), Unit::Ranges);
+        assert_eq!(candidates.unit(&second), Unit::LargeRanges, "an original as far as is known");
     }
 
     #[test]
     fn a_known_liar_is_not_used() {
         let mut candidates = Candidates::default();
-        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), Standing::Claimed, true));
-        assert_eq!(candidates.best_size(), None);
+        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), true, true));
+        assert!(!candidates.is_hopeful());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { .. })));
     }
 
@@ -358,18 +371,35 @@ mod tests {
     fn only_liars_make_a_failed_verification() {
         let mut candidates = Candidates::default();
         let liar = candidate(1, Dialect::V021, 1000);
-        candidates.add(liar, Standing::Claimed, false);
+        add(&mut candidates, liar);
         candidates.note_liar(&liar);
-        candidates.give_up(1000);
+        candidates.drop_one(&liar);
         assert!(matches!(candidates.verdict(), Some(LoadError::Verification { liars }) if liars.len() == 1));
     }
 
     #[test]
-    fn candidates_are_bounded() {
+    fn candidates_are_bounded_and_made_up_ones_give_way_to_one_that_is_connected() {
         let mut candidates = Candidates::default();
         for key in 0..limits::CANDIDATES as u16 {
-            assert!(candidates.add(candidate(key, Dialect::V021, 5), Standing::Claimed, false));
+            assert!(add(&mut candidates, candidate(key, Dialect::V021, 5)));
         }
-        assert!(!candidates.add(candidate(60000, Dialect::V021, 5), Standing::Claimed, false));
+        assert!(!add(&mut candidates, candidate(60000, Dialect::V021, 5)));
+        let connected = candidate(60001, Dialect::V021, 5);
+        assert!(candidates.add(connected, true, false));
+        assert_eq!(candidates.left().len(), limits::CANDIDATES);
+        assert_eq!(candidates.look_for_next(Instant::now()), Some(connected));
+    }
+
+    #[test]
+    fn candidates_that_were_looked_for_in_vain_give_way_to_any() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        for key in 0..limits::CANDIDATES as u16 {
+            add(&mut candidates, candidate(key, Dialect::V021, 5));
+        }
+        assert!(candidates.look_for_next(now).is_some());
+        assert_eq!(candidates.end_turns(now + LOOK).len(), 1);
+        assert!(add(&mut candidates, candidate(60000, Dialect::V021, 5)));
+        assert!(!add(&mut candidates, candidate(60001, Dialect::V021, 5)));
     }
 }

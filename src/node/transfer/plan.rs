@@ -12,7 +12,7 @@
 
 mod assign;
 mod endgame;
-mod pace;
+pub(crate) mod pace;
 mod provider;
 mod trust;
 
@@ -137,8 +137,6 @@ pub(crate) struct Plan {
     next_request: u64,
     trust: Trust,
     actions: VecDeque<Action>,
-    /// Moved by new bytes only.
-    progress: ByteClock,
     last_timeout: Instant,
 }
 
@@ -158,16 +156,15 @@ impl Plan {
             next_request: 0,
             trust: Trust::new(),
             actions: VecDeque::new(),
-            progress: ByteClock::new(now),
             last_timeout: now,
         }
     }
 
     /// A provider, not reachable yet. The caller bounds their number.
-    pub(crate) fn add_provider(&mut self, unit: Unit, now: Instant) -> ProviderKey {
+    pub(crate) fn add_provider(&mut self, kind: Unit, now: Instant) -> ProviderKey {
         let key = ProviderKey(self.next_provider);
         self.next_provider += 1;
-        self.providers.insert(key, Provider::new(unit, now));
+        self.providers.insert(key, Provider::new(kind, now));
         key
     }
 
@@ -186,8 +183,7 @@ impl Plan {
     /// The provider, if it is reachable, is so only through other peers, which pass on a little at a time and may lose
     /// some of it.
     pub(crate) fn set_relayed(&mut self, key: ProviderKey, relayed: bool, now: Instant) {
-        let changed = |provider: &&mut Provider| provider.relayed != relayed;
-        let Some(provider) = self.providers.get_mut(&key).filter(changed) else { return };
+        let Some(provider) = self.providers.get_mut(&key) else { return };
         provider.relayed = relayed;
         if relayed {
             // The rest of these answers comes the same way.
@@ -197,9 +193,9 @@ impl Plan {
     }
 
     /// More became known of what the provider can be asked.
-    pub(crate) fn set_unit(&mut self, key: ProviderKey, unit: Unit) {
+    pub(crate) fn set_kind(&mut self, key: ProviderKey, kind: Unit) {
         if let Some(provider) = self.providers.get_mut(&key) {
-            provider.unit = unit;
+            provider.kind = kind;
         }
     }
 
@@ -239,15 +235,10 @@ impl Plan {
             let piece = bytes.get((low - start) as usize..(high - start) as usize).unwrap_or_default();
             self.blame.add(provider, first, low, piece);
             self.present.insert(low, high);
-            self.progress.add(high - low, limits::MINIMUM_RATE, now);
             pieces.push((low, piece));
         }
         if answered {
             self.answered(key, now);
-        }
-        if !pieces.is_empty() && self.present.total() == self.size {
-            self.distrust_unfinished();
-            self.assign(now);
         }
         pieces
     }
@@ -269,6 +260,9 @@ impl Plan {
         let Some(request) = self.requests.remove(&key) else { return };
         if let Some(provider) = self.providers.get_mut(&request.provider) {
             provider.answered(now);
+        }
+        if self.present.total() == self.size {
+            self.distrust_unfinished();
         }
         self.assign(now);
     }
@@ -373,6 +367,15 @@ impl Plan {
         }
     }
 
+    /// What was on disk in these ranges at the beginning proved damaged: it is missing again, and nobody is to blame.
+    pub(crate) fn on_damaged(&mut self, ranges: &[(u64, u64)], now: Instant) {
+        for (start, end) in ranges {
+            self.present.remove(*start, *end);
+            self.blame.lose(*start, *end);
+        }
+        self.assign(now);
+    }
+
     /// How it stands.
     pub(crate) fn outlook(&self) -> Outlook {
         if self.present.total() == self.size {
@@ -391,12 +394,6 @@ impl Plan {
         self.present.total()
     }
 
-    /// Until when new bytes came at [`limits::MINIMUM_RATE`] or faster. Each byte that was missing moves this on by its
-    /// time at that rate, up to now; other bytes do not.
-    pub(crate) fn last_progress(&self) -> Instant {
-        self.progress.at()
-    }
-
     /// Providers with requests in flight.
     pub(crate) fn active(&self) -> usize {
         let mut keys: Vec<_> = self.requests.values().map(|request| request.provider).collect();
@@ -405,13 +402,9 @@ impl Plan {
         keys.len()
     }
 
-    /// True if the provider has answered a request to its last byte.
-    pub(crate) fn has_answered(&self, key: ProviderKey) -> bool {
-        self.providers.get(&key).is_some_and(|provider| provider.has_answered)
-    }
-
     /// Whether the provider may still be used.
-    pub(crate) fn is_usable(&self, key: ProviderKey) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_usable(&self, key: ProviderKey) -> bool {
         self.providers.contains_key(&key)
     }
 

@@ -1,6 +1,5 @@
 //! The plan against simulated providers in virtual time.
 
-mod claims;
 mod company;
 mod loss;
 mod trickling;
@@ -119,12 +118,9 @@ enum Answer {
 
 impl World {
     fn new(size: usize, seed: u64, present: &[(u64, u64)], providers: Vec<Simulated>) -> Self {
-        let random = StdRng::seed_from_u64(seed);
+        let mut random = StdRng::seed_from_u64(seed);
         let mut file = vec![0u8; size];
-        for (index, word) in file.chunks_mut(8).enumerate() {
-            let bytes = (seed + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
-            word.copy_from_slice(&bytes[..word.len()]);
-        }
+        random.fill(&mut file[..]);
         let mut disk = vec![0u8; size];
         for (start, end) in present {
             disk[*start as usize..*end as usize].copy_from_slice(&file[*start as usize..*end as usize]);
@@ -234,7 +230,7 @@ impl World {
         match provider.manner {
             Manner::LiesAt(offset) if (at..stop).contains(&offset) => bytes[(offset - at) as usize] ^= 1,
             Manner::OtherFile | Manner::OtherFileThenGone(_) | Manner::OtherFileThenTrickles => {
-                bytes.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1))
+                bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1))
             }
             Manner::Long if stop == end => bytes.push(0),
             _ => {}
@@ -347,6 +343,24 @@ fn one_provider_sends_the_file_once() {
     assert!(world.run());
     assert_eq!(world.received, 10_000_001);
     assert!(world.dropped.is_empty());
+}
+
+#[test]
+fn what_proves_damaged_on_disk_is_fetched_again_and_nobody_is_blamed() {
+    let mut world = World::new(10_000_000, 13, &[(0, 6_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
+    world.disk[1_000_000..3_000_000].fill(0);
+    world.plan.on_damaged(&[(1_000_000, 2_000_000), (2_000_000, 3_000_000)], world.now);
+    assert_eq!(world.plan.bytes(), 4_000_000);
+    assert!(world.run());
+    assert_eq!(world.received, 6_000_000);
+    assert!(world.dropped.is_empty());
+    // The same when everything was there: the search for a liar does not begin.
+    let mut world = World::new(10_000_000, 14, &[(0, 10_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
+    world.disk[9_999_999] ^= 1;
+    assert_eq!(world.plan.outlook(), Outlook::Complete);
+    world.plan.on_damaged(&[(9_437_184, 10_000_000)], world.now);
+    assert!(world.run());
+    assert_eq!((world.received, world.forgotten), (562_816, 0));
 }
 
 #[test]

@@ -248,3 +248,47 @@ fn random_operations_keep_the_invariants() {
         "check 4: measured {lists} random lists for DHT queries without a broken invariant, bar 100000 (2000 in PR), seed 0..{lists}"
     );
 }
+
+#[test]
+fn nodes_of_one_host_beside_the_target_neither_hide_the_others_nor_take_the_update() {
+    let mut query = Query::new(OWN, TARGET, true);
+    let attacker = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
+    // The honest node is farthest, and named between the others.
+    for n in 1..=50 {
+        query.add_candidate(id(n), attacker(n), None);
+        if n == 25 {
+            query.add_candidate(id(300), addr(300), None);
+        }
+    }
+    let mut updated = Vec::new();
+    while let Some(ask) = query.next(1).first().copied() {
+        let from = ask.candidate.addr;
+        let n = if from == addr(300) { 300 } else { u32::from(from.port()) };
+        let reply = Reply { from, ..reply(n) };
+        if query.answered(reply, ask.update) {
+            (1..=50).for_each(|n| query.add_candidate(id(n), attacker(n), None));
+        }
+        updated.extend(ask.update.then_some(from));
+    }
+    assert!(updated.len() == 20 && updated.contains(&addr(300)), "{updated:?}");
+}
+
+#[test]
+fn all_20_of_a_query_may_be_of_one_host_if_there_is_no_other() {
+    let mut query = Query::new(OWN, TARGET, false);
+    let neighbour = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
+    (1..=60).rev().for_each(|n| query.add_candidate(id(n), neighbour(n), None));
+    assert_eq!(asked(&query.next(100)), (1..=20).map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn many_hosts_of_one_network_leave_room_for_others() {
+    let mut query = Query::new(OWN, TARGET, false);
+    query.add_candidate(id(300), addr(300), None);
+    for n in 1..=60 {
+        let neighbour = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, n as u8), 1000);
+        query.add_candidate(id(n), neighbour, None);
+    }
+    let asked = asked(&query.next(100));
+    assert_eq!(asked, (1..=19).chain([300]).map(id).collect::<Vec<_>>());
+}

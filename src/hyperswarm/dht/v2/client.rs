@@ -6,9 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::operation::{HOLEPUNCH, Operation, PING, What};
-use super::{Event, Node, Outcome, Purpose, QueryId, Unreachable};
+use super::{Event, Node, Outcome, Purpose, QueryId, Unreachable, may_name};
 use crate::codec::v2::{Kind, Message, decode_nodes};
-use crate::dht::guard::is_sane;
 use crate::dht::id::NodeId;
 use crate::dht::query::{Ask, Query, Reply};
 use crate::dht::rpc::{CONCURRENCY, Outgoing};
@@ -229,8 +228,10 @@ impl Node {
         };
         if operation.query.answered(reply, update) {
             let nodes = message.closer_nodes.as_deref().map(decode_nodes).unwrap_or_default();
-            // Whoever names us under another id would have us ask ourselves.
-            let usable = |addr| is_sane(addr, *from.ip()) && Some(addr) != message.to && Some(addr) != own;
+            // A node that names us under another id would have us ask ourselves.
+            let is_own = |addr| Some(addr) == message.to || Some(addr) == own;
+            let bootstrap = &self.bootstrap;
+            let usable = |addr| may_name(bootstrap, from, addr) && !is_own(addr);
             for node in nodes.into_iter().take(MAX_BUCKET_NODES).filter(|n| usable(n.addr)) {
                 operation.query.add_candidate(NodeId(node.id), node.addr, Some(from));
             }

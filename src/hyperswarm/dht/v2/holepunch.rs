@@ -6,10 +6,9 @@
 use std::net::SocketAddrV4;
 use std::time::Instant;
 
-use super::Node;
 use super::operation::HOLEPUNCH;
+use super::{Node, may_name};
 use crate::codec::v2::{Holepunch, Kind, Message};
-use crate::dht::guard::is_sane;
 
 impl Node {
     /// As A: asks `referrer` to tell `to` of us. With no `rid` the answer of `to` means nothing to us, only its
@@ -33,7 +32,7 @@ impl Node {
         if let Some(to) = value.to {
             self.relay_punch(now, from, to, message);
         } else if let Some(asker) = value.from {
-            if is_sane(asker, *from.ip()) && self.guard.may_punch(now, *from.ip()) {
+            if may_name(&self.bootstrap, from, asker) && self.guard.may_punch(now, *from.ip()) {
                 self.respond(now, asker, message.rid, None, None);
             }
         } else {
@@ -42,7 +41,7 @@ impl Node {
     }
 
     fn relay_punch(&mut self, now: Instant, from: SocketAddrV4, to: SocketAddrV4, message: Message) {
-        if to == from || !is_sane(to, *from.ip()) || !self.guard.may_punch(now, *from.ip()) {
+        if to == from || !may_name(&self.bootstrap, from, to) || !self.guard.may_punch(now, *from.ip()) {
             return;
         }
         let relayed = Message {

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::guard::{Guard, is_sane};
+use super::guard::{Guard, can_be_meant, is_near, is_sane};
 use super::id::NodeId;
 use super::rpc::{Action, Requests};
 use super::table::Table;
@@ -353,6 +353,14 @@ impl Node {
     fn message(&self, kind: Kind, rid: u16) -> Message {
         Message { id: self.persistent.then_some(self.id.0), ..Message::new(kind, rid) }
     }
+}
+
+/// True if we may send to `addr` because `informant` named it. A bootstrap node is one that our user chose: it may stand
+/// outside the private network whose hosts it names, as the server of a university does.
+fn may_name(bootstrap: &[Bootstrap], informant: SocketAddrV4, addr: SocketAddrV4) -> bool {
+    let host = *addr.ip();
+    let trusted = || is_near(host) && !host.is_link_local() && bootstrap.iter().any(|b| b.addr == informant);
+    is_sane(addr, *informant.ip()) && (can_be_meant(host, *informant.ip()) || trusted())
 }
 
 #[cfg(test)]

@@ -89,8 +89,8 @@ impl Node {
         let (kind, value) = (message.kind, message.value.as_deref());
         let answer = match message.command.as_deref().unwrap_or_default() {
             PEERS => self.storage.peers(now, from, target, kind, value, &mut self.rng),
-            MUTABLE => self.storage.mutable(target, kind, value),
-            IMMUTABLE => self.storage.immutable(target, kind, value),
+            MUTABLE => self.storage.mutable(*from.ip(), target, kind, value),
+            IMMUTABLE => self.storage.immutable(*from.ip(), target, kind, value),
             _ => Answer::Error(UNSUPPORTED_COMMAND, None),
         };
         let nodes = self.closer_nodes(&target);

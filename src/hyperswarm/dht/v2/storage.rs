@@ -11,10 +11,10 @@ use super::operation::What;
 use crate::codec::v2::{Kind, Mutable, PeersInput, PeersOutput, encode_address};
 use crate::crypto::v2::hypersign;
 use crate::crypto::{PublicKey, Signature, blake2b_256};
-use crate::dht::records::{Recent, Records};
+use crate::dht::records::{Recent, Record, Records};
 use crate::limits::v2::{
     MAX_LOCAL_PEER_RECORDS, MAX_LOCAL_PEERS_ANSWERED, MAX_PEER_RECORDS, MAX_PEERS_ANSWERED,
-    MAX_STORED_VALUE_BYTES, MAX_STORED_VALUES,
+    MAX_RECORDS_PER_TOPIC, MAX_STORED_VALUE_BYTES, MAX_STORED_VALUES,
 };
 
 const INVALID_PORT: &str = "Invalid port";
@@ -33,9 +33,10 @@ pub(super) enum Answer {
 
 /// Announcements and values.
 pub(super) struct Storage {
-    /// By topic, then address; the value is the announced length.
-    peers: Records<[u8; 32], [u8; 6], u64>,
-    /// Hosts whose first two octets are the same see each other.
+    /// By topic, then host and port; the value is the announced length.
+    peers: Records<[u8; 32], u16, u64>,
+    /// Hosts whose first two octets are the same see each other. Shares go by who sent a record: what it says of itself
+    /// costs nothing.
     local_peers: Records<LocalName, LocalKey, ()>,
     values: Recent<Key, Bytes>,
 }
@@ -55,8 +56,8 @@ enum Key {
 impl Storage {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            peers: Records::new(now, MAX_PEER_RECORDS),
-            local_peers: Records::new(now, MAX_LOCAL_PEER_RECORDS),
+            peers: Records::new(now, MAX_PEER_RECORDS, MAX_RECORDS_PER_TOPIC),
+            local_peers: Records::new(now, MAX_LOCAL_PEER_RECORDS, MAX_RECORDS_PER_TOPIC),
             values: Recent::new(MAX_STORED_VALUES),
         }
     }
@@ -73,7 +74,7 @@ impl Storage {
     /// We can answer for what we stored ourselves.
     pub(super) fn keep_immutable(&mut self, target: [u8; 32], what: &What) {
         if let What::PutImmutable { value } = what {
-            self.values.set(Key::Immutable(target), value.clone());
+            self.values.set(Key::Immutable(target), Ipv4Addr::LOCALHOST, value.clone());
         }
     }
 
@@ -95,29 +96,38 @@ impl Storage {
                 Err(_) => return Answer::Error(INVALID_PORT, None),
             },
         };
-        let record = encode_address(SocketAddrV4::new(*from.ip(), port));
+        let host = *from.ip();
         let local = input.local_address.map(|addr| local_record(topic, addr));
         if kind == Kind::Query {
-            let own = (record, input.length.unwrap_or(0));
+            let own = Record { host, key: port, value: input.length.unwrap_or(0) };
             let with_lengths = input.include_length == Some(true);
             return Answer::Value(Some(self.lookup(now, topic, own, local, with_lengths, rng)));
         }
         let unannounce = input.unannounce == Some(true);
         match (unannounce, local) {
-            (true, Some((name, key))) => self.local_peers.remove(now, &name, &key),
-            (false, Some((name, key))) => self.local_peers.add(now, name, key, ()),
+            (true, Some((name, key))) => self.local_peers.remove(now, &name, host, &key),
+            (false, Some((name, key))) => {
+                self.local_peers.add(now, name, Record { host, key, value: () }, rng);
+            }
             (_, None) => {}
         }
         if unannounce {
-            self.peers.remove(now, &topic, &record);
+            self.peers.remove(now, &topic, host, &port);
         } else {
-            self.peers.add(now, topic, record, input.length.unwrap_or(0));
+            let record = Record { host, key: port, value: input.length.unwrap_or(0) };
+            self.peers.add(now, topic, record, rng);
         }
         Answer::Value(None)
     }
 
     /// Command `mutable-store`. A refused value is not stored (the original reports the error and stores it).
-    pub(super) fn mutable(&mut self, target: [u8; 32], kind: Kind, value: Option<&[u8]>) -> Answer {
+    pub(super) fn mutable(
+        &mut self,
+        host: Ipv4Addr,
+        target: [u8; 32],
+        kind: Kind,
+        value: Option<&[u8]>,
+    ) -> Answer {
         let Some(Ok(input)) = value.map(Mutable::decode) else { return Answer::Silence };
         let key = Key::Mutable(target, input.salt.clone().unwrap_or_default());
         let stored = self.values.find(&key);
@@ -143,12 +153,18 @@ impl Storage {
                 return Answer::Error(SEQ_MUST_EXCEED_CURRENT, stored);
             }
         }
-        self.values.set(key, Mutable { seq: Some(seq), ..input }.encode());
+        self.values.set(key, host, Mutable { seq: Some(seq), ..input }.encode());
         Answer::Value(None)
     }
 
     /// Command `immutable-store`.
-    pub(super) fn immutable(&mut self, target: [u8; 32], kind: Kind, value: Option<&[u8]>) -> Answer {
+    pub(super) fn immutable(
+        &mut self,
+        host: Ipv4Addr,
+        target: [u8; 32],
+        kind: Kind,
+        value: Option<&[u8]>,
+    ) -> Answer {
         if kind == Kind::Query {
             return Answer::Value(self.values.find(&Key::Immutable(target)));
         }
@@ -156,7 +172,7 @@ impl Storage {
         if value.len() > MAX_STORED_VALUE_BYTES || blake2b_256(&[value]) != target {
             return Answer::Error(INVALID_INPUT, None);
         }
-        self.values.set(Key::Immutable(target), Bytes::copy_from_slice(value));
+        self.values.set(Key::Immutable(target), host, Bytes::copy_from_slice(value));
         Answer::Value(None)
     }
 
@@ -165,7 +181,7 @@ impl Storage {
         &mut self,
         now: Instant,
         topic: [u8; 32],
-        own: ([u8; 6], u64),
+        own: Record<u16, u64>,
         local: Option<(LocalName, LocalKey)>,
         with_lengths: bool,
         rng: &mut StdRng,
@@ -173,9 +189,9 @@ impl Storage {
         let mut locals = BytesMut::new();
         let mut local_count = 0;
         if let Some((name, key)) = local {
-            for (found, ()) in self.local_peers.sample(now, &name, MAX_LOCAL_PEERS_ANSWERED, rng) {
-                if found != key {
-                    locals.put_slice(&found);
+            for found in self.local_peers.sample(now, &name, MAX_LOCAL_PEERS_ANSWERED, rng) {
+                if found.key != key {
+                    locals.put_slice(&found.key);
                     local_count += 1;
                 }
             }
@@ -184,9 +200,9 @@ impl Storage {
         let room = MAX_PEERS_ANSWERED.saturating_sub(2 * local_count);
         for found in self.peers.sample(now, &topic, room, rng) {
             if found != own {
-                remotes.put_slice(&found.0);
+                remotes.put_slice(&encode_address(SocketAddrV4::new(found.host, found.key)));
                 if with_lengths {
-                    remotes.put_u64(found.1);
+                    remotes.put_u64(found.value);
                 }
             }
         }

@@ -22,6 +22,8 @@ const ROUNDS_PER_BOOTSTRAP: u64 = 8;
 const ADAPTIVE_WAIT_SECONDS: std::ops::RangeInclusive<u64> = 20 * 60..=30 * 60;
 /// A timer this late means that the machine slept: the wait starts again.
 const SLEPT: Duration = Duration::from_secs(60);
+/// Bytes of the three pings that a newcomer may cost.
+const PROOF_BYTES: usize = 3 * 128;
 /// So many of the latest nodes vote on our own address.
 const VOTERS: usize = 10;
 /// Votes needed.
@@ -44,7 +46,7 @@ pub(super) struct Upkeep {
 pub(super) struct BucketPing {
     newcomer: Newcomer,
     remaining: VecDeque<Contact>,
-    /// The first of them: the bucket has one ping at a time.
+    /// The first of them: the bucket has one ping at a time. The newcomer itself if it has to prove that it is there.
     first: NodeId,
 }
 
@@ -95,8 +97,11 @@ impl Node {
         proven: bool,
     ) {
         let tick = self.upkeep.tick(now);
-        if let Heard::Full(candidates) = self.table.heard(id, addr, to, tick, proven) {
-            self.make_room(now, Newcomer { id, addr, to, proven }, candidates);
+        let newcomer = Newcomer { id, addr, to, proven };
+        match self.table.heard(id, addr, to, tick, proven) {
+            Heard::Full(candidates) => self.make_room(now, newcomer, candidates),
+            Heard::Unproven => self.prove(now, newcomer),
+            Heard::Kept | Heard::Ignored => {}
         }
     }
 
@@ -108,7 +113,8 @@ impl Node {
     /// The nodes of a full bucket pinged for a newcomer: one is `gone`, so the newcomer takes its place; or it could not
     /// be pinged, so nobody's place is free.
     pub(super) fn make_room_failed(&mut self, now: Instant, ping: u64, gone: bool) {
-        let ended = self.upkeep.bucket_pings.remove(&ping).filter(|_| gone);
+        // A newcomer that was itself asked and is gone stays outside.
+        let ended = self.upkeep.bucket_pings.remove(&ping).filter(|p| gone && p.first != p.newcomer.id);
         if let Some(BucketPing { newcomer, .. }) = ended {
             let tick = self.upkeep.tick(now);
             self.table.heard(newcomer.id, newcomer.addr, newcomer.to, tick, newcomer.proven);
@@ -177,6 +183,24 @@ impl Node {
         let ping = self.upkeep.next_bucket_ping;
         self.upkeep.bucket_pings.insert(ping, BucketPing { newcomer, remaining: silent, first });
         self.ping_next_in_bucket(now, ping);
+    }
+
+    /// Pings a newcomer for whom a crowded host has to give way. When it answers it is heard again, as proven.
+    fn prove(&mut self, now: Instant, newcomer: Newcomer) {
+        let pings = &mut self.upkeep.bucket_pings;
+        let known = |p: &BucketPing| p.newcomer.addr == newcomer.addr;
+        if !self.upkeep.ready || pings.len() >= MAX_BUCKET_PINGS || pings.values().any(known) {
+            return;
+        }
+        // The address may be forged.
+        if !self.guard.may_send(now, *newcomer.addr.ip(), PROOF_BYTES) {
+            return;
+        }
+        self.upkeep.next_bucket_ping += 1;
+        let ping = self.upkeep.next_bucket_ping;
+        let (id, addr) = (newcomer.id, newcomer.addr);
+        pings.insert(ping, BucketPing { newcomer, remaining: VecDeque::new(), first: id });
+        self.ping_known(now, id, addr, Purpose::MakeRoom { ping, node: id });
     }
 
     fn ping_next_in_bucket(&mut self, now: Instant, ping: u64) {

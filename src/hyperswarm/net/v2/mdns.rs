@@ -253,7 +253,7 @@ mod tests {
     async fn a_packet_of_the_largest_size_is_read_and_a_larger_one_is_not() {
         let socket = open().unwrap();
         if socket.join_multicast_v4(GROUP.0, Ipv4Addr::LOCALHOST).is_err() {
-            eprintln!("skipped: this machine has no multicast on loopback");
+            eprintln!("SKIPPED: this machine has no multicast on loopback");
             return;
         }
         SockRef::from(&socket).set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();

@@ -38,7 +38,7 @@ fn local_network() -> Option<Network> {
     let group = crate::codec::v2::mdns::GROUP.0;
     let socket = std::net::UdpSocket::bind(loopback(0)).unwrap();
     if let Err(error) = socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST) {
-        eprintln!("skipped: no multicast on loopback: {error}");
+        eprintln!("SKIPPED: no multicast on loopback: {error}");
         return None;
     }
     let mdns = mdns::start(interfaces::Scope::Loopback).unwrap();

@@ -1,9 +1,9 @@
 //! The machine as a whole: two endpoints that are handed each other's datagrams in virtual time.
 
+mod budget;
 mod hostile;
 mod limits;
 mod operations;
-mod pair;
 mod recovery;
 mod relay;
 mod rules;

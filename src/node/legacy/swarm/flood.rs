@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Event, LegacySwarm, RequestKey, SeekId};
+use super::links::Evidence;
+use super::{ConnectionId, Event, LegacySwarm, RequestKey, SeekId};
 use crate::limits;
-use crate::node::legacy::message::Message;
+use crate::node::legacy::message::{Message, NodeMessage};
 use crate::node::legacy::outgoing::Content;
 use crate::node::legacy::reader::Broadcast;
 use crate::node::legacy::{Dialect, NodeId, OutgoingFrame, Protocol, Purpose, Style, WireId};
@@ -41,8 +42,8 @@ impl LegacySwarm {
         self.send_to_all(now, style, &frame, |_| false);
     }
 
-    /// A node became ready: it hears what it missed.
-    pub(super) fn welcome(&mut self, now: Instant, node: NodeId) {
+    /// A connection became ready: its node hears what it missed.
+    pub(super) fn welcome(&mut self, now: Instant, connection: ConnectionId, node: NodeId) {
         let of_its_style = |(style, frame): &(Style, _)| (*style == node.style).then(|| Arc::clone(frame));
         let frames: Vec<_> = self
             .seeks
@@ -51,9 +52,9 @@ impl LegacySwarm {
             .flat_map(|s| s.frames.iter().filter_map(of_its_style))
             .collect();
         for frame in frames {
-            self.send_to(now, node, &frame);
+            self.send(now, connection, &frame);
         }
-        self.repeat_requests(now, node);
+        self.repeat_requests(now, connection, node);
     }
 
     /// A frame of a new message of ours. In 0.2.1 a message to one connected node also names the other neighbours as
@@ -73,14 +74,49 @@ impl LegacySwarm {
         OutgoingFrame::new(Content::Own { from, id, message, exclude })
     }
 
-    pub(super) fn broadcast_received(&mut self, now: Instant, neighbour: NodeId, broadcast: &Arc<Broadcast>) {
+    pub(super) fn broadcast_received(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        neighbour: NodeId,
+        broadcast: &Arc<Broadcast>,
+    ) {
         // Our own, come back (0.1.x relays to everybody) or replayed: nothing in it is news.
-        if broadcast.from.key == self.own || !self.seen.insert(now, broadcast.from, broadcast.id) {
+        if broadcast.from.key == self.own || self.seen.contains(broadcast.from, broadcast.id) {
             return;
+        }
+        // Not remembered when dropped, so that it is heard from another neighbour.
+        if matches!(broadcast.message, Message::Seeking { .. }) && !self.may_seek(now, neighbour) {
+            return self.event(Event::Dropped { neighbour: Some(neighbour), why: "too many seekings" });
+        }
+        self.seen.insert(now, broadcast.from, broadcast.id);
+        if broadcast.from == neighbour {
+            self.prove(now, connection, self.evidence_of(broadcast));
         }
         let Some(dialect) = self.protocol.dialect(broadcast.from.style) else { return };
         self.handle_message(now, dialect, broadcast);
         self.relay(now, neighbour, broadcast);
+    }
+
+    fn may_seek(&mut self, now: Instant, neighbour: NodeId) -> bool {
+        self.connections.nodes.get_mut(&neighbour).is_some_and(|node| node.seekings.take(now))
+    }
+
+    /// What a new message that a node brought itself says about the connection it came on.
+    fn evidence_of(&self, broadcast: &Broadcast) -> Evidence {
+        let own = self.own_id(broadcast.from.style);
+        let is_answer = |message: &NodeMessage| match message {
+            NodeMessage::Received { request }
+            | NodeMessage::Response { request, .. }
+            | NodeMessage::Error { request, .. }
+            | NodeMessage::Finished { request } => self.requests.is_asked(*request, broadcast.from),
+            NodeMessage::Passing { .. } | NodeMessage::Opaque => false,
+        };
+        match &broadcast.message {
+            Message::Request { to, .. } if *to == own => Evidence::Turned,
+            Message::ToNode { to, message } if *to == own && is_answer(message) => Evidence::Turned,
+            _ => Evidence::Spoke,
+        }
     }
 
     fn handle_message(&mut self, now: Instant, dialect: Dialect, broadcast: &Broadcast) {
@@ -127,7 +163,7 @@ impl LegacySwarm {
         let frame = OutgoingFrame::new(content);
         match recipient.filter(|to| self.is_connected(*to)) {
             // One stream of data must not be split over two connections.
-            Some(to) if !knows(to) => self.send_stream(now, to, &frame),
+            Some(to) if !knows(to) => self.relay_to(now, to, &frame),
             Some(_) => {}
             None => self.send_to_all(now, style, &frame, knows),
         }

@@ -6,7 +6,9 @@
 //! `request`, `respond`. After any of them call [`LegacySwarm::poll_output`] until it has none, and arm a timer for
 //! [`LegacySwarm::poll_timeout`].
 //!
-//! * `connections.rs`: handshake, which style to speak, sockets per node, keep-alive, queues.
+//! * `connections.rs`: handshake, which style to speak, sending, keep-alive.
+//! * `links.rs`: the connections of a node, and which of them to believe.
+//! * `queue.rs`: what waits for a connection, and how much of it may be relayed.
 //! * `flood.rs`: broadcasts: seen before, handle, relay; seeking and providing.
 //! * `requests.rs`: requests of ours and of others.
 //! * `seen.rs`: the bounded memory of IDs.
@@ -16,6 +18,8 @@
 
 mod connections;
 mod flood;
+mod links;
+mod queue;
 mod requests;
 mod seen;
 mod types;
@@ -29,16 +33,16 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 
 pub use types::{
-    CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestFailure, RequestKey, Room,
+    BUSY, CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestFailure, RequestKey, Room,
     SeekId, SwarmConfig,
 };
 
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use crate::limits;
 use crate::store::Sha1;
-use connections::Connections;
 use flood::Seek;
 use hyperswarm::crypto::PublicKey;
+use links::Connections;
 use requests::Requests;
 use seen::Seen;
 use types::sooner;
@@ -90,7 +94,7 @@ impl LegacySwarm {
             }
             Incoming::Broadcast(broadcast) => {
                 if let Some(neighbour) = self.heard(now, connection) {
-                    self.broadcast_received(now, neighbour, &broadcast);
+                    self.broadcast_received(now, connection, neighbour, &broadcast);
                 }
             }
             Incoming::Ignored(why) => {
@@ -105,11 +109,23 @@ impl LegacySwarm {
         }
     }
 
-    /// A frame of this weight (`OutgoingFrame::weight`) left the connection's queue: written, or found unsendable.
+    /// The oldest frame of the connection's queue, of this weight (`OutgoingFrame::weight`), left it: written, or found
+    /// unsendable.
     pub fn handle_written(&mut self, _now: Instant, connection: ConnectionId, weight: usize) {
         if let Some(node) = self.connections.written(connection, weight) {
-            self.tell_writable_to(node);
+            self.tell_writable_to(connection, node);
         }
+    }
+
+    /// From now on nothing is read from this connection, because our own side is busy (the disk): until
+    /// [`Self::handle_reading_resumed`] nothing that it could bring is waited for, and its silence is not the peer's.
+    pub fn handle_reading_paused(&mut self, now: Instant, connection: ConnectionId) {
+        self.paused(now, connection);
+    }
+
+    /// It is read again.
+    pub fn handle_reading_resumed(&mut self, now: Instant, connection: ConnectionId) {
+        self.resumed(now, connection);
     }
 
     /// The connection is gone (not to be called for one closed by `Output::Close`; harmless if it is).
@@ -120,7 +136,8 @@ impl LegacySwarm {
     /// When to call `handle_timeout`; None: nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let seeks = self.seeks.values().map(|seek| seek.until).min();
-        sooner(sooner(self.connections.next_timeout(), self.requests.next_timeout()), seeks)
+        let requests = self.requests.next_timeout(|node| self.connections.holds_up(node));
+        sooner(sooner(self.connections.next_timeout(), requests), seeks)
     }
 
     /// Does what is due.
@@ -179,6 +196,12 @@ impl LegacySwarm {
     /// Whether this node has a ready connection.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.connections.is_ready(node)
+    }
+
+    /// Whether a node is an original 0.2.1, as its answers so far show: the wire names no version, but the originals
+    /// send 65,536 bytes in a message and ours more. None: it has not answered for more than that.
+    pub fn is_original(&self, node: NodeId) -> Option<bool> {
+        self.requests.is_original(node)
     }
 
     fn event(&mut self, event: Event) {

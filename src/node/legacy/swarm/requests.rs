@@ -1,13 +1,13 @@
 //! Requests of ours, and those of others that we serve.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::seen::Seen;
-use super::{Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
+use super::{BUSY, ConnectionId, Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
 use crate::limits;
 use crate::node::legacy::message::{Message, NodeMessage, RequestBody};
 use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Style, WireId};
@@ -16,6 +16,11 @@ use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol,
 const REPEAT: Duration = Duration::from_millis(500);
 /// Without a word of the node for so long, a request has failed (as the originals: for Received, and for Responses).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// An answer that came through others and ended short may still be completed by a slower one of them, as long as it
+/// brings something this often.
+const STRAGGLERS: Duration = Duration::from_secs(1);
+/// Bytes of a data message of the originals: one read of a Node.js stream. Ours carry [`limits::DATA_PIECE`].
+const ORIGINAL_PIECE: usize = 65_536;
 /// Bytes of the outer text of a data message in hypersign style without the base64 and the request's ID: 64-hex IDs
 /// and a message ID of 10 characters.
 const HYPERSIGN_OVERHEAD: usize = 483;
@@ -28,6 +33,8 @@ pub(super) struct Requests {
     /// Counts what is sent, so that those served longest ago come first.
     turns: u64,
     seen: Seen,
+    /// Whether nodes that sent data are originals, by the size of their pieces; the oldest first.
+    makers: VecDeque<(NodeId, bool)>,
 }
 
 /// A request of ours.
@@ -39,6 +46,10 @@ struct Asked {
     deadline: Instant,
     /// Bytes that may still come; None: no size is known.
     remaining: Option<u64>,
+    /// It went through others, so the answer may too, and parts of it may be lost.
+    relayed: bool,
+    /// Its end came before its last byte.
+    cut: bool,
 }
 
 /// A request that we serve.
@@ -47,6 +58,8 @@ struct Served {
     blocked: bool,
     /// When it last sent something.
     turn: u64,
+    /// Of an asker that is a neighbour: the connection that takes all parts of the answer, so that they stay in order.
+    link: Option<ConnectionId>,
     /// Of an asker that is no neighbour: the neighbours that got all that was sent so far. Pieces have no offset and
     /// the first copy to arrive counts, so one that missed a part must not carry a later one.
     through: Option<Vec<NodeId>>,
@@ -55,22 +68,46 @@ struct Served {
 impl Requests {
     pub(super) fn new() -> Self {
         let seen = Seen::new(limits::SEEN_REQUESTS_MAX, Duration::from_secs(limits::SEEN_SECONDS));
-        Self { asked: BTreeMap::new(), served: HashMap::new(), turns: 0, seen }
+        Self { asked: BTreeMap::new(), served: HashMap::new(), turns: 0, seen, makers: VecDeque::new() }
     }
 
     pub(super) fn cancel(&mut self, request: WireId) {
         self.asked.remove(&request);
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
+    /// Requests that wait for our own side (`held_up`) are not due.
+    pub(super) fn next_timeout(&self, held_up: impl Fn(NodeId) -> bool) -> Option<Instant> {
         let due =
             |asked: &Asked| if asked.received { asked.deadline } else { asked.deadline.min(asked.repeat_at) };
-        self.asked.values().map(due).min()
+        self.asked.values().filter(|asked| !held_up(asked.to)).map(due).min()
+    }
+
+    /// Whether this request of ours was made of this node, and not answered yet.
+    pub(super) fn is_asked(&self, request: WireId, of: NodeId) -> bool {
+        self.asked.get(&request).is_some_and(|asked| asked.to == of)
     }
 
     fn serve(&mut self, key: RequestKey) {
         self.turns += 1;
-        self.served.insert(key, Served { blocked: false, turn: self.turns, through: None });
+        self.served.insert(key, Served { blocked: false, turn: self.turns, link: None, through: None });
+    }
+
+    /// Notes what the size of a piece says about the program that sent it; `rest` is what was still to come with it.
+    fn note_maker(&mut self, node: NodeId, piece: usize, rest: Option<u64>) {
+        let original = match piece {
+            ORIGINAL_PIECE if rest.is_some_and(|rest| rest > piece as u64) => true,
+            piece if piece > ORIGINAL_PIECE => false,
+            _ => return,
+        };
+        self.makers.retain(|(known, _)| *known != node);
+        if self.makers.len() >= limits::REMEMBERED_STYLES_MAX {
+            self.makers.pop_front();
+        }
+        self.makers.push_back((node, original));
+    }
+
+    pub(super) fn is_original(&self, node: NodeId) -> Option<bool> {
+        self.makers.iter().find(|(known, _)| *known == node).map(|(_, original)| *original)
     }
 
     /// The neighbours through which the answer goes, if it has begun to go through any.
@@ -99,14 +136,30 @@ impl LegacySwarm {
             repeat_at: now + REPEAT,
             deadline: now + PATIENCE,
             remaining,
+            relayed: !self.is_connected(to),
+            cut: false,
         };
         self.requests.asked.insert(id, asked);
-        self.send_request(now, to, id, request);
+        self.send_directed(now, to, Message::Request { to, request: id, body: RequestBody::File(request) });
         id
     }
 
-    fn send_request(&mut self, now: Instant, to: NodeId, id: WireId, request: FileRequest) {
-        self.send_directed(now, to, Message::Request { to, request: id, body: RequestBody::File(request) });
+    /// Sends a request again, on all connections that may be the node's: it did not hear it on the best one. If nothing
+    /// proves that any of them is, to all nodes: it may be behind one of them.
+    fn repeat(&mut self, now: Instant, id: WireId) {
+        let Some((to, request)) = self.requests.asked.get(&id).map(|asked| (asked.to, asked.request)) else {
+            return;
+        };
+        let message = Message::Request { to, request: id, body: RequestBody::File(request) };
+        if self.connections.is_proven(to) {
+            let frame = self.own_frame(to.style, message, Some(to));
+            return self.send_to(now, to, &frame);
+        }
+        if let Some(asked) = self.requests.asked.get_mut(&id) {
+            asked.relayed = true;
+        }
+        let frame = self.own_frame(to.style, message, None);
+        self.send_to_all(now, to.style, &frame, |_| false);
     }
 
     /// To the node itself if it is a neighbour, else to everybody.
@@ -114,7 +167,7 @@ impl LegacySwarm {
         match self.is_connected(to) {
             true => {
                 let frame = self.own_frame(to.style, message, Some(to));
-                self.send_to(now, to, &frame);
+                self.send_only_to(now, to, &frame);
             }
             false => {
                 let frame = self.own_frame(to.style, message, None);
@@ -123,8 +176,8 @@ impl LegacySwarm {
         }
     }
 
-    /// A node became ready: what it, or a node behind it, has not received goes out at once.
-    pub(super) fn repeat_requests(&mut self, now: Instant, node: NodeId) {
+    /// A connection became ready: what its node, or a node behind it, has not received goes out at once.
+    pub(super) fn repeat_requests(&mut self, now: Instant, connection: ConnectionId, node: NodeId) {
         let waiting = self.requests.asked.iter().filter(|(_, asked)| {
             !asked.received
                 && asked.to.style == node.style
@@ -137,30 +190,43 @@ impl LegacySwarm {
                 Message::Request { to, request: id, body: RequestBody::File(request) },
                 (to == node).then_some(to),
             );
-            self.send_to(now, node, &frame);
+            self.send(now, connection, &frame);
+        }
+    }
+
+    /// For this time we did not read from a node: answers of it, and of those behind it, may have waited.
+    pub(super) fn requests_held_up(&mut self, now: Instant, node: NodeId, time: Duration) {
+        let connections = &self.connections;
+        let waiting = |to: NodeId| to == node || !connections.is_ready(to);
+        for asked in self.requests.asked.values_mut().filter(|asked| waiting(asked.to)) {
+            asked.deadline = (asked.deadline + time).min(now + PATIENCE);
+            asked.repeat_at = (asked.repeat_at + time).min(now + REPEAT);
         }
     }
 
     pub(super) fn requests_due(&mut self, now: Instant) {
         let mut failed = Vec::new();
         let mut repeat = Vec::new();
-        for (id, asked) in &mut self.requests.asked {
+        let connections = &self.connections;
+        let asked = self.requests.asked.iter_mut().filter(|(_, asked)| !connections.holds_up(asked.to));
+        for (id, asked) in asked {
             if asked.deadline <= now {
-                failed.push((*id, asked.received));
+                let reason = match asked.received {
+                    true if asked.cut => RequestFailure::Lost,
+                    true => RequestFailure::Stopped,
+                    false => RequestFailure::Unanswered,
+                };
+                failed.push((*id, reason));
             } else if !asked.received && asked.repeat_at <= now {
                 asked.repeat_at = now + REPEAT;
-                repeat.push((*id, asked.to, asked.request));
+                repeat.push(*id);
             }
         }
-        for (id, received) in failed {
-            let reason = match received {
-                true => RequestFailure::Stopped,
-                false => RequestFailure::Unanswered,
-            };
+        for (id, reason) in failed {
             self.fail(id, reason);
         }
-        for (id, to, request) in repeat {
-            self.send_request(now, to, id, request);
+        for id in repeat {
+            self.repeat(now, id);
         }
     }
 
@@ -180,7 +246,7 @@ impl LegacySwarm {
             return;
         };
         let Some(asked) = self.requests.asked.get_mut(id).filter(|asked| asked.to == from) else { return };
-        asked.deadline = now + PATIENCE;
+        asked.deadline = now + if asked.cut { STRAGGLERS } else { PATIENCE };
         let first_word = !std::mem::replace(&mut asked.received, true);
         if first_word {
             self.event(Event::Received(*id));
@@ -188,11 +254,24 @@ impl LegacySwarm {
         match message {
             NodeMessage::Response { data, .. } => self.data_received(*id, data.as_ref()),
             NodeMessage::Error { text, .. } => self.fail(*id, RequestFailure::Refused(text.clone())),
-            NodeMessage::Finished { .. } => {
-                self.requests.asked.remove(id);
-                self.event(Event::Finished(*id));
-            }
-            NodeMessage::Received { .. } | NodeMessage::Opaque => {}
+            NodeMessage::Finished { .. } => self.answer_ended(now, *id),
+            NodeMessage::Received { .. } | NodeMessage::Passing { .. } | NodeMessage::Opaque => {}
+        }
+    }
+
+    /// The provider ended its answer. Of one that came short through others the rest may be on another way; if there is
+    /// none, it is lost.
+    fn answer_ended(&mut self, now: Instant, request: WireId) {
+        let Some(asked) = self.requests.asked.get_mut(&request) else { return };
+        if !asked.relayed || asked.remaining.is_none() {
+            self.requests.asked.remove(&request);
+            return self.event(Event::Finished(request));
+        }
+        let style = asked.to.style;
+        asked.cut = true;
+        asked.deadline = now + STRAGGLERS;
+        if self.connections.ready_nodes().filter(|node| node.style == style).count() < 2 {
+            self.fail(request, RequestFailure::Lost);
         }
     }
 
@@ -201,13 +280,21 @@ impl LegacySwarm {
             return self.fail(request, RequestFailure::NoData);
         };
         let Some(asked) = self.requests.asked.get_mut(&request) else { return };
-        if let Some(remaining) = asked.remaining {
+        let (from, before) = (asked.to, asked.remaining);
+        if let Some(remaining) = before {
             match remaining.checked_sub(data.len() as u64) {
                 Some(rest) => asked.remaining = Some(rest),
                 None => return self.fail(request, RequestFailure::TooMuch),
             }
         }
+        let complete = asked.remaining == Some(0);
+        self.requests.note_maker(from, data.len(), before);
         self.event(Event::Data { request, data: data.clone() });
+        // Not left to `Finished`, which may be lost on its way.
+        if complete {
+            self.requests.asked.remove(&request);
+            self.event(Event::Finished(request));
+        }
     }
 }
 
@@ -228,10 +315,12 @@ impl LegacySwarm {
         self.reply(now, key, NodeMessage::Received { request: key.id });
         match body {
             RequestBody::File(_) if full => {
-                self.reply_error(now, key, "Too many requests at once, try again later.".to_owned());
+                self.reply_error(now, key, BUSY.to_owned());
             }
             RequestBody::File(request) => {
                 self.requests.serve(key);
+                // Now, while its own connection is the one that spoke last.
+                self.link_for(key);
                 self.event(Event::Requested { key, dialect, request: *request });
             }
             RequestBody::Refused(text) => self.reply_error(now, key, text.clone()),
@@ -254,9 +343,11 @@ impl LegacySwarm {
         let to = key.from;
         let message = Message::ToNode { to, message };
         let through = self.requests.through(key).map(<[_]>::to_vec);
-        if through.is_none() && self.is_connected(to) {
+        if through.is_none()
+            && let Some(link) = self.link_for(key)
+        {
             let frame: Arc<OutgoingFrame> = self.own_frame(to.style, message, Some(to));
-            self.send_stream(now, to, &frame);
+            self.send(now, link, &frame);
         } else {
             let frame = self.own_frame(to.style, message, None);
             let is_left_out = |node| through.as_ref().is_some_and(|through| !through.contains(&node));
@@ -264,11 +355,26 @@ impl LegacySwarm {
         }
     }
 
+    /// The connection of the asker that takes the parts of its answer, if it is a neighbour.
+    fn link_for(&mut self, key: RequestKey) -> Option<ConnectionId> {
+        if !self.is_connected(key.from) {
+            return None;
+        }
+        let link = self.requests.served.get(&key).and_then(|served| served.link);
+        let link = link.or_else(|| self.connections.answer_link(key.from));
+        if let Some(served) = self.requests.served.get_mut(&key) {
+            served.link = link;
+        }
+        link
+    }
+
     /// Whether there is room for data of this request; None: there is nobody to send it to. Of several neighbours the
     /// fastest sets the pace, so that one that does not read cannot hold up the others.
     fn room_for(&mut self, key: RequestKey) -> Option<bool> {
-        if self.requests.through(key).is_none() && self.is_connected(key.from) {
-            return self.connections.has_stream_room(key.from);
+        if self.requests.through(key).is_none()
+            && let Some(link) = self.link_for(key)
+        {
+            return self.connections.has_room(link);
         }
         let through = self.requests.through(key);
         let takes_part = |node: &NodeId| through.is_none_or(|through| through.contains(node));
@@ -322,13 +428,15 @@ impl LegacySwarm {
         if self.requests.served.contains_key(&key) { Room::More } else { Room::Gone }
     }
 
-    /// There is room to this neighbour: tells the request that was served longest ago of those that wait for it. What
+    /// There is room on this connection to this neighbour: tells the request that was served longest ago of those that wait for it. What
     /// that one sends leads here again when it is written, so all come to their turn and no more wake than can send.
-    pub(super) fn tell_writable_to(&mut self, neighbour: NodeId) {
+    pub(super) fn tell_writable_to(&mut self, connection: ConnectionId, neighbour: NodeId) {
         let waits = |key: &RequestKey, served: &Served| match &served.through {
             _ if !served.blocked => false,
             Some(through) => through.contains(&neighbour),
-            None if self.is_connected(key.from) => key.from == neighbour,
+            None if self.is_connected(key.from) => {
+                key.from == neighbour && served.link.is_none_or(|link| link == connection)
+            }
             None => key.from.style == neighbour.style,
         };
         let waiting = self.requests.served.iter().filter(|(key, served)| waits(key, served));
@@ -356,16 +464,20 @@ impl LegacySwarm {
         }
     }
 
-    /// A neighbour left, or the connection that carried its responses broke: what was half sent cannot be continued.
-    pub(super) fn node_lost(&mut self, now: Instant, node: NodeId) {
-        let mut abandoned: Vec<_> =
-            self.requests.served.keys().filter(|key| key.from == node).copied().collect();
+    /// A connection of a neighbour ended: what was half sent on it cannot be continued, nor answers to nobody.
+    pub(super) fn link_lost(&mut self, now: Instant, node: NodeId, connection: ConnectionId) {
+        let left = !self.is_connected(node);
+        let lost = |key: &RequestKey, served: &Served| {
+            key.from == node && served.through.is_none() && (left || served.link == Some(connection))
+        };
+        let lost = self.requests.served.iter().filter(|(key, served)| lost(key, served));
+        let mut abandoned: Vec<_> = lost.map(|(key, _)| *key).collect();
         abandoned.sort_unstable_by_key(|key| key.id);
         for key in abandoned {
             self.requests.served.remove(&key);
             self.event(Event::RequestAbandoned(key));
         }
-        if self.is_connected(node) {
+        if !left {
             return;
         }
         let begun = self.requests.asked.iter_mut().filter(|(_, asked)| asked.to == node);
@@ -400,6 +512,11 @@ impl LegacySwarm {
     /// As if this request had been made to us: lets a test answer in another node's place.
     pub(super) fn forge_served(&mut self, key: RequestKey) {
         self.requests.serve(key);
+    }
+
+    /// Answers of which this neighbour missed a part.
+    pub(super) fn cut(&self, neighbour: NodeId) -> usize {
+        self.connections.cuts(neighbour)
     }
 
     /// Requests that are being served.

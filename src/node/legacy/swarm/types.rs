@@ -80,8 +80,8 @@ pub enum Room {
 #[derive(Debug)]
 pub enum Output {
     /// Prepare the frame, write it after those sent to this connection before, then call `handle_written` with its
-    /// weight. The bytes queued per connection are bounded by the machine
-    /// ([`crate::limits::CONNECTION_QUEUE_MAX`]).
+    /// weight. The machine bounds the bytes queued per connection ([`crate::limits::CONNECTION_QUEUE_MAX`], and for what is relayed
+    /// [`crate::limits::CONNECTION_QUEUE_RELAY`] and [`crate::limits::RELAY_ANSWERS`]).
     Send {
         /// Where.
         connection: ConnectionId,
@@ -132,6 +132,9 @@ pub enum CloseReason {
     Unexpected(&'static str),
 }
 
+/// The error text of a node that has too much to do; another attempt later may succeed.
+pub const BUSY: &str = "Too many requests at once, try again later.";
+
 /// Why a request of ours will not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFailure {
@@ -144,6 +147,10 @@ pub enum RequestFailure {
     /// Its last connection is gone; it may come back.
     #[error("the provider left")]
     Left,
+    /// A part of an answer that came through other nodes did not arrive. What was delivered of it may have holes. The
+    /// provider is not to blame, nor is any node in between known to be.
+    #[error("a part of the answer was lost on its way")]
+    Lost,
     /// A response without valid data.
     #[error("the provider sent a response without data")]
     NoData,

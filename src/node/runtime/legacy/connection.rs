@@ -81,7 +81,7 @@ async fn read(
             match reader.next_message() {
                 Ok(Some(incoming)) => {
                     let deeds = swarm.incoming(id, incoming);
-                    swarm.perform_patiently(deeds).await;
+                    swarm.perform_patiently(id, deeds).await;
                 }
                 Ok(None) => break,
                 Err(error) => {

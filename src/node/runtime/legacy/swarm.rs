@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::super::inbox::{Heard, Sink};
-use super::super::provide::Provider;
+use super::super::provide::{Provider, refuses_connection};
 use crate::limits;
 use crate::node::legacy::{
     CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId,
@@ -24,7 +24,6 @@ use crate::node::legacy::{
     SwarmConfig, WireId,
 };
 use crate::node::peer::{PeerKey, Via};
-use crate::node::transfer::candidates::Standing;
 use crate::node::transfer::{Arrival, AskFailure, Offer};
 use crate::store::Sha1;
 use hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
@@ -250,15 +249,31 @@ impl SwarmHandle {
         (id, queue, closing)
     }
 
-    /// Does what a reader's message led to, waiting for downloads that are busy.
-    pub(super) async fn perform_patiently(self: &Arc<Self>, deeds: Vec<Deed>) {
+    /// Does what a reader's message led to, waiting for downloads that are busy: meanwhile nothing is read from its
+    /// connection, and the peer's silence is our own.
+    pub(super) async fn perform_patiently(self: &Arc<Self>, connection: ConnectionId, deeds: Vec<Deed>) {
         for deed in deeds {
-            match deed {
-                // A download that has ended needs nothing.
-                Deed::Deliver(inbox, arrival) => drop(inbox.send(arrival).await),
-                deed => self.perform_one(deed),
+            let Deed::Deliver(inbox, arrival) = deed else {
+                self.perform_one(deed);
+                continue;
+            };
+            // A download that has ended needs nothing.
+            if let Err(mpsc::error::TrySendError::Full(arrival)) = inbox.try_send(arrival) {
+                self.reading(connection, LegacySwarm::handle_reading_paused);
+                let _ = inbox.send(arrival).await;
+                self.reading(connection, LegacySwarm::handle_reading_resumed);
             }
         }
+    }
+
+    /// Tells the machine that its connection is not read, or is read again. One that ends meanwhile needs no second word.
+    fn reading(
+        self: &Arc<Self>,
+        connection: ConnectionId,
+        told: fn(&mut LegacySwarm, Instant, ConnectionId),
+    ) {
+        let ((), deeds) = self.run(|core| told(&mut core.machine, Instant::now(), connection));
+        self.perform(deeds);
     }
 
     /// The same where waiting would hold up others.
@@ -351,7 +366,14 @@ impl SwarmHandle {
         self.left.cancel();
     }
 
+    /// Runs a connection; refused, it is closed, and the peer comes again later.
     fn connect(self: &Arc<Self>, connection: Connection) {
+        let own = |node: &NodeId| node.key == self.signer.public();
+        let for_loads = matches!(&self.purpose, Purpose::Transfer(node) if !own(node));
+        if refuses_connection(for_loads || connection.initiator) {
+            tracing::debug!(purpose = %self.label(), "too many files are open: refused a connection");
+            return;
+        }
         tokio::spawn(super::connection::run(self.clone(), connection));
     }
 
@@ -431,12 +453,11 @@ impl Core {
 
     fn offer(&mut self, node: NodeId, dialect: Dialect, sha1: Sha1, size: u64, purpose: &Purpose) {
         let Purpose::Channel(channel) = purpose else { return };
-        let connected = self.machine.is_connected(node);
-        let standing = if connected { Standing::Connected } else { Standing::Claimed };
+        let neighbour = self.machine.is_connected(node);
         for seek in self.seeks.iter().filter(|seek| seek.sha1 == sha1) {
             let offer = Offer { peer: PeerKey(node.key), via: Via::Legacy(dialect), size };
             // Full: the search has more answers than it can look at.
-            let _ = seek.offers.try_send(Heard { offer, standing, channel: Arc::from(channel.as_str()) });
+            let _ = seek.offers.try_send(Heard { offer, channel: Arc::from(channel.as_str()), neighbour });
         }
     }
 }
@@ -445,7 +466,7 @@ impl From<RequestFailure> for AskFailure {
     fn from(failure: RequestFailure) -> Self {
         match failure {
             RequestFailure::Unanswered | RequestFailure::Stopped => Self::Silent,
-            RequestFailure::Left => Self::Left,
+            RequestFailure::Left | RequestFailure::Lost => Self::Left,
             RequestFailure::TooMuch => Self::TooMuch,
             RequestFailure::NoData => Self::Refused("a response without data".to_owned()),
             RequestFailure::Refused(text) => Self::Refused(text),

@@ -52,7 +52,7 @@ impl Plan {
             if only.is_some_and(|only| only != *key) {
                 continue;
             }
-            if provider.unit == Unit::Whole {
+            if provider.kind == Unit::Whole {
                 if wholes == 0 {
                     continue;
                 }
@@ -66,7 +66,7 @@ impl Plan {
     /// How many providers may be asked for the whole file: one, once no range provider is left. While all that were
     /// asked are slow: twice as many each second.
     fn wholes_to_ask(&self, now: Instant) -> usize {
-        let ranges_left = self.providers.values().any(|p| p.unit.has_ranges() && p.hopeful(now));
+        let ranges_left = self.providers.values().any(|p| p.kind.has_ranges() && p.hopeful(now));
         if ranges_left && self.trust.only().is_none() {
             return 0;
         }
@@ -83,13 +83,13 @@ impl Plan {
     /// What the provider is asked that nobody was asked yet.
     fn fresh_range(&self, key: ProviderKey, sharers: usize) -> Option<(u64, u64)> {
         let provider = self.providers.get(&key)?;
-        if provider.unit == Unit::Whole {
+        if provider.kind == Unit::Whole {
             let asked = self.requests.values().any(|request| request.provider == key);
             return (!asked && self.present.total() < self.size).then_some((0, self.size));
         }
         let (start, gap_end) = self.unassigned()?;
         let mut want = provider.request_size();
-        if provider.unit == Unit::LargeRanges && sharers > 1 {
+        if provider.kind == Unit::LargeRanges && sharers > 1 {
             let share = (self.size - self.present.total()) / sharers as u64;
             want = want.min(share.max(Terms::RANGES.first));
         }
@@ -106,7 +106,7 @@ impl Plan {
             owner.rate.restart(now);
             owner.clock = ByteClock::new(now);
         }
-        let (whole, relayed) = (owner.unit == Unit::Whole, owner.relayed);
+        let (whole, relayed) = (owner.kind == Unit::Whole, owner.relayed);
         let request = RequestKey(self.next_request);
         self.next_request += 1;
         let clock = ByteClock::new(now);

@@ -58,7 +58,7 @@ impl Plan {
     pub(super) fn has_idle_helpers(&self) -> bool {
         let busy = |key: &ProviderKey| self.requests.values().any(|request| request.provider == *key);
         self.trust.only().is_none()
-            && self.providers.iter().any(|(key, p)| p.reachable && p.unit.has_ranges() && !busy(key))
+            && self.providers.iter().any(|(key, p)| p.reachable && p.kind.has_ranges() && !busy(key))
             && !self.requests.is_empty()
     }
 
@@ -70,7 +70,7 @@ impl Plan {
         held: &[Held],
         now: Instant,
     ) -> Option<(u64, u64)> {
-        let provider = self.providers.get(&helper).filter(|provider| provider.unit.has_ranges())?;
+        let provider = self.providers.get(&helper).filter(|provider| provider.kind.has_ranges())?;
         let own = if busy { provider.rate.current(now) } else { provider.rate.average() };
         let mine: Vec<_> = self.requests.values().filter(|r| r.provider == helper).collect();
         let is_open = |held: &Held| mine.iter().all(|r| held.end <= r.start || r.end <= held.start);

@@ -11,24 +11,24 @@ const FIRST_SAMPLE: u64 = 64 << 10;
 
 /// A clock that only bytes move, each by its time at some rate. It lags as far as bytes were missing at that rate.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ByteClock(Instant);
+pub(crate) struct ByteClock(Instant);
 
 impl ByteClock {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self(now)
     }
 
     /// `bytes` came. The clock never runs ahead: a sender cannot save up time for later.
-    pub(super) fn add(&mut self, bytes: u64, rate: u64, now: Instant) {
+    pub(crate) fn add(&mut self, bytes: u64, rate: u64, now: Instant) {
         let time = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate.max(1));
         self.0 = self.0.checked_add(time).map_or(now, |at| at.min(now));
     }
 
-    pub(super) fn lag(&self, now: Instant) -> Duration {
+    pub(crate) fn lag(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.0)
     }
 
-    pub(super) fn at(&self) -> Instant {
+    pub(crate) fn at(&self) -> Instant {
         self.0
     }
 }

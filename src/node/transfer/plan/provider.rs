@@ -46,7 +46,7 @@ impl Terms {
 
 #[derive(Debug)]
 pub(super) struct Provider {
-    pub(super) unit: Unit,
+    pub(super) kind: Unit,
     pub(super) reachable: bool,
     /// It is reached through other peers only.
     pub(super) relayed: bool,
@@ -56,8 +56,6 @@ pub(super) struct Provider {
     /// Lags while it sends less than [`limits::MINIMUM_RATE`] although it was asked for more.
     pub(super) clock: ByteClock,
     pub(super) last_data: Option<Instant>,
-    /// It has answered a request to its last byte.
-    pub(super) has_answered: bool,
     /// Silences since it last answered a whole request: one that begins to answer and falls silent again and again
     /// would otherwise be asked for ever smaller pieces.
     pub(super) silences: u32,
@@ -70,16 +68,15 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    pub(super) fn new(unit: Unit, now: Instant) -> Self {
+    pub(super) fn new(kind: Unit, now: Instant) -> Self {
         Self {
-            unit,
+            kind,
             reachable: false,
             relayed: false,
             since: now,
             rate: Rate::new(now),
             clock: ByteClock::new(now),
             last_data: None,
-            has_answered: false,
             silences: 0,
             overlooked: 0,
             short: 0,
@@ -98,7 +95,7 @@ impl Provider {
     }
 
     pub(super) fn terms(&self) -> Terms {
-        match self.unit {
+        match self.kind {
             Unit::Whole => Terms::WHOLE,
             Unit::Ranges | Unit::LargeRanges if self.relayed => Terms::RELAYED,
             Unit::Ranges => Terms::RANGES,
@@ -119,7 +116,6 @@ impl Provider {
     /// It has answered a whole request.
     pub(super) fn answered(&mut self, now: Instant) {
         self.rate.answered(now);
-        self.has_answered = true;
         (self.silences, self.overlooked, self.short, self.rests_until) = (0, 0, 0, None);
     }
 }

@@ -109,7 +109,6 @@ impl Plan {
         }
         let in_flight: Vec<_> = self.requests.keys().copied().collect();
         in_flight.into_iter().for_each(|key| self.abandon(key));
-        self.progress = ByteClock::new(now);
         if totals.len() > 1 && self.trust.hunt().is_none() {
             self.trust = Trust::Whole(Asked::OneByOne(Hunt::default()));
         }

@@ -51,7 +51,7 @@ fn what_is_found_out_of_a_provider_later_counts_for_its_next_request() {
     let now = Instant::now();
     let mut plan = Plan::new(64 << 20, &[], now);
     let key = plan.add_provider(Unit::LargeRanges, now);
-    plan.set_unit(key, Unit::Ranges);
+    plan.set_kind(key, Unit::Ranges);
     plan.set_reachable(key, true, now);
     let mut sizes = Vec::new();
     while let Some(Action::Request { provider: ProviderKey(0), start, end, .. }) = plan.poll_action() {

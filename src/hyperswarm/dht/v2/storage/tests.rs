@@ -5,6 +5,7 @@ use crate::limits::v2::MAX_SALT_BYTES;
 use rand::SeedableRng;
 
 const TOPIC: [u8; 32] = [3; 32];
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
 struct Fixture {
     storage: Storage,
@@ -73,9 +74,9 @@ fn what_does_not_decode_gets_no_answer() {
     let (now, rng) = (f.now, &mut f.rng);
     assert_eq!(f.storage.peers(now, addr(1), TOPIC, Kind::Query, Some(b"\x08"), rng), Answer::Silence);
     assert_eq!(f.storage.peers(now, addr(1), TOPIC, Kind::Update, None, rng), Answer::Silence);
-    assert_eq!(f.storage.mutable(TOPIC, Kind::Query, Some(b"\x08")), Answer::Silence);
-    assert_eq!(f.storage.mutable(TOPIC, Kind::Query, None), Answer::Silence);
-    assert_eq!(f.storage.immutable(TOPIC, Kind::Update, None), Answer::Silence);
+    assert_eq!(f.storage.mutable(HOST, TOPIC, Kind::Query, Some(b"\x08")), Answer::Silence);
+    assert_eq!(f.storage.mutable(HOST, TOPIC, Kind::Query, None), Answer::Silence);
+    assert_eq!(f.storage.immutable(HOST, TOPIC, Kind::Update, None), Answer::Silence);
 }
 
 #[test]
@@ -161,12 +162,12 @@ fn signed(seed: u8, value: &[u8], seq: u64, salt: Option<&[u8]>) -> ([u8; 32], M
 }
 
 fn put(storage: &mut Storage, key: [u8; 32], record: &Mutable) -> Answer {
-    storage.mutable(key, Kind::Update, Some(&record.encode()))
+    storage.mutable(HOST, key, Kind::Update, Some(&record.encode()))
 }
 
 fn get(storage: &mut Storage, key: [u8; 32], seq: u64, salt: Option<&[u8]>) -> Option<Mutable> {
     let wanted = Mutable { seq: Some(seq), salt: salt.map(Bytes::copy_from_slice), ..Mutable::default() };
-    match storage.mutable(key, Kind::Query, Some(&wanted.encode())) {
+    match storage.mutable(HOST, key, Kind::Query, Some(&wanted.encode())) {
         Answer::Value(value) => value.map(|v| Mutable::decode(&v).expect("a record")),
         other => panic!("{other:?}"),
     }
@@ -233,14 +234,14 @@ fn an_immutable_value_is_stored_under_its_hash_only() {
     let mut storage = Fixture::new().storage;
     let longest = [7; MAX_STORED_VALUE_BYTES];
     let key = blake2b_256(&[&longest]);
-    assert_eq!(storage.immutable(key, Kind::Query, None), Answer::Value(None));
-    assert_eq!(storage.immutable(key, Kind::Update, Some(&longest)), Answer::Value(None));
+    assert_eq!(storage.immutable(HOST, key, Kind::Query, None), Answer::Value(None));
+    assert_eq!(storage.immutable(HOST, key, Kind::Update, Some(&longest)), Answer::Value(None));
     let stored = Answer::Value(Some(Bytes::copy_from_slice(&longest)));
-    assert_eq!(storage.immutable(key, Kind::Query, None), stored);
+    assert_eq!(storage.immutable(HOST, key, Kind::Query, None), stored);
     let refused = Answer::Error("ERR_INVALID_INPUT", None);
-    assert_eq!(storage.immutable(key, Kind::Update, Some(b"other")), refused);
+    assert_eq!(storage.immutable(HOST, key, Kind::Update, Some(b"other")), refused);
     let longer = [7; MAX_STORED_VALUE_BYTES + 1];
-    assert_eq!(storage.immutable(blake2b_256(&[&longer]), Kind::Update, Some(&longer)), refused);
+    assert_eq!(storage.immutable(HOST, blake2b_256(&[&longer]), Kind::Update, Some(&longer)), refused);
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn no_more_than_twice_5000_values_are_kept() {
     let mut storage = Fixture::new().storage;
     for n in 0..3 * MAX_STORED_VALUES as u32 {
         let value = n.to_be_bytes();
-        storage.immutable(blake2b_256(&[&value]), Kind::Update, Some(&value));
+        storage.immutable(HOST, blake2b_256(&[&value]), Kind::Update, Some(&value));
         assert!(storage.values.len() <= 2 * MAX_STORED_VALUES);
     }
     assert!(storage.values.len() >= MAX_STORED_VALUES);
@@ -265,7 +266,7 @@ fn no_more_than_twice_65536_announcements_are_kept() {
         f.storage.peers(f.now, from, topic, Kind::Update, Some(&input), &mut f.rng);
     }
     let kept = f.storage.peers.len();
-    assert!((MAX_PEER_RECORDS..=2 * MAX_PEER_RECORDS + 1).contains(&kept), "{kept}");
+    assert!((MAX_PEER_RECORDS * 3 / 4..=2 * MAX_PEER_RECORDS + 1).contains(&kept), "{kept}");
 }
 
 #[test]
@@ -273,8 +274,36 @@ fn no_more_than_twice_16384_local_announcements_are_kept() {
     let mut f = Fixture::new();
     for n in 0..3 * MAX_LOCAL_PEER_RECORDS as u32 {
         let local_address = Some(SocketAddrV4::new(Ipv4Addr::from(0x0a00_0000 + n), 1));
-        f.announce(addr(1), PeersInput { local_address, ..PeersInput::default() });
+        let input = PeersInput { local_address, ..PeersInput::default() }.encode();
+        let topic = [(n % 100) as u8; 32];
+        f.storage.peers(f.now, addr(1), topic, Kind::Update, Some(&input), &mut f.rng);
     }
     let kept = f.storage.local_peers.len();
-    assert!((MAX_LOCAL_PEER_RECORDS..=2 * MAX_LOCAL_PEER_RECORDS + 1).contains(&kept), "{kept}");
+    assert!((MAX_LOCAL_PEER_RECORDS * 3 / 4..=2 * MAX_LOCAL_PEER_RECORDS + 1).contains(&kept), "{kept}");
+}
+
+#[test]
+fn no_more_than_1024_announcements_of_a_topic_are_kept_in_a_generation() {
+    let mut f = Fixture::new();
+    for n in 0..MAX_RECORDS_PER_TOPIC as u16 {
+        f.announce(addr(n), PeersInput::default());
+    }
+    assert_eq!(f.storage.peers.len(), MAX_RECORDS_PER_TOPIC);
+    f.announce(addr(MAX_RECORDS_PER_TOPIC as u16), PeersInput::default());
+    assert_eq!(f.storage.peers.len(), MAX_RECORDS_PER_TOPIC);
+}
+
+#[test]
+fn one_host_that_announces_much_hides_nobody_whatever_local_address_it_claims() {
+    let mut f = Fixture::new();
+    f.announce(addr(1), local(7));
+    for n in 0..10_000u32 {
+        let local_address = Some(SocketAddrV4::new(Ipv4Addr::from(0xc0a8_0000 + n % 7000), 1));
+        let port = Some(2000 + n);
+        f.announce(addr(2), PeersInput { local_address, port, ..PeersInput::default() });
+    }
+    let output = f.lookup(addr(3), local(8));
+    let locals = decode_local_peers([192, 168], &output.local_peers.expect("local peers")).expect("a list");
+    assert!(locals.contains(&local(7).local_address.expect("an address")));
+    assert!(f.found(addr(3)).contains(&addr(1)));
 }

@@ -253,3 +253,38 @@ fn a_mutable_value_with_a_wrong_signature_or_salt_or_age_is_not_believed() {
     assert!(get(&pair, 3, Some(b"salt")).is_empty(), "of another salt");
     assert!(get(&KeyPair::from_seed(&[2; 32]), 3, None).is_empty(), "of another key");
 }
+
+/// Where the node sends when `informant` has answered a lookup and named these nodes.
+fn asks_after(bootstrap: SocketAddrV4, named: &[&str]) -> Vec<String> {
+    let now = Instant::now();
+    let mut node = Node::new(now, config(&[bootstrap, addr(0)], Ephemeral::Always), seed(1));
+    let requests = sent(&mut node);
+    let request = &requests.iter().find(|(to, _)| *to == bootstrap).expect("asked").1;
+    let nodes: Vec<_> = named
+        .iter()
+        .enumerate()
+        .map(|(n, text)| NodeRecord { id: [n as u8 + 1; 32], addr: text.parse().expect("an address") })
+        .collect();
+    let message = Message { closer_nodes: Some(encode_nodes(&nodes)), ..answer(request) };
+    node.handle_datagram(now, bootstrap, &message.encode());
+    sent(&mut node).iter().map(|(to, _)| to.to_string()).collect()
+}
+
+#[test]
+fn a_bootstrap_node_outside_may_name_nodes_of_our_private_network() {
+    let outside = "203.0.113.9:49737".parse().expect("an address");
+    let named = ["192.168.1.7:4000", "127.0.0.1:22", "169.254.169.254:80", "198.51.100.7:4000"];
+    let mut asked = asks_after(outside, &named);
+    asked.sort();
+    assert_eq!(asked, ["192.168.1.7:4000", "198.51.100.7:4000"]);
+}
+
+#[test]
+fn another_node_outside_may_not_name_nodes_of_our_private_network() {
+    let (outside, inside) = ("203.0.113.9:5", "192.168.1.7:53");
+    let parse = |text: &str| text.parse::<SocketAddrV4>().expect("an address");
+    assert!(!may_name(&[], parse(outside), parse(inside)));
+    assert!(may_name(&[], parse("192.168.1.9:5"), parse(inside)));
+    let bootstrap = [Bootstrap { addr: parse("203.0.113.10:5"), named: false }];
+    assert!(!may_name(&bootstrap, parse(outside), parse(inside)));
+}

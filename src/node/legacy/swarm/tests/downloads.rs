@@ -3,18 +3,18 @@ use bytes::Bytes;
 
 use crate::node::legacy::Dialect;
 
-const FILE: Sha1 = Sha1([0xcd; 20]);
+pub(super) const FILE: Sha1 = Sha1([0xcd; 20]);
 
-fn content(size: usize) -> Vec<u8> {
+pub(super) fn content(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 251) as u8).collect()
 }
 
-fn transfer(style: Style) -> Purpose {
+pub(super) fn transfer(style: Style) -> Purpose {
     Purpose::Transfer(NodeId::new(key(1).public(), style))
 }
 
 /// Machine 0 serves the file to whoever asks, in reads of 64 KiB, with back-pressure.
-fn serve(sim: &mut Simulation, file: &[u8]) {
+pub(super) fn serve(sim: &mut Simulation, file: &[u8]) {
     let mut jobs: Vec<(RequestKey, usize, usize)> = Vec::new();
     for _ in 0..100_000 {
         for event in sim.take_events(0) {
@@ -50,7 +50,7 @@ fn serve(sim: &mut Simulation, file: &[u8]) {
     panic!("serving does not end");
 }
 
-fn received(events: &[Event], id: WireId) -> (Vec<u8>, bool) {
+pub(super) fn received(events: &[Event], id: WireId) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let mut finished = false;
     for event in events {
@@ -391,5 +391,82 @@ fn an_error_is_told_to_0_2_1_only_because_the_others_do_not_know_it() {
         let told = sim.take_events(1).iter().any(|event| matches!(event, Event::RequestFailed { .. }));
         assert_eq!(told, dialect == Dialect::V021, "{dialect:?}");
         assert_eq!(sim.machines[0].swarm.respond(now, &key, Reply::Finished), Room::Gone);
+    }
+}
+
+/// Machine 1 asks machine 0, which sends nothing; neither does it keep the connection alive.
+fn unanswered(sim: &mut Simulation) -> WireId {
+    let (now, to) = (sim.now, sim.id(0, Style::Spki));
+    let id = sim.machines[1].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end: 10 });
+    sim.deliver();
+    sim.machines[0].stuck = true;
+    id
+}
+
+#[test]
+fn time_in_which_we_do_not_read_is_no_silence_of_the_provider() {
+    let mut sim = Simulation::of(2, Protocol::Daemon02, &transfer(Style::Spki));
+    let (own, _) = sim.dial(1, 0, false);
+    let id = unanswered(&mut sim);
+    sim.run(Duration::from_secs(4));
+    let now = sim.now;
+    sim.machines[1].swarm.handle_reading_paused(now, own);
+    sim.run(Duration::from_secs(60));
+    let now = sim.now;
+    sim.machines[1].swarm.handle_reading_resumed(now, own);
+    sim.run(Duration::from_millis(5999));
+    let ended = |sim: &Simulation| {
+        let failed = |e: &Event| matches!(e, Event::RequestFailed { request, .. } if *request == id);
+        (sim.machines[1].events.iter().any(failed), sim.machines[1].closed.len())
+    };
+    assert_eq!(ended(&sim), (false, 0), "four of ten seconds had passed before");
+    sim.run(Duration::from_millis(1));
+    assert_eq!(ended(&sim), (true, 1));
+}
+
+#[test]
+fn a_provider_behind_a_node_that_we_do_not_read_is_not_silent_either() {
+    let mut sim = Simulation::of(3, Protocol::Daemon02, &transfer(Style::Spki));
+    sim.join(0, 2);
+    let (own, _) = sim.dial(1, 2, false);
+    let id = unanswered(&mut sim);
+    let now = sim.now;
+    sim.machines[1].swarm.handle_reading_paused(now, own);
+    sim.run(Duration::from_secs(60));
+    let failed = |e: &Event| matches!(e, Event::RequestFailed { request, .. } if *request == id);
+    assert!(!sim.machines[1].events.iter().any(failed));
+    assert!(sim.machines[1].closed.is_empty());
+}
+
+#[test]
+fn a_connection_that_ends_while_it_is_not_read_holds_up_nothing_any_more() {
+    let mut sim = Simulation::of(2, Protocol::Daemon02, &transfer(Style::Spki));
+    let (own, _) = sim.dial(1, 0, false);
+    let now = sim.now;
+    let to = sim.id(0, Style::Spki);
+    sim.machines[1].swarm.handle_reading_paused(now, own);
+    sim.cut(1, own);
+    sim.machines[1].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end: 10 });
+    sim.run(Duration::from_secs(10));
+    assert!(sim.machines[1].events.iter().any(|e| matches!(e, Event::RequestFailed { .. })));
+}
+
+#[test]
+fn a_provider_is_known_as_an_original_or_as_ours_by_the_size_of_its_pieces() {
+    for (piece, end, original) in [
+        (65_536, 200_000, Some(true)),
+        (limits::DATA_PIECE, 200_000, Some(false)),
+        (65_536, 65_536, None),
+        (100, 200_000, None),
+    ] {
+        let mut sim = Simulation::of(2, Protocol::Daemon02, &transfer(Style::Spki));
+        sim.join(0, 1);
+        let (now, to) = (sim.now, sim.id(0, Style::Spki));
+        let id = sim.machines[1].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end });
+        sim.deliver();
+        let key = RequestKey { from: sim.id(1, Style::Spki), id };
+        let _ = sim.machines[0].swarm.respond(now, &key, Reply::Data(Bytes::from(content(piece))));
+        sim.deliver();
+        assert_eq!(sim.machines[1].swarm.is_original(to), original, "pieces of {piece} bytes");
     }
 }

@@ -205,7 +205,7 @@ fn connections_per_node_are_bounded() {
 
 #[test]
 fn remembered_styles_are_bounded() {
-    let mut connections = connections::Connections::default();
+    let mut connections = links::Connections::default();
     let address = |port: usize| std::net::SocketAddr::from(([192, 0, 2, 1], u16::try_from(port).unwrap()));
     for port in 0..limits::REMEMBERED_STYLES_MAX {
         connections.remember_style(address(port), Style::Hypersign);

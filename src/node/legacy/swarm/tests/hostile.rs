@@ -14,12 +14,12 @@ fn sign(seed: u8, text: &str) -> String {
     data_encoding::HEXLOWER.encode(&key(seed).sign(text.as_bytes()).0)
 }
 
-fn envelope(seed: u8, body: &str) -> Vec<u8> {
+pub(super) fn envelope(seed: u8, body: &str) -> Vec<u8> {
     let text = format!("{{\"body\":{body},\"signature\":\"{}\"}}", sign(seed, body));
     frame::encode(text.as_bytes()).to_vec()
 }
 
-fn initial(seed: u8) -> Vec<u8> {
+pub(super) fn initial(seed: u8) -> Vec<u8> {
     let protocol = Protocol::Daemon02.name();
     let text = json!({"type": "initial", "from": "server", "nodeId": node(seed).to_string(), "protocolVersion": protocol});
     frame::encode(text.to_string().as_bytes()).to_vec()
@@ -41,7 +41,7 @@ pub(super) fn greet(sim: &mut Simulation, connection: ConnectionId, seed: u8) {
 }
 
 /// A broadcast text: `from` claims to have made it, `signer` did.
-fn broadcast(from: u8, signer: u8, id: &str, message: &Value) -> String {
+pub(super) fn broadcast(from: u8, signer: u8, id: &str, message: &Value) -> String {
     let inner = format!("{{\"messageId\":\"{id}\",\"message\":{message}}}");
     let signature = sign(signer, &inner);
     format!(
@@ -58,7 +58,7 @@ pub(super) fn own_transfer() -> Simulation {
     Simulation::of(1, Protocol::Daemon02, &Purpose::Transfer(node(1)))
 }
 
-fn seeking(sha1: &str) -> Value {
+pub(super) fn seeking(sha1: &str) -> Value {
     json!({"type": "seeking", "fileKey": {"sha1": sha1}})
 }
 

@@ -4,6 +4,8 @@ mod downloads;
 mod floods;
 mod handshakes;
 mod hostile;
+mod relaying;
+mod replays;
 mod serving;
 mod simulation;
 

@@ -22,6 +22,8 @@ pub(super) struct Machine {
     /// Frames to this connection arrive, but count as written only when the test says so: a peer that reads slowly.
     pub(super) slow: Option<ConnectionId>,
     pub(super) unwritten: Vec<(ConnectionId, usize)>,
+    /// Percent of the frames that it relays and loses, and what decides which.
+    pub(super) loses: Option<(u32, StdRng)>,
 }
 
 /// The end of a connection: machine and its name for it.
@@ -79,17 +81,22 @@ impl Simulation {
             stuck: false,
             slow: None,
             unwritten: Vec::new(),
+            loses: None,
         });
         self.machines.len() - 1
     }
 
     fn attach(&mut self, machine: usize, direction: Direction, utp: bool) -> ConnectionId {
+        self.attach_from(machine, direction, utp, "192.0.2.1:4000")
+    }
+
+    fn attach_from(&mut self, machine: usize, direction: Direction, utp: bool, remote: &str) -> ConnectionId {
         let connection = ConnectionId(self.next);
         self.next += 1;
         let host = &mut self.machines[machine];
         let reader = ConnectionReader::new(host.swarm.protocol, host.swarm.own, direction);
         host.readers.insert(connection, reader);
-        let remote = "192.0.2.1:4000".parse().unwrap();
+        let remote = remote.parse().unwrap();
         host.swarm.handle_connected(self.now, connection, ConnectionInfo { direction, utp, remote });
         connection
     }
@@ -113,6 +120,14 @@ impl Simulation {
     /// A connection whose other end is the test.
     pub(super) fn open(&mut self, machine: usize, direction: Direction, utp: bool) -> ConnectionId {
         let connection = self.attach(machine, direction, utp);
+        self.outside.insert(connection, Vec::new());
+        self.deliver();
+        connection
+    }
+
+    /// The same, from this address.
+    pub(super) fn open_from(&mut self, machine: usize, remote: &str) -> ConnectionId {
+        let connection = self.attach_from(machine, Direction::Accepted, false, remote);
         self.outside.insert(connection, Vec::new());
         self.deliver();
         connection
@@ -183,7 +198,10 @@ impl Simulation {
         if host.stuck {
             return host.unwritten.push((connection, weight));
         }
-        if let Some(bytes) = frame.prepare(&host.signer) {
+        let percent = |rng: &mut StdRng| rand::Rng::next_u32(rng) % 100;
+        let lost = host.loses.as_mut().filter(|_| frame.is_relay());
+        let lost = lost.is_some_and(|(loss, rng)| percent(rng) < *loss);
+        if let Some(bytes) = frame.prepare(&host.signer).filter(|_| !lost) {
             self.bytes += bytes.len() as u64;
             assert!(bytes.len() <= weight, "the weight {weight} is below the {} bytes", bytes.len());
             match self.wires.get(&(machine, connection)) {

@@ -1,0 +1,193 @@
+//! The claimed sizes of a file that are tried side by side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::attempt::{Dropped, End, Member, Progress, Setup, Wanted};
+use super::clock::now;
+use crate::limits;
+use crate::node::error::LoadError;
+use crate::node::runtime::environment::Environment;
+use crate::node::types::LoadEvent;
+use crate::store::Sha1;
+
+/// While other sizes wait for their turn, one that will not be there first is left after this long.
+const TURN: Duration = Duration::from_secs(5);
+
+/// All attempts of a download.
+pub(super) struct Sizes {
+    environment: Arc<Environment>,
+    sha1: Sha1,
+    drops: mpsc::Sender<Dropped>,
+    running: BTreeMap<u64, Running>,
+    tasks: JoinSet<(u64, End)>,
+    /// Turns that each size had.
+    turns: BTreeMap<u64, u32>,
+    /// New bytes of attempts that have ended.
+    ended_bytes: u64,
+}
+
+struct Running {
+    wanted: watch::Sender<Wanted>,
+    progress: watch::Receiver<Progress>,
+    began: Instant,
+    /// Bytes per second while it was not paused.
+    rate: u64,
+    /// It was told to end, and still does something.
+    stopped: bool,
+}
+
+impl Running {
+    fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Milliseconds until it is there, as things stand. None: that cannot be told.
+    fn remaining(&self, size: u64) -> Option<u64> {
+        let missing = size.saturating_sub(self.progress().bytes);
+        (self.rate > 0).then(|| missing.saturating_mul(1000) / self.rate)
+    }
+}
+
+impl Sizes {
+    pub(super) fn new(environment: Arc<Environment>, sha1: Sha1, drops: mpsc::Sender<Dropped>) -> Self {
+        Self {
+            environment,
+            sha1,
+            drops,
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            turns: BTreeMap::new(),
+            ended_bytes: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Begins attempts at these sizes, the number of peers beside each, as far as there is room: those first that had
+    /// fewest turns, of these those that most peers claim.
+    pub(super) fn start(&mut self, backed: &BTreeMap<u64, usize>, members: &[Arc<Member>]) {
+        let mut waiting: Vec<_> =
+            backed.iter().filter(|(size, _)| !self.running.contains_key(size)).collect();
+        waiting.sort_by_key(|(size, peers)| (self.turns.get(size), usize::MAX - **peers));
+        if self.running.len() >= limits::SIZES_AT_ONCE && !waiting.is_empty() {
+            self.stop_one();
+        }
+        let room = limits::SIZES_AT_ONCE.saturating_sub(self.running.len());
+        for size in waiting.into_iter().take(room).map(|(size, _)| *size).collect::<Vec<_>>() {
+            *self.turns.entry(size).or_default() += 1;
+            self.start_one(size, of_size(members, size));
+        }
+    }
+
+    fn start_one(&mut self, size: u64, members: Vec<Arc<Member>>) {
+        let (wanted, wanted_seen) = watch::channel(Wanted { members, paused: true, ended: false });
+        let (progress, progress_seen) = watch::channel(Progress::default());
+        let setup = Setup {
+            environment: self.environment.clone(),
+            sha1: self.sha1,
+            size,
+            wanted: wanted_seen,
+            progress,
+            dropped: self.drops.clone(),
+        };
+        self.tasks.spawn(async move { (size, setup.run().await) });
+        let running = Running { wanted, progress: progress_seen, began: now(), rate: 0, stopped: false };
+        self.running.insert(size, running);
+    }
+
+    /// Leaves the attempt that had its turn and is furthest from its end, but not the one that is nearest.
+    fn stop_one(&mut self) {
+        if self.running.values().any(|running| running.stopped) {
+            return;
+        }
+        let first = self.first();
+        let had_turn = |running: &Running| now().saturating_duration_since(running.began) >= TURN;
+        let others =
+            self.running.iter_mut().filter(|(size, running)| Some(**size) != first && had_turn(running));
+        let last = others.max_by_key(|(size, running)| running.remaining(**size).unwrap_or(u64::MAX));
+        if let Some((_, running)) = last {
+            running.stopped = true;
+            running.wanted.send_modify(|wanted| wanted.ended = true);
+        }
+    }
+
+    /// The size that will be there first, as things stand; a size that is tried alone is.
+    fn first(&self) -> Option<u64> {
+        if let (1, Some(size)) = (self.running.len(), self.running.keys().next()) {
+            return Some(*size);
+        }
+        let known =
+            self.running.iter().filter_map(|(size, running)| Some((running.remaining(*size)?, *size)));
+        known.min().map(|(_, size)| size)
+    }
+
+    /// Tells the attempts whom to ask. All but the one that will be there first pause when they have brought so much
+    /// that, if it is junk, no more of it is to be kept.
+    pub(super) fn arrange(&mut self, members: &[Arc<Member>], paused: bool) {
+        for running in self.running.values_mut() {
+            if !running.wanted.borrow().paused {
+                running.rate = running.progress().rate;
+            }
+        }
+        let first = self.first();
+        for (size, running) in &self.running {
+            let full = running.progress().downloaded >= limits::JUNK_PER_SIZE;
+            let paused = paused || full && Some(*size) != first;
+            // Also when nothing is new here: a provider may be reached in another way.
+            running.wanted.send_modify(|wanted| {
+                wanted.paused = paused;
+                wanted.members = of_size(members, *size);
+            });
+        }
+    }
+
+    /// The next attempt that has ended, with its size. Pending while none runs.
+    pub(super) async fn ended(&mut self) -> (u64, End) {
+        match self.tasks.join_next().await {
+            Some(Ok((size, end))) => {
+                if let Some(running) = self.running.remove(&size) {
+                    self.ended_bytes += running.progress().downloaded;
+                }
+                (size, end)
+            }
+            Some(Err(panic)) => {
+                self.running.clear();
+                (0, End::Failed(LoadError::Fault(panic.to_string())))
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// New bytes of all attempts.
+    pub(super) fn downloaded(&self) -> u64 {
+        self.ended_bytes + self.running.values().map(|running| running.progress().downloaded).sum::<u64>()
+    }
+
+    /// Whether some attempt compares the hash.
+    pub(super) fn is_verifying(&self) -> bool {
+        self.running.values().any(|running| running.progress().verifying)
+    }
+
+    /// What to tell of the download: of the attempt that is to be there first, else of the one with most bytes.
+    pub(super) fn event(&self) -> Option<LoadEvent> {
+        let most = self.running.iter().max_by_key(|(_, running)| running.progress().bytes);
+        let size = self.first().or(most.map(|(size, _)| *size))?;
+        let Progress { bytes, providers, rate, verifying, .. } = self.running.get(&size)?.progress();
+        Some(match verifying {
+            true => LoadEvent::Verifying,
+            false => LoadEvent::Downloading { bytes, size, providers, rate },
+        })
+    }
+}
+
+/// Those that can be asked and claim this size.
+fn of_size(members: &[Arc<Member>], size: u64) -> Vec<Arc<Member>> {
+    members.iter().filter(|member| member.offer.size == size && member.is_reached()).cloned().collect()
+}

@@ -1,0 +1,126 @@
+//! Providers that are played, for tests of downloads in virtual time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::super::inbox::Sink;
+use crate::node::peer::{PathKind, PeerKey};
+use crate::node::transfer::plan::RequestKey;
+use crate::node::transfer::{Arrival, Ask, Offer, Reach};
+
+/// How a provider behaves once it is asked.
+#[derive(Clone)]
+pub(in crate::node::runtime) struct Part {
+    /// The bytes of which it sends what it is asked for; beyond their end it sends zeros.
+    pub(in crate::node::runtime) content: Bytes,
+    /// Bytes in each piece.
+    pub(in crate::node::runtime) piece: usize,
+    /// Time before each piece.
+    pub(in crate::node::runtime) pause: Duration,
+    /// It floods the download with what nobody asked for, without a pause, instead of answering.
+    pub(in crate::node::runtime) floods: bool,
+    /// It is reached after this time.
+    pub(in crate::node::runtime) connects_after: Duration,
+}
+
+/// The parts by key.
+#[derive(Default)]
+pub(in crate::node::runtime) struct Stage {
+    parts: Mutex<HashMap<PeerKey, Part>>,
+    disk_stall: Mutex<Duration>,
+}
+
+pub(in crate::node::runtime) struct Source {
+    size: u64,
+    part: Part,
+    reach: Arc<Mutex<Reach>>,
+    connecting: AbortHandle,
+}
+
+pub(in crate::node::runtime) struct Asked(AbortHandle);
+
+impl Stage {
+    pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
+        self.parts.lock().insert(peer, part);
+    }
+
+    /// The disk does nothing for this long after it was opened.
+    pub(in crate::node::runtime) fn stall_disk(&self, time: Duration) {
+        *self.disk_stall.lock() = time;
+    }
+
+    pub(in crate::node::runtime) fn disk_stall(&self) -> Duration {
+        *self.disk_stall.lock()
+    }
+
+    pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
+        let part = self.parts.lock().get(&offer.peer)?.clone();
+        let reach = Arc::new(Mutex::new(Reach::Connecting));
+        let connect = {
+            let (reach, changed, after) = (reach.clone(), changed.clone(), part.connects_after);
+            async move {
+                tokio::time::sleep(after).await;
+                *reach.lock() = Reach::Reached(PathKind::Direct);
+                changed.notify_one();
+            }
+        };
+        let connecting = tokio::spawn(connect).abort_handle();
+        Some(Source { size: offer.size, part, reach, connecting })
+    }
+}
+
+impl Source {
+    pub(super) fn reach(&self) -> Reach {
+        self.reach.lock().clone()
+    }
+
+    pub(super) fn request(&self, ask: Ask, sink: Sink) -> Asked {
+        let (start, end) = match ask {
+            Ask::Whole => (0, self.size),
+            Ask::Range(start, end) => (start, end),
+        };
+        Asked(tokio::spawn(send(self.part.clone(), start, end, sink)).abort_handle())
+    }
+}
+
+async fn send(part: Part, start: u64, end: u64, sink: Sink) {
+    while part.floods {
+        let unknown = RequestKey(u64::MAX);
+        if sink.inbox.send(Arrival::Data(unknown, Bytes::from_static(&[0]))).await.is_err() {
+            return;
+        }
+    }
+    let mut at = start;
+    while at < end {
+        tokio::time::sleep(part.pause).await;
+        let count = (end - at).min(part.piece as u64) as usize;
+        let have = part
+            .content
+            .slice(part.content.len().min(at as usize)..part.content.len().min(at as usize + count));
+        let mut piece = have.to_vec();
+        piece.resize(count, 0);
+        at += count as u64;
+        if sink.inbox.send(Arrival::Data(sink.request, piece.into())).await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.inbox.send(Arrival::Finished(sink.request)).await;
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.connecting.abort();
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
