@@ -150,6 +150,19 @@ fn a_file_is_not_complete_with_part_of_a_relayed_answer() {
 }
 
 #[test]
+fn a_file_whose_last_missing_byte_is_relayed_waits_for_the_end_of_that_answer() {
+    let now = Instant::now();
+    let (mut plan, _) = one_provider(100_000, true, now);
+    let (most, ..) = requests(&mut plan)[0];
+    let direct = plan.add_provider(Unit::Ranges, now);
+    plan.set_reachable(direct, true, now);
+    let [(half, _, 50_000, 100_000)] = requests(&mut plan)[..] else { panic!("a half") };
+    plan.on_data(half, &[2; 50_000], now);
+    plan.on_data(most, &[1; 60_000], now);
+    assert_eq!((plan.outlook(), plan.bytes()), (Outlook::Working, 50_000));
+}
+
+#[test]
 fn a_relayed_provider_is_asked_for_what_a_relay_holds_and_for_more_once_it_is_direct() {
     let now = Instant::now();
     let (mut plan, key) = one_provider(50_000_001, true, now);
