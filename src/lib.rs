@@ -8,22 +8,24 @@
 //! An arrow points from what is used to who uses it; nothing goes the other way (`tests/layering.rs` checks).
 //!
 //! ```text
-//! inside hyperswarm:  codec, crypto -> udx, secret_stream, mux, dht -> swarm -> net
-//! the crate:          hyperswarm, store -> node -> api -> cli -> bin
+//! inside node:  transfer, legacy -> runtime/legacy -> runtime -> node
+//! the crate:    hyperswarm, store -> node -> api -> cli -> bin
 //! ```
 //!
 //! * [`limits`]: every cap a stranger could push against, with its unit and reason.
-//! * [`hyperswarm`]: wire-compatible Hyperswarm; it knows nothing of kachery. Its protocol code is *sans-io*:
-//!   machines that take `now`, datagrams and a seeded random source, and return what to send, the next deadline
-//!   and events. Only `hyperswarm::net` has sockets, tasks and a clock; it drives the machines.
+//! * [`hyperswarm`]: wire-compatible Hyperswarm, a package of its own in `src/hyperswarm/`; it knows nothing of
+//!   kachery, and its front page draws its rooms.
 //! * [`store`]: content-addressed files on disk, in the folder shared with the Python package `kachery`.
-//! * [`node`]: what kachery means: identity, channels, seeking and providing, transfers, and the message
-//!   protocols of the original daemons (`node::legacy`).
+//! * [`node`]: what kachery means: identity, channels, seeking and providing, transfers. `node::transfer` decides what
+//!   to ask of whom and knows neither protocol nor tasks; `node::legacy` is the message protocol of the original
+//!   daemons, sans-io; `node::runtime` has the tasks and locks (find, load, download, disk, provide), and below it one
+//!   adapter per protocol (`node::runtime::legacy`), chosen by the enum `Source`. What all of them name is in
+//!   `node::peer`, `node::types` and `node::error`.
 //! * [`api`]: HTTP for local clients: the original daemons' endpoints, the new ones under `/api/v1/`, the guard.
 //! * [`cli`]: commands, output, progress, exit codes, configuration. `src/bin/` holds a few lines each.
 //! * `fuzz`: the decoders of these rooms under mutated input (compiled for tests and the fuzz package only).
 //!
-//! Start reading at [`node::Node`] for what the program does, at `hyperswarm::dht` for how the network works.
+//! Start reading at [`node::Node`] for what the program does, at [`hyperswarm::dht`] for how the network works.
 
 pub mod api;
 pub mod cli;

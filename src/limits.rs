@@ -11,6 +11,11 @@ pub const MAX_REMEMBERED_VERDICTS: usize = 65_536;
 pub const MAX_PARTIAL_RANGES: usize = 65_536;
 /// Bytes of a download after which it is made to survive a crash: what a crash can cost, against fsyncs per second.
 pub const PARTIAL_SYNC_BYTES: u64 = 16 << 20;
+/// Unfinished downloads that are kept for another try; the oldest that is not in use is removed first. More than anybody
+/// comes back to, and a bound for what claimed sizes leave behind.
+pub const MAX_PARTIAL_FILES: usize = 128;
+/// An unfinished download to which nothing was written for this long is removed: a month, for a long journey.
+pub const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of one `.record.json` or `.hints.json`; a larger one is not read.
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 /// Bytes of the manifest of a folder: room for about 500,000 files.
@@ -113,6 +118,9 @@ pub const SEARCH_TIME: std::time::Duration = std::time::Duration::from_secs(3600
 /// Connections to the API open at once. Each costs a file descriptor and some 20 KiB; clients are a handful of
 /// programs on this machine.
 pub const MAX_API_CONNECTIONS: usize = 256;
+/// Requests answered at once that can take long: searches, loads, files. The other connections are kept for short ones,
+/// so that a client which fills these places keeps nobody from `status` and `daemon-stop`.
+pub const MAX_API_LONG_REQUESTS: usize = 224;
 /// Bytes of a request's head. Real ones have a few hundred; this is also the buffer of one connection.
 pub const MAX_API_HEADER_BYTES: usize = 16 * 1024;
 /// Bytes of a request's body, the limit of the originals (Express's 100 KB).

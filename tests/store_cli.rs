@@ -248,6 +248,61 @@ fn names_of_a_strangers_manifest_command_neither_the_shell_nor_the_terminal() {
     assert_eq!(err.matches("curl").count(), 1, "only where it says what is not here: {err}");
 }
 
+/// The name of the folder in the store whose manifest is this text.
+fn folder_of(case: &Case, manifest: &str) -> String {
+    case.file("manifest", manifest.as_bytes());
+    let uri = case.ok("store", &["manifest"]);
+    uri.trim_end().replace("sha1://", "sha1dir://").replace("/manifest", "")
+}
+
+#[test]
+fn a_listing_shows_each_name_of_a_stranger_on_a_line_of_its_own() {
+    let case = Case::new();
+    let manifest = r#"{"files": {"a\nb": {"size": 1}, "\u001b]0;pwned\u0007\u001b[2J": {}, "\u009b2Jx": {},
+        "gpj.\u202eexe": {}, "Größe": {}}, "dirs": {"d\r": {"files": {}, "dirs": {}}}}"#;
+    let uri = folder_of(&case, manifest);
+    let expected = "d\\r/\n\\u{1b}]0;pwned\\u{7}\\u{1b}[2J\nGröße\na\\nb\ngpj.\\u{202e}exe\n\\u{9b}2Jx\n";
+    assert_eq!(case.ok("ls", &[&uri]), expected);
+    let json = case.ok("ls", &[&uri, "--json"]);
+    assert!(json.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{json:?}");
+    let names: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(names["files"][4], "\u{9b}2Jx", "JSON says the name itself");
+}
+
+#[test]
+fn a_log_line_has_neither_commands_for_the_terminal_nor_colours_for_a_pipe() {
+    let case = Case::new();
+    case.file("d/a", b"a");
+    std::os::unix::fs::symlink("nowhere", case.path("d/\u{1b}]0;pwned\n\u{202e}")).unwrap();
+    let (code, _, err) = case.run("store", &["d"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains(r"\u{1b}]0;pwned\n\u{202e}"), "{err:?}");
+    assert!(!err.contains('\u{1b}') && !err.contains('\u{202e}') && err.lines().count() == 1, "{err:?}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_as_a_whole_is_not_begun() {
+    let case = Case::new();
+    case.file("payload", b"hello\n");
+    case.ok("store", &["payload"]);
+    let file = format!(r#"{{"size": 6, "sha1": "{HELLO}"}}"#);
+    let empty = r#"{"files": {}, "dirs": {}}"#;
+    let both = format!(
+        r#"{{"files": {{"a": {file}}}, "dirs": {{"d": {{"files": {{"x": {file}}}, "dirs": {{"x": {empty}}}}}}}}}"#
+    );
+    let name = "n".repeat(200);
+    let long = (0..25).fold(empty.to_owned(), |inner, _| {
+        format!(r#"{{"files": {{"a": {file}}}, "dirs": {{"{name}": {inner}}}}}"#)
+    });
+    for (manifest, why) in [(both, "a file and a folder have the same name: \"x\""), (long, "too long")] {
+        let uri = folder_of(&case, &manifest);
+        let (code, out, err) = case.run("load-dir", &[&uri, "--dest", "out"]);
+        assert_eq!((code, out.as_str()), (1, ""), "{err:.300}");
+        assert!(err.contains(why), "{err:.300}");
+        assert!(!case.path("out").exists(), "half a folder was written");
+    }
+}
+
 #[test]
 fn an_empty_variable_is_one_that_is_not_set_and_others_are_read_alike() {
     let case = Case::new();

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The other end of examples/secret_stream.rs: an encrypted echo on npm's udx-native and @hyperswarm/secret-stream.
+// The other end of src/hyperswarm/examples/secret_stream.rs: an encrypted echo on npm's udx-native and @hyperswarm/secret-stream.
 const UDX = require('udx-native')
 const SecretStream = require('@hyperswarm/secret-stream')
 

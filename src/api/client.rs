@@ -10,10 +10,12 @@ use axum::http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::wire::{Code, Problem, Refusal};
 use crate::limits;
 
 /// For the whole of a question whose answer is one small JSON value; an original daemon takes a second to answer
@@ -46,8 +48,8 @@ pub enum ClientError {
     Refused {
         /// HTTP status.
         status: StatusCode,
-        /// Short name of the reason, as in the API's JSON.
-        code: String,
+        /// The reason.
+        code: Code,
         /// In words.
         message: String,
     },
@@ -134,7 +136,7 @@ pub struct Answer {
 
 impl Answer {
     /// The next line of newline-delimited JSON. None: the answer has ended.
-    pub async fn next_line(&mut self) -> Result<Option<Value>, ClientError> {
+    pub async fn next_line<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             let end = self.buffer.iter().skip(self.searched).position(|byte| *byte == b'\n');
             if let Some(end) = end.map(|end| end + self.searched) {
@@ -175,18 +177,16 @@ impl Answer {
 
     async fn refusal(self, status: StatusCode) -> ClientError {
         let body = self.bytes().await.unwrap_or_default();
-        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let field = |name: &str| value.pointer(&format!("/error/{name}")).and_then(Value::as_str);
-        match (field("code"), field("message")) {
-            (Some(code), Some(message)) => {
-                ClientError::Refused { status, code: code.into(), message: message.into() }
+        match serde_json::from_slice(&body) {
+            Ok(Refusal { error: Problem { code, message } }) => {
+                ClientError::Refused { status, code, message }
             }
-            _ => ClientError::Unexpected(format!("HTTP status {status}")),
+            Err(_) => ClientError::Unexpected(format!("HTTP status {status}")),
         }
     }
 }
 
-fn parse(text: &[u8]) -> Result<Value, ClientError> {
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(text).map_err(|error| ClientError::Unexpected(format!("bad JSON: {error}")))
 }
 
@@ -278,10 +278,10 @@ mod tests {
         fits.push(b'\n');
         let mut answer = impostor(fits).open("/", &Value::Null).await.unwrap();
         assert!(matches!(answer.next_line().await, Ok(Some(Value::String(_)))));
-        assert!(matches!(answer.next_line().await, Ok(None)));
+        assert!(matches!(answer.next_line::<Value>().await, Ok(None)));
         let endless = impostor(vec![b' '; 2 * limits::MAX_API_ANSWER_BYTES]);
         let mut answer = endless.open("/", &Value::Null).await.unwrap();
-        let Err(error) = answer.next_line().await else { panic!("took a line without end") };
+        let Err(error) = answer.next_line::<Value>().await else { panic!("took a line without end") };
         assert_eq!(error.to_string(), "not an answer of this program's daemon: a line is too long");
         assert!(answer.buffer.len() < limits::MAX_API_ANSWER_BYTES * 3 / 2, "{}", answer.buffer.len());
     }
@@ -289,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_an_error() {
         let mut answer = impostor(b"{\"a\":1}\n{\"b\"".to_vec()).open("/", &Value::Null).await.unwrap();
-        assert!(matches!(answer.next_line().await, Ok(Some(_))));
-        assert!(matches!(answer.next_line().await, Err(ClientError::Unexpected(_))));
+        assert!(matches!(answer.next_line::<Value>().await, Ok(Some(_))));
+        assert!(matches!(answer.next_line::<Value>().await, Err(ClientError::Unexpected(_))));
     }
 }

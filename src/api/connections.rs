@@ -1,8 +1,9 @@
 //! The table of open connections, bounded, and who has to go when it is full.
 //!
 //! A connection either waits for its client (a request's head or body is still to come, or the client does not
-//! read its answer) or works for it. When the table is full, whoever has kept us waiting longest is closed for the
-//! newcomer; so clients that trickle bytes can occupy the table, but never keep a real client out.
+//! read its answer) or works for it. When the table is full, the connection that has kept us waiting longest is closed for
+//! the newcomer; so clients that trickle bytes can occupy the table, but never keep a real client out. Connections at work
+//! are not closed; fewer requests that take long are answered at once than the table has places (`state`).
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -12,8 +13,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -129,39 +128,9 @@ pub(crate) struct Working {
     patience: Arc<Patience>,
 }
 
-impl Working {
-    /// The answer's body, which keeps the connection at work until it is sent or dropped.
-    pub(crate) fn until_sent(self, body: Body) -> Body {
-        Body::new(WorkingBody { body, _working: self })
-    }
-}
-
 impl Drop for Working {
     fn drop(&mut self) {
         self.patience.waits.lock().request = Some(Instant::now());
-    }
-}
-
-struct WorkingBody {
-    body: Body,
-    _working: Working,
-}
-
-impl HttpBody for WorkingBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

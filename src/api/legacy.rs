@@ -13,16 +13,18 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::stream::{self, Stream, StreamExt};
 use serde_json::{Map, Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::respond::{html_error, pretty_json, raw_stream};
-use super::server::Shared;
+use super::respond::{html_error, json_bytes, pretty_json, raw_stream};
+use super::state::{LongRequests, Shared, long_request};
+use super::wire::Provider;
 use crate::limits;
-use crate::node::{Find, Found, Load, LoadOptions, NodeError};
+use crate::node::{Find, Load, LoadOptions, NodeError};
 use crate::store::Sha1;
 
 /// A search that names no time ends after this, as in the originals.
@@ -30,15 +32,18 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(4);
 /// A download without progress ends after this (0.2.1: 10 s; here other providers are tried in that time).
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
+    // As other failures of these two: 200 with nothing in it, which the Python client tries again.
+    let busy: LongRequests = (shared.clone(), || raw_stream(stream::empty()));
     Router::new()
+        .route("/findFile", post(find_file))
+        .route("/downloadFile", post(download_file))
+        .route_layer(from_fn_with_state(busy, long_request))
         .route("/probe", get(probe))
         .route("/halt", get(halt))
         .route("/getState", post(state))
         .route("/joinChannel", post(join_channel))
         .route("/leaveChannel", post(leave_channel))
-        .route("/findFile", post(find_file))
-        .route("/downloadFile", post(download_file))
 }
 
 async fn probe() -> Response {
@@ -98,19 +103,9 @@ async fn download_file(State(shared): State<Arc<Shared>>, body: Bytes) -> Result
 fn frames(find: Find) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold(find, |mut find| async {
         let found = find.found.recv().await?;
-        let json = found_json(&found).to_string();
-        Some((Ok(Bytes::from(format!("{}#{json}", json.len()))), find))
-    })
-}
-
-/// A find as the originals answer it; the transfer swarm of a node is named by its ID.
-pub(crate) fn found_json(found: &Found) -> Value {
-    let sha1 = found.sha1.to_string();
-    json!({
-        "primaryNodeId": found.node_id,
-        "swarmName": found.node_id,
-        "fileKey": {"sha1": sha1},
-        "fileInfo": {"size": found.size, "sha1": sha1},
+        let json = json_bytes(&Provider::from(&found));
+        let frame = [format!("{}#", json.len()).as_bytes(), &json].concat();
+        Some((Ok(frame.into()), find))
     })
 }
 

@@ -6,7 +6,8 @@
 //! everything of its requests, so a client that hangs up drops, and thereby cancels, its search or download.
 //! Nothing here survives a crash, and nothing needs to.
 //!
-//! [`client`] is the other end, for the command line and for naming whoever holds our port.
+//! [`client`] is the other end, for the command line and for naming the program that holds our port. [`wire`] is what both
+//! say.
 
 pub mod client;
 mod connections;
@@ -17,8 +18,10 @@ mod legacy;
 mod range;
 mod respond;
 mod server;
+mod state;
 mod stored;
 mod v1;
+pub mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;

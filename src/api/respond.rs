@@ -1,15 +1,20 @@
 //! The shapes of answers: those of Express as the originals used it, and our own.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::Stream;
+use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use tokio::sync::mpsc;
+
+use super::wire::{Problem, Refusal};
 
 /// 200 with a JSON value as the originals print it: `res.json` of Express with `json spaces` 4, no final newline.
 pub(crate) fn pretty_json(value: &Value) -> Response {
@@ -26,9 +31,8 @@ pub(crate) fn pretty_json(value: &Value) -> Response {
 }
 
 /// Any status with compact JSON: an error of our own endpoints.
-pub(crate) fn refused(status: StatusCode, code: &str, message: &str) -> Response {
-    let value = serde_json::json!({"error": {"code": code, "message": message}});
-    typed(status, "application/json; charset=utf-8", value.to_string().into_bytes().into())
+pub(crate) fn refused(status: StatusCode, error: Problem) -> Response {
+    typed(status, "application/json; charset=utf-8", json_bytes(&Refusal { error }).into())
 }
 
 /// An error page as Express's finalhandler writes it.
@@ -66,8 +70,43 @@ pub(crate) fn json_lines(lines: mpsc::Receiver<Bytes>) -> Response {
 }
 
 /// One line of such an answer.
-pub(crate) fn json_line(value: &Value) -> Bytes {
-    format!("{value}\n").into_bytes().into()
+pub(crate) fn json_line(value: &impl Serialize) -> Bytes {
+    let mut line = json_bytes(value);
+    line.push(b'\n');
+    line.into()
+}
+
+/// What is made of texts and numbers can always be written.
+pub(crate) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// A body that keeps something until it is sent or dropped.
+pub(crate) fn held<T: Send + Unpin + 'static>(body: Body, held: T) -> Body {
+    Body::new(Held { body, _held: held })
+}
+
+struct Held<T> {
+    body: Body,
+    _held: T,
+}
+
+impl<T: Unpin> HttpBody for Held<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Connections, Patience, Slot, Watched};
+use super::state::Shared;
 use super::{About, Backend, client, guard, legacy, respond, stored, v1};
 use crate::limits;
 
@@ -82,8 +83,7 @@ impl Api {
     /// Answers until `halt` is cancelled, by the caller or by a client's `/halt`; running answers then get a
     /// moment to finish.
     pub async fn serve(self, backend: Arc<dyn Backend>, about: About, halt: CancellationToken) {
-        let router =
-            router(Arc::new(Shared { backend, about, halt: halt.clone(), loads: v1::Loads::default() }));
+        let router = router(Shared::new(backend, about, halt.clone()));
         let connections = Connections::new(limits::MAX_API_CONNECTIONS);
         let tasks = TaskTracker::new();
         for listener in self.listeners {
@@ -95,19 +95,11 @@ impl Api {
     }
 }
 
-/// What the handlers share.
-pub(crate) struct Shared {
-    pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) about: About,
-    pub(crate) halt: CancellationToken,
-    pub(crate) loads: v1::Loads,
-}
-
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .merge(legacy::routes())
-        .merge(v1::routes())
-        .merge(stored::routes())
+        .merge(legacy::routes(&shared))
+        .merge(v1::routes(&shared))
+        .merge(stored::routes(&shared))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(shared)
@@ -211,7 +203,7 @@ async fn answer(request: hyper::Request<Incoming>, router: Router, patience: &Ar
     };
     let working = patience.working();
     match TowerToHyperService::new(router).call(Request::from_parts(head, body)).await {
-        Ok(response) => response.map(|body| working.until_sent(body)),
+        Ok(response) => response.map(|body| respond::held(body, working)),
         Err(never) => match never {},
     }
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
 use tokio::io::AsyncReadExt;
@@ -15,12 +16,18 @@ use tokio_util::io::ReaderStream;
 
 use super::range::{Wanted, wanted};
 use super::respond;
-use super::server::Shared;
+use super::state::{LongRequests, Shared, long_request};
 use crate::limits;
 use crate::store::{ServedFile, Sha1};
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/sha1/{hash}", get(stored))
+pub(crate) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
+    let busy: LongRequests = (shared.clone(), || {
+        respond::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests are being answered: try again later",
+        )
+    });
+    Router::new().route("/sha1/{hash}", get(stored)).route_layer(from_fn_with_state(busy, long_request))
 }
 
 async fn stored(
@@ -35,15 +42,16 @@ async fn stored(
     };
     let tag = format!("\"{sha1}\"");
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if text(header::IF_NONE_MATCH).is_some_and(|tags| tags == "*" || tags.contains(&tag)) {
-        return plain(StatusCode::NOT_MODIFIED, &tag, Body::empty());
-    }
     // As for a peer: the hash is checked, once per state of the file, which can take a while.
     let served = match shared.backend.open_stored(sha1).await {
         Ok(Some(served)) => served,
         Ok(None) => return respond::text(StatusCode::NOT_FOUND, "not in the local store"),
         Err(error) => return respond::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
+    // A condition is about a file that is here; of one that is not, the client would believe its old copy.
+    if text(header::IF_NONE_MATCH).is_some_and(|tags| tags == "*" || tags.contains(&tag)) {
+        return plain(StatusCode::NOT_MODIFIED, &tag, Body::empty());
+    }
     let size = served.size();
     let same_file = text(header::IF_RANGE).is_none_or(|known| known == tag);
     let range = text(header::RANGE).filter(|_| same_file);

@@ -11,8 +11,6 @@
 //! | POST load | `{"sha1", "timeout_ms"?}` | lines: `started`, `progress`..., `result` or `error` |
 //! | POST cancel | `{"load"}` (the number `started` told) | `{"cancelled": bool}` |
 
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,18 +18,18 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
-use super::legacy::found_json;
 use super::respond::{json_line, json_lines, refused};
-use super::server::Shared;
+use super::state::{Loads, LongRequests, Shared, Ticket, long_request};
+use super::wire::{Asked, Code, FindLine, LoadLine, Problem};
 use crate::limits;
-use crate::node::{Find, Load, LoadError, LoadEvent, LoadOptions, NodeError};
+use crate::node::{Find, Load, LoadError, LoadOptions, NodeError};
 use crate::store::Sha1;
 
 const FIND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -41,15 +39,18 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Lines written ahead of the client. Full: the writer waits, and tells newer progress later.
 const LINES_AHEAD: usize = 8;
 
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+pub(crate) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
+    let full: LongRequests =
+        (shared.clone(), || busy(&format!("{} requests are being answered", limits::MAX_API_LONG_REQUESTS)));
     Router::new()
+        .route("/api/v1/find", post(find))
+        .route("/api/v1/load", post(load))
+        .route_layer(from_fn_with_state(full, long_request))
         .route("/api/v1/node-info", get(node_info))
         .route("/api/v1/status", get(status))
         .route("/api/v1/channels", get(channels))
         .route("/api/v1/channels/join", post(join))
         .route("/api/v1/channels/leave", post(leave))
-        .route("/api/v1/find", post(find))
-        .route("/api/v1/load", post(load))
         .route("/api/v1/cancel", post(cancel))
 }
 
@@ -93,8 +94,7 @@ async fn find(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response
 async fn load(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Usage> {
     let (sha1, timeout) = search(&body, LOAD_TIMEOUT)?;
     let Some(ticket) = Loads::register(&shared) else {
-        let message = format!("{} loads are running: wait for one to end", limits::MAX_API_LOADS);
-        return Ok(refused(StatusCode::SERVICE_UNAVAILABLE, "busy", &message));
+        return Ok(busy(&format!("{} loads are running", limits::MAX_API_LOADS)));
     };
     let load = shared.backend.load(sha1, LoadOptions { timeout, provider: None });
     let (lines, answer) = mpsc::channel(LINES_AHEAD);
@@ -111,8 +111,8 @@ async fn cancel(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Respon
 
 /// Writes the lines of a search until it ends or the client hangs up, which drops the search.
 async fn report_find(mut find: Find, joined: usize, lines: mpsc::Sender<Bytes>) {
-    let begun = json!({"type": "searching", "channels": joined, "peers": find.peers_asked});
-    if lines.send(json_line(&begun)).await.is_err() {
+    let asked = Asked { channels: joined, peers: find.peers_asked };
+    if lines.send(json_line(&FindLine::Searching(asked))).await.is_err() {
         return;
     }
     let mut count = 0_u64;
@@ -123,22 +123,17 @@ async fn report_find(mut find: Find, joined: usize, lines: mpsc::Sender<Bytes>) 
         };
         let Some(found) = found else { break };
         count += 1;
-        let mut line = Map::from_iter([("type".to_owned(), json!("found"))]);
-        line.append(&mut fields(&found_json(&found)));
-        line.insert("channel".into(), found.channel.into());
-        line.insert("protocol".into(), found.protocol.into());
-        if lines.send(json_line(&line.into())).await.is_err() {
+        if lines.send(json_line(&FindLine::from(&found))).await.is_err() {
             return;
         }
     }
-    let end = json!({"type": "result", "found": count, "channels": joined, "peers": find.peers_asked});
     // A client that is gone needs no result.
-    let _ = lines.send(json_line(&end)).await;
+    let _ = lines.send(json_line(&FindLine::Result { found: count, asked })).await;
 }
 
 /// Writes the lines of a load until it ends, is cancelled, or the client hangs up; each drops the load.
 async fn report_load(mut load: Load, ticket: Ticket, lines: mpsc::Sender<Bytes>) {
-    if lines.send(json_line(&json!({"type": "started", "load": ticket.id}))).await.is_err() {
+    if lines.send(json_line(&LoadLine::Started { load: ticket.id })).await.is_err() {
         return;
     }
     let mut tick = tokio::time::interval(PROGRESS_EVERY);
@@ -153,8 +148,8 @@ async fn report_load(mut load: Load, ticket: Ticket, lines: mpsc::Sender<Bytes>)
             _ = tick.tick() => {
                 // The node drops the sender when it is done; `done` tells the rest.
                 if load.events.has_changed().unwrap_or(false) {
-                    let line = progress(&load.events.borrow_and_update());
-                    if lines.send(line).await.is_err() {
+                    let now = LoadLine::Progress((&*load.events.borrow_and_update()).into());
+                    if lines.send(json_line(&now)).await.is_err() {
                         return;
                     }
                 }
@@ -162,77 +157,17 @@ async fn report_load(mut load: Load, ticket: Ticket, lines: mpsc::Sender<Bytes>)
         }
     };
     let line = match end {
-        Ok(loaded) => {
-            let mut line = Map::from_iter([("type".to_owned(), json!("result"))]);
-            line.append(&mut fields(&loaded));
-            line.into()
-        }
-        Err(error) => json!({"type": "error", "code": code(&error), "message": error.to_string()}),
+        Ok(loaded) => LoadLine::from(&loaded),
+        Err(error) => LoadLine::Error((&error).into()),
     };
     // A client that is gone needs no result.
     let _ = lines.send(json_line(&line)).await;
 }
 
-fn progress(event: &LoadEvent) -> Bytes {
-    let mut line = Map::from_iter([("type".to_owned(), json!("progress"))]);
-    line.append(&mut fields(event));
-    json_line(&line.into())
-}
-
-/// The short name of each way to fail.
-fn code(error: &LoadError) -> &'static str {
-    match error {
-        LoadError::NoChannel => "no_channel",
-        LoadError::NoPeers { .. } => "no_peers",
-        LoadError::NotFound { .. } => "not_found",
-        LoadError::Transfer { .. } => "transfer",
-        LoadError::NotAsked { .. } => "not_asked",
-        LoadError::Verification { .. } => "verification",
-        LoadError::Timeout(_) => "timeout",
-        LoadError::Disk(_) => "disk",
-        LoadError::Cancelled => "cancelled",
-    }
-}
-
-/// The loads that can be cancelled by number, at most [`limits::MAX_API_LOADS`].
-#[derive(Default)]
-pub(crate) struct Loads(Mutex<Running>);
-
-#[derive(Default)]
-struct Running {
-    last_id: u64,
-    loads: HashMap<u64, CancellationToken>,
-}
-
-/// A running load's place among them, given back when dropped.
-struct Ticket {
-    id: u64,
-    cancelled: CancellationToken,
-    shared: Arc<Shared>,
-}
-
-impl Loads {
-    fn register(shared: &Arc<Shared>) -> Option<Ticket> {
-        let mut running = shared.loads.0.lock();
-        if running.loads.len() >= limits::MAX_API_LOADS {
-            return None;
-        }
-        running.last_id += 1;
-        let (id, cancelled) = (running.last_id, CancellationToken::new());
-        running.loads.insert(id, cancelled.clone());
-        Some(Ticket { id, cancelled, shared: shared.clone() })
-    }
-
-    fn cancel(&self, id: u64) -> bool {
-        let running = self.0.lock();
-        running.loads.get(&id).inspect(|load| load.cancel()).is_some()
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.shared.loads.0.lock().loads.remove(&self.id);
-    }
+/// `what` says how many of what there are.
+fn busy(what: &str) -> Response {
+    let problem = Problem::new(Code::Busy, format_args!("{what}: wait for one to end"));
+    refused(StatusCode::SERVICE_UNAVAILABLE, problem)
 }
 
 fn about(shared: &Shared) -> Map<String, Value> {
@@ -249,7 +184,7 @@ fn changed(shared: &Shared, result: Result<(), NodeError>) -> Result<Response, U
         Err(error @ (NodeError::ChannelName(_) | NodeError::TooManyChannels)) => {
             Err(Usage(error.to_string()))
         }
-        Err(error) => Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "other", &error.to_string())),
+        Err(error) => Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, Problem::new(Code::Other, error))),
     }
 }
 
@@ -266,7 +201,7 @@ pub(super) struct Usage(String);
 
 impl IntoResponse for Usage {
     fn into_response(self) -> Response {
-        refused(StatusCode::BAD_REQUEST, "usage", &self.0)
+        refused(StatusCode::BAD_REQUEST, Problem::new(Code::Usage, self.0))
     }
 }
 

@@ -1,5 +1,7 @@
-//! The `kachery-cat` command.
+//! The `kachery-cat` command, which is part of `kachery-store`.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::store_commands::kachery_cat()
+    wrapper::become_program("kachery-store")
 }

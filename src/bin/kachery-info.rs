@@ -1,5 +1,7 @@
-//! The `kachery-info` command.
+//! The `kachery-info` command, which is part of `kachery-store`.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::store_commands::kachery_info()
+    wrapper::become_program("kachery-store")
 }

@@ -1,5 +1,7 @@
-//! The `kachery-load-dir` command.
+//! The `kachery-load-dir` command, which is part of `kachery-store`.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::store_commands::kachery_load_dir()
+    wrapper::become_program("kachery-store")
 }

@@ -1,5 +1,7 @@
-//! The `kachery-load` command.
+//! The `kachery-load` command, which is part of `kachery-store`.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::store_commands::kachery_load()
+    wrapper::become_program("kachery-store")
 }

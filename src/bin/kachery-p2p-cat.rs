@@ -1,5 +1,7 @@
-//! `kachery-p2p-cat`: `kachery-p2p cat-file` under a name of its own, as in the original.
+//! `kachery-p2p-cat`: a command of `kachery-p2p` under a name of its own, as in the original.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::run_wrapper("cat-file")
+    wrapper::become_program("kachery-p2p")
 }

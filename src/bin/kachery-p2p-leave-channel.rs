@@ -1,5 +1,7 @@
-//! `kachery-p2p-leave-channel`: `kachery-p2p leave-channel` under a name of its own, as in the original.
+//! `kachery-p2p-leave-channel`: a command of `kachery-p2p` under a name of its own, as in the original.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::run_wrapper("leave-channel")
+    wrapper::become_program("kachery-p2p")
 }

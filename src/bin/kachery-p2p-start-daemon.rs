@@ -1,5 +1,7 @@
-//! `kachery-p2p-start-daemon`: `kachery-p2p start-daemon` under a name of its own, as in the original.
+//! `kachery-p2p-start-daemon`: a command of `kachery-p2p` under a name of its own, as in the original.
+
+mod wrapper;
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::run_wrapper("start-daemon")
+    wrapper::become_program("kachery-p2p")
 }

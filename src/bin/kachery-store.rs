@@ -1,5 +1,5 @@
-//! The `kachery-store` command.
+//! The `kachery-store` command, and those that `kachery-load` and its relatives become.
 
 fn main() -> std::process::ExitCode {
-    kachery_p2p::cli::store_commands::kachery_store()
+    kachery_p2p::cli::store_commands::run()
 }

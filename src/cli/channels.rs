@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::settings::Settings;
+use super::text::printable;
 
 /// One line per channel, as the original prints them.
 pub(super) async fn list(settings: &Settings) -> Result<(), Failure> {
@@ -43,7 +44,7 @@ pub(super) fn lines(answer: &Value) -> String {
         .map(|channel| {
             let name = channel.get("name").and_then(Value::as_str).unwrap_or_default();
             let peers = channel.get("peers").and_then(Value::as_u64).unwrap_or_default();
-            format!("{name}: {peers} {}\n", if peers == 1 { "peer" } else { "peers" })
+            format!("{}: {peers} {}\n", printable(name), if peers == 1 { "peer" } else { "peers" })
         })
         .collect()
 }

@@ -1,8 +1,5 @@
 //! `load` and `cat`: a file by its name, from the local store or through the daemon.
 
-use std::cell::OnceCell;
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::destination::Destination;
 use super::failure::{Exit, Failure};
-use super::output::{stdout_failure, write_stdout};
 use super::progress::{Progress, ProgressMode};
 use super::settings::{Name, Settings, parse_uri};
+use super::stored;
 use crate::api::client::ClientError;
-use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError};
+use crate::api::wire::{self, LoadLine};
+use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError, StoreErrorKind};
 
 /// A load without progress ends after this, unless told otherwise.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -32,7 +30,7 @@ pub(super) async fn load(settings: &Settings, uri: &str, dest: Option<&Path>) ->
     let obtained = obtain(settings, &name, uri).await?;
     let (shown, how) = match destination {
         None => (obtained.path.clone(), None),
-        Some(Destination::Stdout) => return write_out(&obtained.path).await,
+        Some(Destination::Stdout) => return write_out(obtained).await,
         Some(Destination::File(target)) => {
             let how = copy(settings, &obtained, name.sha1, &target).await?;
             (target, Some(how))
@@ -57,7 +55,7 @@ pub(super) async fn cat(settings: &Settings, uri: &str) -> Result<(), Failure> {
     }
     let name = parse_uri(uri)?;
     let obtained = obtain(settings, &name, uri).await?;
-    write_out(&obtained.path).await
+    write_out(obtained).await
 }
 
 /// A file that is now on this machine.
@@ -73,8 +71,10 @@ pub(super) struct Obtained {
 /// From the local store, which needs no daemon, or else through the daemon. Verified either way.
 pub(super) async fn obtain(settings: &Settings, name: &Name, uri: &str) -> Result<Obtained, Failure> {
     // Without a storage folder here there is still that of the daemon.
-    let here = match settings.store() {
+    let store = stored::may_have_files(settings.storage_dir.as_deref()).then(|| settings.store());
+    let here = match store.unwrap_or(Err(StoreError::NoStorageDir)) {
         Ok(store) => find_here(settings, store, name.sha1).await,
+        Err(error) if error.kind() == StoreErrorKind::TooManyOpenFiles => Err(error.into()),
         Err(_) => Ok(None),
     };
     let damaged = match here {
@@ -102,15 +102,10 @@ async fn find_here(settings: &Settings, store: Store, sha1: Sha1) -> Result<Opti
     let mode = settings.progress_mode();
     blocking(move || {
         let Some(path) = store.find(sha1)? else { return Ok(None) };
-        let size_of = |path: &Path| {
-            std::fs::metadata(path).map(|found| found.len()).map_err(|e| Failure::io(path.display(), &e))
-        };
-        // Begun by the first bytes that are hashed: mostly none are.
-        let (progress, total) = (OnceCell::new(), size_of(&path)?);
-        let begin = || Progress::new(mode, "verifying", Some(total));
-        let tell = |bytes| progress.get_or_init(begin).set(bytes);
-        let found = store.find_verified(ContentHash::Sha1(sha1), &tell)?;
-        found.map(|path| Ok(Obtained { size: size_of(&path)?, path, downloaded: 0, local: true })).transpose()
+        let found = stored::verified(&store, ContentHash::Sha1(sha1), &path, mode)?;
+        found
+            .map(|path| Ok(Obtained { size: stored::size_of(&path)?, path, downloaded: 0, local: true }))
+            .transpose()
     })
     .await
 }
@@ -121,17 +116,16 @@ async fn ask_daemon(settings: &Settings, name: &Name, uri: &str) -> Result<Obtai
     let mut answer = settings.daemon().open("/api/v1/load", &request).await?;
     let mut shown = Shown::new(settings);
     while let Some(line) = answer.next_line().await? {
-        let text = |field: &str| line.get(field).and_then(Value::as_str).unwrap_or_default();
-        let number = |field: &str| line.get(field).and_then(Value::as_u64).unwrap_or_default();
-        match text("type") {
-            "result" => {
-                let (size, downloaded) = (number("size"), number("downloaded"));
-                return Ok(Obtained { path: text("path").into(), size, downloaded, local: false });
+        match line {
+            LoadLine::Result { path, size, downloaded } => {
+                return Ok(Obtained { path: path.into(), size, downloaded, local: false });
             }
-            "error" => return Err(Failure::from_api(text("code"), text("message"), uri)),
-            "progress" if settings.output.json && settings.progress => settings.output.line(&line)?,
-            "progress" => shown.update(&line),
-            _ => {}
+            LoadLine::Error(problem) => return Err(Failure::from_api(problem, uri)),
+            LoadLine::Progress(_) if settings.output.json && settings.progress => {
+                settings.output.line(&line)?;
+            }
+            LoadLine::Progress(now) => shown.update(now),
+            LoadLine::Started { .. } | LoadLine::Unknown => {}
         }
     }
     Err(ClientError::Unexpected("the load ended without a result".into()).into())
@@ -152,13 +146,11 @@ impl Shown {
         Self { mode, progress: None, label: String::new() }
     }
 
-    fn update(&mut self, line: &Value) {
-        let label = phase(line);
+    fn update(&mut self, now: wire::Progress) {
+        let label = phase(now);
         let progress = self.progress.get_or_insert_with(|| Progress::new(self.mode, label.clone(), None));
-        if let Some(size) = line.get("size").and_then(Value::as_u64) {
+        if let wire::Progress::Downloading { bytes, size, .. } = now {
             progress.set_total(size);
-        }
-        if let Some(bytes) = line.get("bytes").and_then(Value::as_u64) {
             progress.set(bytes);
         }
         if self.label != label {
@@ -169,13 +161,13 @@ impl Shown {
 }
 
 /// What the daemon is doing, in words.
-fn phase(line: &Value) -> String {
-    let number = |field: &str| line.get(field).and_then(Value::as_u64).unwrap_or_default();
-    let peers = |count: u64| format!("{count} {}", if count == 1 { "peer" } else { "peers" });
-    match line.get("phase").and_then(Value::as_str).unwrap_or_default() {
-        "looking" => format!("looking for providers (asked {})", peers(number("peers"))),
-        "downloading" => format!("downloading ({})", peers(number("providers"))),
-        other => other.to_owned(),
+fn phase(now: wire::Progress) -> String {
+    let count = |peers: usize| format!("{peers} {}", if peers == 1 { "peer" } else { "peers" });
+    match now {
+        wire::Progress::Looking { peers } => format!("looking for providers (asked {})", count(peers)),
+        wire::Progress::Downloading { providers, .. } => format!("downloading ({})", count(providers)),
+        wire::Progress::Verifying => "verifying".into(),
+        wire::Progress::Unknown => "working".into(),
     }
 }
 
@@ -192,17 +184,8 @@ async fn copy(
     };
     let stop = CancelOnDrop::default();
     let cancel = stop.0.clone();
-    let progress = Progress::new(
-        settings.progress_mode(),
-        format!("copying to {}", target.display()),
-        Some(obtained.size),
-    );
-    let (source, target) = (obtained.path.clone(), target.to_owned());
-    blocking(move || {
-        let tell = |bytes| progress.set(bytes);
-        Ok(store.copy_out(&source, ContentHash::Sha1(sha1), &target, &cancel, &tell)?)
-    })
-    .await
+    let (source, target, mode) = (obtained.path.clone(), target.to_owned(), settings.progress_mode());
+    blocking(move || stored::copy_out(&store, &source, ContentHash::Sha1(sha1), &target, &cancel, mode)).await
 }
 
 /// The store that the daemon uses, for a client that was told none.
@@ -222,14 +205,8 @@ impl Drop for CancelOnDrop {
     }
 }
 
-async fn write_out(path: &Path) -> Result<(), Failure> {
-    let path = path.to_owned();
-    blocking(move || {
-        let mut file = File::open(&path).map_err(|e| Failure::io(format!("read {}", path.display()), &e))?;
-        io::copy(&mut file, &mut io::stdout().lock()).map_err(|error| stdout_failure(&error))?;
-        write_stdout(b"")
-    })
-    .await
+async fn write_out(obtained: Obtained) -> Result<(), Failure> {
+    blocking(move || stored::write_out(&obtained.path, 0, obtained.size)).await
 }
 
 /// Runs what blocks on another thread, so that Ctrl-C is heard.
@@ -257,12 +234,15 @@ mod tests {
     #[test]
     fn phases_are_named_in_words() {
         let cases = [
-            (json!({"phase": "looking", "peers": 1}), "looking for providers (asked 1 peer)"),
-            (json!({"phase": "downloading", "bytes": 1, "size": 2, "providers": 3}), "downloading (3 peers)"),
-            (json!({"phase": "verifying"}), "verifying"),
+            (wire::Progress::Looking { peers: 1 }, "looking for providers (asked 1 peer)"),
+            (
+                wire::Progress::Downloading { bytes: 1, size: 2, providers: 3, rate: 0 },
+                "downloading (3 peers)",
+            ),
+            (wire::Progress::Verifying, "verifying"),
         ];
-        for (line, words) in cases {
-            assert_eq!(phase(&line), words);
+        for (now, words) in cases {
+            assert_eq!(phase(now), words);
         }
     }
 }

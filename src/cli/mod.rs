@@ -14,6 +14,7 @@ mod dht_node;
 mod failure;
 mod find;
 mod load;
+mod log;
 mod output;
 mod pages;
 pub mod progress;
@@ -21,32 +22,43 @@ mod settings;
 mod signals;
 mod status;
 pub mod store_commands;
+mod stored;
+mod system;
+mod text;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
+use tracing::level_filters::LevelFilter;
 
 use arguments::{Arguments, Command};
 use config_file::FileSettings;
+use log::Log;
 use output::Output;
 use settings::Settings;
 
 pub use failure::{Exit, Failure};
 
-/// The `kachery-p2p` command.
+/// The `kachery-p2p` command, or the one of its commands that the first word names: `kachery-p2p-load` is `load`.
 pub fn run() -> ExitCode {
-    run_words(std::env::args_os().collect())
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let name = program_name();
+    let command = name.to_str().and_then(|name| name.strip_prefix("kachery-p2p-"));
+    if let Some(command) = command.filter(|command| Arguments::command().find_subcommand(command).is_some()) {
+        words.insert(1, command.into());
+    }
+    run_words(words)
 }
 
-/// A command of its own for one of its subcommands, as `kachery-p2p-load` for `load-file`.
-pub fn run_wrapper(command: &str) -> ExitCode {
-    let mut words: Vec<OsString> = std::env::args_os().collect();
-    words.insert(1.min(words.len()), command.into());
-    run_words(words)
+/// The name under which this program was started, without its folder. The small programs beside it give their own.
+fn program_name() -> OsString {
+    let first = std::env::args_os().next().unwrap_or_default();
+    Path::new(&first).file_name().unwrap_or_default().to_owned()
 }
 
 fn run_words(words: Vec<OsString>) -> ExitCode {
@@ -106,15 +118,11 @@ fn misunderstood(error: &clap::Error, json: bool) -> ExitCode {
 fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
     // The daemon's work is mostly waiting: two workers keep both cores busy when it is not, and few blocking threads
     // keep an idle daemon small.
-    let workers = matches!(command, Command::DaemonStart { .. } | Command::Demo { .. }).then_some(2);
-    let runtime = match workers {
-        Some(workers) => {
-            Builder::new_multi_thread().worker_threads(workers).max_blocking_threads(16).enable_all().build()
-        }
-        None => Builder::new_current_thread().max_blocking_threads(4).enable_all().build(),
+    let serves = matches!(command, Command::DaemonStart { .. } | Command::Demo { .. });
+    let runtime = match serves {
+        true => system::start(Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16))?,
+        false => system::start(Builder::new_current_thread().max_blocking_threads(4))?,
     };
-    let runtime: Runtime =
-        runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
     let result = runtime.block_on(dispatch(settings, command));
     // A thread still in a system call for something interrupted must not delay the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -122,6 +130,9 @@ fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
 }
 
 async fn dispatch(settings: &Settings, command: Command) -> Result<(), Failure> {
+    if matches!(command, Command::DaemonStart { .. } | Command::Demo { .. } | Command::DhtNode { .. }) {
+        system::raise_open_files();
+    }
     match command {
         Command::DaemonStart { channels } => daemon::start(settings, channels).await,
         Command::Demo { size, file } => demo::run(settings, size, file).await,
@@ -158,9 +169,6 @@ async fn ask(settings: &Settings, command: Command) -> Result<(), Failure> {
 
 /// Logs go to stderr: the daemon's life at level info, a client's troubles only.
 fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
-    use tracing::level_filters::LevelFilter;
-    use tracing_subscriber::filter::Targets;
-    use tracing_subscriber::prelude::*;
     let serves = matches!(command, Command::DaemonStart { .. } | Command::DhtNode { .. });
     let level = match settings.verbosity {
         0 if serves && !settings.output.quiet => LevelFilter::INFO,
@@ -168,13 +176,5 @@ fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let format = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(Output::stderr_is_terminal())
-        .with_target(settings.verbosity > 0);
-    tracing_subscriber::registry()
-        .with(format)
-        .with(Targets::new().with_target("kachery_p2p", level))
-        .try_init()
-        .map_err(|error| Failure::new(Exit::Other, format!("cannot start the log: {error}")))
+    Log { level, time: true, target: settings.verbosity > 0 }.start()
 }

@@ -1,11 +1,12 @@
 //! What goes where: results to stdout, everything else to stderr; with `--json` all of it as lines on stdout.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::failure::{Exit, Failure};
+use super::text::{json_line, printable, printable_bytes};
 
 /// How this command talks.
 #[derive(Clone, Copy, Debug)]
@@ -20,18 +21,18 @@ impl Output {
     /// A result: the text, or with `--json` the value with `"type": "result"` as its first field.
     pub(super) fn result(&self, text: &str, value: Value) -> Result<(), Failure> {
         if !self.json {
-            return write_stdout(text.as_bytes());
+            return write_lines(text.split_terminator('\n').map(str::as_bytes));
         }
         let mut line = serde_json::Map::from_iter([("type".to_owned(), Value::from("result"))]);
         if let Value::Object(fields) = value {
             line.extend(fields);
         }
-        self.line(&line.into())
+        self.line(&line)
     }
 
     /// One line of `--json`.
-    pub(super) fn line(&self, value: &Value) -> Result<(), Failure> {
-        write_stdout(format!("{value}\n").as_bytes())
+    pub(super) fn line(&self, value: &impl Serialize) -> Result<(), Failure> {
+        write_stdout(json_line(value).as_bytes())
     }
 
     /// Something worth knowing that is no result.
@@ -60,13 +61,22 @@ impl Output {
     }
 }
 
-/// A line for a terminal, without what commands it: names and messages come from strangers.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return text.into();
+/// Writes lines that may contain names of strangers; they need not be UTF-8. A program that reads them gets the names as
+/// they are, a terminal only what it can show.
+pub(super) fn write_lines<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Failure> {
+    write_stdout(&joined(lines, io::stdout().is_terminal()))
+}
+
+fn joined<'a>(lines: impl IntoIterator<Item = &'a [u8]>, for_terminal: bool) -> Vec<u8> {
+    let mut text = Vec::new();
+    for line in lines {
+        match for_terminal {
+            true => text.extend(printable_bytes(line)),
+            false => text.extend_from_slice(line),
+        }
+        text.push(b'\n');
     }
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escape).collect()
+    text
 }
 
 /// Writes a result. A reader that left (`| head`) has what it wanted, so that fails without a message.
@@ -87,4 +97,16 @@ pub(super) fn stdout_failure(error: &io::Error) -> Failure {
 fn write_stderr(text: &str) {
     // If stderr is gone there is nobody to tell.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reaches_a_program_as_it_is_and_a_terminal_without_commands() {
+        let names = [&b"a\x1b[2J\nb"[..], b"c\xff"];
+        assert_eq!(joined(names, false), b"a\x1b[2J\nb\nc\xff\n");
+        assert_eq!(joined(names, true), b"a\\u{1b}[2J\\nb\nc\xff\n");
+    }
 }

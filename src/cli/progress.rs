@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::printable;
+use super::text::{json_line, printable};
 
 /// Between two lines when standard error is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -110,7 +110,7 @@ impl Progress {
 
     fn write(&self, state: &State, now: Instant) -> std::io::Result<()> {
         match self.mode {
-            ProgressMode::Json => writeln!(std::io::stdout(), "{}", json(state)),
+            ProgressMode::Json => write!(std::io::stdout(), "{}", json_line(&json(state))),
             _ => writeln!(std::io::stderr(), "{}", line(state, now)),
         }
     }

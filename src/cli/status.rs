@@ -1,5 +1,6 @@
 //! `status`, `node-info`, `version`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use indicatif::BinaryBytes;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::channels;
 use super::failure::Failure;
 use super::settings::Settings;
+use super::text::printable;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -84,8 +86,8 @@ fn or_none(lines: &str) -> String {
     }
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
+fn text<'a>(value: &'a Value, field: &str) -> Cow<'a, str> {
+    printable(value.get(field).and_then(Value::as_str).unwrap_or_default())
 }
 
 fn number(value: &Value, field: &str) -> u64 {

@@ -4,9 +4,7 @@
 //! One thing differs on purpose: a file that is not here gives exit code 3 everywhere, where the original `kachery-load`
 //! and a `kachery-cat` of a range exited 0 with nothing on standard output.
 
-use std::cell::OnceCell;
 use std::fmt::Display;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,13 +14,14 @@ use tracing::level_filters::LevelFilter;
 
 use super::arguments::without_empty_variables;
 use super::config_file::{FileSettings, fill, given};
-
 use super::failure::{Exit, Failure};
 use super::load::blocking;
-use super::output::{Output, write_stdout};
+use super::log::Log;
+use super::output::{Output, write_lines};
 use super::progress::{Progress, ProgressMode};
 use super::settings::parse_uri;
-use super::signals;
+use super::stored::{self, size_of};
+use super::{program_name, signals, system};
 use crate::store::uri::{self, Uri};
 use crate::store::{Cancel, ContentHash, Named, Store};
 
@@ -33,12 +32,17 @@ mod load_dir;
 mod ls;
 mod store;
 
-pub use cat::kachery_cat;
-pub use info::kachery_info;
-pub use load::kachery_load;
-pub use load_dir::kachery_load_dir;
-pub use ls::kachery_ls;
-pub use store::kachery_store;
+/// The `kachery-store` command, or the one of these whose name the first word is.
+pub fn run() -> ExitCode {
+    match program_name().to_str() {
+        Some("kachery-load") => load::kachery_load(),
+        Some("kachery-cat") => cat::kachery_cat(),
+        Some("kachery-info") => info::kachery_info(),
+        Some("kachery-ls") => ls::kachery_ls(),
+        Some("kachery-load-dir") => load_dir::kachery_load_dir(),
+        _ => store::kachery_store(),
+    }
+}
 
 /// The definitions of all of them.
 pub(super) fn definitions() -> [clap::Command; 6] {
@@ -96,9 +100,11 @@ impl Common {
 
     /// Progress of work on a file of `size` bytes; small files show none.
     fn progress(&self, label: impl Into<String>, size: u64) -> Progress {
-        let shown = size >= PROGRESS_FROM;
-        let mode = ProgressMode::choose(self.json, self.quiet, self.no_progress || !shown);
-        Progress::new(mode, label, Some(size))
+        Progress::new(self.progress_mode(size), label, Some(size))
+    }
+
+    fn progress_mode(&self, size: u64) -> ProgressMode {
+        ProgressMode::choose(self.json, self.quiet, self.no_progress || size < PROGRESS_FROM)
     }
 
     fn output(&self) -> Output {
@@ -110,9 +116,13 @@ impl Common {
         self.output().note(&text.to_string());
     }
 
-    /// The result: `text` for people and scripts (names need not be UTF-8), or `value` as JSON.
-    fn result(&self, text: &[u8], value: serde_json::Value) -> Result<(), Failure> {
-        if self.json { self.output().result("", value) } else { write_stdout(text) }
+    /// The result: lines for people and scripts (names need not be UTF-8), or `value` as JSON.
+    fn result<'a>(
+        &self,
+        lines: impl IntoIterator<Item = &'a [u8]>,
+        value: serde_json::Value,
+    ) -> Result<(), Failure> {
+        if self.json { self.output().result("", value) } else { write_lines(lines) }
     }
 }
 
@@ -147,13 +157,8 @@ fn not_a_folder(shown: &str) -> Failure {
         .next(format!("kachery-info {shown}"))
 }
 
-/// Reading what the user named failed.
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Other, format!("cannot read {}: {error}", path.display()))
-}
-
 /// Parses the command line, runs the command, reports its failure.
-fn run<A: Parser + Send + 'static>(
+fn run_command<A: Parser + Send + 'static>(
     common: fn(&mut A) -> &mut Common,
     command: fn(&A) -> Result<(), Failure>,
 ) -> ExitCode {
@@ -163,10 +168,9 @@ fn run<A: Parser + Send + 'static>(
     let filled = common.fill_from_file(&matches);
     let (output, cancel) = (common.output(), common.cancel.clone());
     let level = if output.quiet { LevelFilter::ERROR } else { LevelFilter::WARN };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).without_time();
-    // Only fails if another logger is there, and then that one does it.
-    log.with_target(false).try_init().ok();
-    match filled.and_then(|()| interruptible(cancel, move || command(&arguments))) {
+    let log = Log { level, time: false, target: false };
+    let ready = filled.and_then(|()| log.start());
+    match ready.and_then(|()| interruptible(cancel, move || command(&arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let exit = failure.exit;
@@ -181,8 +185,7 @@ fn interruptible(
     cancel: Cancel,
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let runtime = system::start(&mut tokio::runtime::Builder::new_current_thread())?;
     let result = runtime.block_on(async {
         let interrupted = signals::interrupted()?;
         tokio::select! {
@@ -215,6 +218,8 @@ enum Target {
     Path(PathBuf),
     /// A URI, the store, and what it names there.
     Uri(Uri, Store, Named),
+    /// A URI, and there is no store.
+    Nothing,
 }
 
 fn target(text: &Path, common: &Common) -> Result<Target, Failure> {
@@ -222,6 +227,9 @@ fn target(text: &Path, common: &Common) -> Result<Target, Failure> {
         None => Ok(Target::Path(text.to_owned())),
         Some(text) => {
             let uri: Uri = text.parse().map_err(|e| Failure::new(Exit::Other, format!("{text}: {e}")))?;
+            if !stored::may_have_files(common.storage_dir.as_deref()) {
+                return Ok(Target::Nothing);
+            }
             let store = common.open_store()?;
             let named = store.look_up(&uri)?;
             Ok(Target::Uri(uri, store, named))
@@ -238,13 +246,6 @@ fn verified(
     found: &Path,
     hidden: bool,
 ) -> Result<Option<PathBuf>, Failure> {
-    // Begun by the first bytes that are hashed: mostly none are.
-    let (progress, size) = (OnceCell::new(), if hidden { 0 } else { size_of(found)? });
-    let begin = || common.progress("verifying", size);
-    Ok(store.find_verified(hash, &|bytes| progress.get_or_init(begin).set(bytes))?)
-}
-
-/// The size of a file.
-fn size_of(path: &Path) -> Result<u64, Failure> {
-    Ok(std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len())
+    let mode = if hidden { ProgressMode::Hidden } else { common.progress_mode(size_of(found)?) };
+    stored::verified(store, hash, found, mode)
 }

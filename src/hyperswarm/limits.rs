@@ -54,6 +54,12 @@ pub const UDX_WINDOW_BYTES: usize = 3584 * 1024;
 /// Bytes to which the window of a fast stream grows: 1 Gbit/s over 100 ms are 12.5 MB, and as much may queue. No more
 /// is believed of a peer's window either (npm's is 4 MiB): what it does not acknowledge has to be kept for it.
 pub const UDX_WINDOW_MAX_BYTES: usize = 21 << 20;
+/// Bytes that all streams of one UDX endpoint hold for their readers together, unless its owner sets another budget.
+/// One stalled stream of 1 Gbit/s over 100 ms takes a quarter of it; check 13 allows a flood 64 MiB.
+pub const UDX_RECEIVE_BUDGET_BYTES: usize = 64 << 20;
+/// Bytes in order that every stream may hold even if the budget is spent, so that none starves: one datagram of the
+/// largest size, or 16 round trips per MiB.
+pub const UDX_GUARANTEED_WINDOW_BYTES: usize = 64 * 1024;
 /// Bytes held beyond the window and its eighth: one datagram of the largest size.
 pub const UDX_WINDOW_SLACK_BYTES: usize = 64 * 1024;
 /// Packets kept out of order, and how far ahead of the expected one a packet may be. A window of 21 MiB of the

@@ -18,6 +18,13 @@ pub fn chunk_count(size: u64) -> u64 {
     size.div_ceil(CHUNK)
 }
 
+/// The state after one whole chunk, given the state before it.
+pub(super) fn advance(before: &ChainState, chunk: &[u8]) -> ChainState {
+    let mut state = from_bytes(before);
+    sha1::block_api::compress(&mut state, chunk.as_chunks::<BLOCK>().0);
+    to_bytes(state)
+}
+
 /// Hashes a stream and keeps the state before every chunk.
 #[derive(Clone)]
 pub(super) struct ChainHasher {
@@ -83,6 +90,18 @@ impl ChainHasher {
 
     pub(super) fn into_states(self) -> Vec<ChainState> {
         self.states
+    }
+
+    /// Is this the state at the present length, which is at the start of a chunk?
+    pub(super) fn is_at(&self, start: u64, state: &ChainState) -> bool {
+        self.length == start && start.is_multiple_of(CHUNK) && to_bytes(self.state) == *state
+    }
+
+    /// As [`ChainHasher::update`] with a whole chunk that [`advance`] says leads from [`ChainHasher::is_at`] to `after`.
+    pub(super) fn adopt(&mut self, after: &ChainState) {
+        self.states.push(to_bytes(self.state));
+        self.state = from_bytes(after);
+        self.length += CHUNK;
     }
 
     /// Goes back to the start of the chunk that contains `offset`; does nothing if that was not hashed yet.
@@ -187,6 +206,21 @@ mod tests {
             resumed.update(&bytes[chunk * CHUNK as usize..]);
             assert_eq!((resumed.digest(), resumed.states()), (plain(&bytes), whole.states()));
         }
+    }
+
+    #[test]
+    fn a_chunk_leads_from_the_state_before_it_to_the_one_after_it() {
+        let bytes = sample(2 * CHUNK as usize + 5);
+        let mut whole = ChainHasher::default();
+        whole.update(&bytes);
+        let mut adopting = ChainHasher::default();
+        for (chunk, states) in bytes.chunks_exact(CHUNK as usize).zip(whole.states().windows(2)) {
+            assert_eq!(advance(&states[0], chunk), states[1]);
+            assert!(adopting.is_at(adopting.length(), &states[0]) && !adopting.is_at(1, &states[0]));
+            adopting.adopt(&states[1]);
+        }
+        adopting.update(&bytes[2 * CHUNK as usize..]);
+        assert_eq!((adopting.digest(), adopting.states()), (plain(&bytes), whole.states()));
     }
 
     #[test]

@@ -111,7 +111,12 @@ impl Folder {
         self.open_regular(name, OFlags::RDONLY)
     }
 
-    /// As [`Folder::open_file`], for reading and writing; created if there is none.
+    /// As [`Folder::open_file`], for reading and writing.
+    pub(super) fn open_file_to_write(&self, name: &str) -> Result<Option<File>, StoreError> {
+        self.open_regular(name, OFlags::RDWR)
+    }
+
+    /// As [`Folder::open_file_to_write`]; created if there is none.
     pub(super) fn open_or_create_file(&self, name: &str) -> Result<File, StoreError> {
         let path = self.path_of(name);
         faults::step("create").during("create", &path)?;
@@ -186,6 +191,17 @@ impl Folder {
     pub(super) fn list(&self) -> Result<Vec<String>, StoreError> {
         let entries = std::fs::read_dir(&self.path).during("list", &self.path)?;
         Ok(entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect())
+    }
+
+    /// Fails if no file of `size` bytes can ever be on this file system.
+    pub(super) fn can_hold(&self, size: u64) -> Result<(), StoreError> {
+        let total = rustix::fs::fstatvfs(&self.handle)
+            .map_or(0, |found| found.f_blocks.saturating_mul(found.f_frsize));
+        // Not every file system says how large it is.
+        if total > 0 && size > total {
+            return Err(rustix::io::Errno::FBIG).during(&format!("keep {size} bytes in"), &self.path);
+        }
+        Ok(())
     }
 
     /// Makes names in this folder durable.

@@ -1,9 +1,13 @@
-//! The journal of a download: which ranges of its data file are durable, and the SHA-1 states of its beginning.
-//! Only appended to, after the data it speaks of was made durable; a torn or damaged tail is ignored and cut off.
+//! The journal of a download: which ranges of its data file are durable, the SHA-1 states of its beginning, and sums
+//! of the chunks that the states do not reach. Only appended to, after the data it speaks of was made durable; a torn
+//! or damaged tail is ignored and cut off.
+//!
+//! States and sums are hints that help to find damage: they are unkeyed, and anybody who can write here can forge them.
 //!
 //! Format: a header (magic `KPPARTL1`, the SHA-1, the size) and records of 40 bytes (kind, two numbers, a state),
 //! each followed by a check of 8 bytes. Big-endian.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
@@ -31,13 +35,20 @@ pub(super) enum Record {
     Forgotten(u64, u64),
     /// The SHA-1 state before this chunk.
     State(u64, ChainState),
+    /// The SHA-1 of what of this chunk is on disk, one range after the other, by the records so far.
+    Sum(u64, Sum),
 }
+
+/// See [`Record::Sum`].
+pub(super) type Sum = [u8; 20];
 
 /// What a journal says.
 #[derive(Default)]
 pub(super) struct Replayed {
     pub(super) present: Ranges,
     pub(super) states: Vec<ChainState>,
+    /// By chunk.
+    pub(super) sums: BTreeMap<u64, Sum>,
 }
 
 pub(super) struct Journal {
@@ -70,6 +81,7 @@ impl Record {
             Record::Present(start, end) => fields(1, start, end, [0; 20]),
             Record::Forgotten(start, end) => fields(2, start, end, [0; 20]),
             Record::State(chunk, state) => fields(3, chunk, 0, state),
+            Record::Sum(chunk, sum) => fields(4, chunk, 0, sum),
         }
     }
 
@@ -84,6 +96,7 @@ impl Record {
             1 => Some(Record::Present(number(4)?, number(12)?)),
             2 => Some(Record::Forgotten(number(4)?, number(12)?)),
             3 => Some(Record::State(number(4)?, state)),
+            4 => Some(Record::Sum(number(4)?, state)),
             _ => None,
         }
     }
@@ -106,11 +119,13 @@ impl Replayed {
                 let fits = start < end && end <= size && self.present.count() <= MAX_PARTIAL_RANGES;
                 if fits {
                     self.present.insert(start, end);
+                    forget_sums(&mut self.sums, start, end);
                 }
                 fits
             }
             Record::Forgotten(start, end) => {
                 self.present.remove(start, end);
+                forget_sums(&mut self.sums, start, end);
                 let keep = start / chain::CHUNK + 1;
                 self.states.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
                 true
@@ -124,41 +139,66 @@ impl Replayed {
                 }
                 follows
             }
+            Record::Sum(chunk, sum) => {
+                let exists = chunk < chain::chunk_count(size);
+                if exists {
+                    self.sums.insert(chunk, sum);
+                }
+                exists
+            }
         }
     }
 }
 
+/// Forgets the sums of the chunks that share bytes with a range: what of them is on disk changes.
+pub(super) fn forget_sums(sums: &mut BTreeMap<u64, Sum>, start: u64, end: u64) {
+    let first = start / chain::CHUNK;
+    // A journal that somebody made up may say that a range ends before it starts.
+    let last = end.div_ceil(chain::CHUNK).max(first);
+    while let Some((&chunk, _)) = sums.range(first..last).next() {
+        sums.remove(&chunk);
+    }
+}
+
 impl Journal {
-    /// Opens or creates the journal and reads what it says; nothing if it is for another file or damaged.
+    /// Opens or creates the journal and reads what it says. None: it is new, for another file, or damaged at its
+    /// beginning, and has to be [started over](Journal::restart).
     pub(super) fn open(
         folder: &Folder,
         name: &str,
         sha1: Sha1,
         size: u64,
-    ) -> Result<(Self, Replayed), StoreError> {
+    ) -> Result<(Self, Option<Replayed>), StoreError> {
         let path = folder.path_of(name);
         let mut file = folder.open_or_create_file(name)?;
         let (length, replayed) = replay(&mut file, sha1, size);
-        let mut journal = Journal { file, path, length };
-        if length == 0 {
-            journal.restart(sha1, size)?;
-        } else if journal.file.metadata().during("look at", &journal.path)?.len() != length {
+        let journal = Journal { file, path, length };
+        if length > 0 && journal.length_on_disk()? != length {
             disk::set_length(&journal.file, &journal.path, length)?;
         }
-        Ok((journal, replayed))
+        Ok((journal, (length > 0).then_some(replayed)))
     }
 
-    /// Makes it say nothing, durably.
+    fn length_on_disk(&self) -> Result<u64, StoreError> {
+        Ok(self.file.metadata().during("look at", &self.path)?.len())
+    }
+
+    /// Makes it say nothing. What it said before is gone for good; that it exists is durable with the first
+    /// [`Journal::append`].
     pub(super) fn restart(&mut self, sha1: Sha1, size: u64) -> Result<(), StoreError> {
-        disk::set_length(&self.file, &self.path, 0)?;
+        if self.length_on_disk()? > 0 {
+            disk::set_length(&self.file, &self.path, 0)?;
+            disk::sync_file(&self.file, &self.path)?;
+        }
         disk::write_at(&self.file, &self.path, 0, &header(sha1, size))?;
         self.length = STEP as u64;
-        disk::sync_file(&self.file, &self.path)
+        Ok(())
     }
 
     /// Has it grown well beyond what has to be said about a file of this size?
     pub(super) fn is_long(&self, size: u64) -> bool {
-        let needed = chain::chunk_count(size).saturating_add(MAX_PARTIAL_RANGES as u64);
+        // A state and a sum for each chunk.
+        let needed = chain::chunk_count(size).saturating_mul(2).saturating_add(MAX_PARTIAL_RANGES as u64);
         self.length / STEP as u64 > needed.saturating_mul(2)
     }
 

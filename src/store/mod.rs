@@ -13,11 +13,14 @@
 //! Locks: a temporary and a download's data file are locked with flock by the process that writes them; nothing else
 //! is locked between processes, since equal names have equal content and renames are atomic.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use disk::{During, Folder};
 
@@ -46,7 +49,7 @@ pub mod uri;
 
 pub use directory::DirectoryOptions;
 pub use find::Named;
-pub use partial::Partial;
+pub use partial::{Partial, PartialFile, Rechecked};
 pub use put::{PutOptions, StoredAs};
 pub(crate) use replacement::is_special;
 pub use replacement::{Cancel, replace_file};
@@ -217,19 +220,44 @@ pub enum StoreError {
     TooManyPieces,
 }
 
+/// What a caller can do about an error of the store; see [`StoreError::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreErrorKind {
+    /// ENOSPC, EDQUOT: the disk or the quota is full.
+    DiskFull,
+    /// EROFS, EACCES, EPERM: the store, or a part of it, may not be written.
+    NotWritable,
+    /// EMFILE, ENFILE: this process or the system has no file descriptor left. Nothing is wrong with the disk.
+    TooManyOpenFiles,
+    /// EFBIG: the file system or RLIMIT_FSIZE does not allow a file of this size.
+    FileTooLarge,
+    /// Everything else: damage, wrong content, an error of the device, a file that cannot be read.
+    Other,
+}
+
 impl StoreError {
-    /// Did the disk refuse: full, over quota, read-only, not permitted?
+    /// Which kind of refusal it is. Errors that are not from the system are [`StoreErrorKind::Other`], and so is a
+    /// source that may not be read.
+    pub fn kind(&self) -> StoreErrorKind {
+        use rustix::io::Errno;
+        let (source, of_store) = match self {
+            StoreError::Io { source, .. } => (source, true),
+            StoreError::Source { source, .. } => (source, false),
+            _ => return StoreErrorKind::Other,
+        };
+        match Errno::from_io_error(source) {
+            Some(Errno::MFILE | Errno::NFILE) => StoreErrorKind::TooManyOpenFiles,
+            Some(Errno::NOSPC | Errno::DQUOT) if of_store => StoreErrorKind::DiskFull,
+            Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) if of_store => StoreErrorKind::NotWritable,
+            Some(Errno::FBIG) if of_store => StoreErrorKind::FileTooLarge,
+            _ => StoreErrorKind::Other,
+        }
+    }
+
+    /// Did the disk refuse: full, over quota, read-only, not permitted, too large a file?
     pub fn is_disk_full_or_readonly(&self) -> bool {
-        use io::ErrorKind as Kind;
-        let StoreError::Io { source, .. } = self else { return false };
-        matches!(
-            source.kind(),
-            Kind::StorageFull
-                | Kind::QuotaExceeded
-                | Kind::ReadOnlyFilesystem
-                | Kind::PermissionDenied
-                | Kind::FileTooLarge
-        )
+        use StoreErrorKind as Kind;
+        matches!(self.kind(), Kind::DiskFull | Kind::NotWritable | Kind::FileTooLarge)
     }
 }
 
@@ -243,6 +271,8 @@ struct Inner {
     root: Folder,
     alternate: Option<PathBuf>,
     verdicts: serve::Verdicts,
+    /// Downloads that this process has open.
+    open_partials: Mutex<HashSet<partial::Key>>,
 }
 
 impl fmt::Debug for Store {
@@ -280,7 +310,8 @@ pub struct Stored {
 }
 
 impl Store {
-    /// The store in `root`, created if missing. Temporaries of processes that died are removed.
+    /// The store in `root`, created if missing. Temporaries of processes that died are removed, and unfinished downloads
+    /// that are old or too many (see [`crate::limits::MAX_PARTIAL_AGE`]).
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         Self::open_with_alternate(root, None)
     }
@@ -294,7 +325,9 @@ impl Store {
         if let Err(error) = temporary::remove_dead(&root) {
             tracing::warn!(%error, "temporary files of an earlier run could not be removed");
         }
-        Ok(Store { inner: Arc::new(Inner { root, alternate, verdicts: serve::Verdicts::default() }) })
+        partial::sweep(&root);
+        let (verdicts, open_partials) = Default::default();
+        Ok(Store { inner: Arc::new(Inner { root, alternate, verdicts, open_partials }) })
     }
 
     /// The store that the environment names: `storage_dir` if given, else KACHERY_STORAGE_DIR; with

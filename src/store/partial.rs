@@ -1,120 +1,115 @@
 //! Downloads on disk: a sparse data file and a journal of what of it is durable. Nothing is visible in the store
 //! before the whole has the right hash.
 //!
-//! What survives a crash: everything written before the last [`Partial::sync`]. The data file is locked (flock) for
-//! as long as the download is open; the lock dies with the process.
+//! What survives a crash: everything written before the last [`Partial::sync`]. The files appear with the first byte, so
+//! that a claimed size alone leaves nothing. The data file is locked (flock) for as long as the download is open; the
+//! lock dies with the process. How what an earlier process wrote is believed: `recheck`. How what nobody takes up again
+//! is removed: `sweep`.
 
-use std::fs::{File, TryLockError};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 
-use super::chain::{self, ChainHasher};
+use super::chain::{ChainHasher, ChainState};
 use super::disk::{self, During, Folder, Stamp};
-use super::journal::{Journal, Record};
-use super::layout::{self, OWN};
+use super::journal::{Record, Sum, forget_sums};
+use super::layout;
 use super::ranges::Ranges;
-use super::{ContentHash, HowStored, Sha1, Store, StoreError, Stored, sidecar};
+use super::{ContentHash, HowStored, Sha1, Store, StoreError, StoreErrorKind, Stored, sidecar};
 use crate::limits::{MAX_PARTIAL_RANGES, PARTIAL_SYNC_BYTES};
+use files::{Claim, Files};
+use recheck::Old;
 
-/// At most this much is read back per write to continue the hash of the beginning.
-const CATCH_UP: u64 = chain::CHUNK;
+mod files;
+mod recheck;
+mod sweep;
+
+use super::chain::CHUNK;
+pub(super) use files::Key;
+pub use recheck::Rechecked;
+pub use sweep::PartialFile;
+pub(super) use sweep::sweep;
+
+/// Bytes that are read again for sums at one sync. Crumbs all over a file would otherwise have much of it read each
+/// time; chunks beyond this have no sum and are suspects after a restart.
+const SUM_BUDGET: u64 = 2 * PARTIAL_SYNC_BYTES;
 
 /// A download on disk: survives restarts, becomes a stored file only by [`Partial::commit`].
 pub struct Partial {
     store: Store,
-    sha1: Sha1,
-    size: u64,
-    folder: Folder,
-    data: File,
-    journal: Journal,
+    key: Key,
+    /// None: nothing was written yet.
+    files: Option<Files>,
     present: Ranges,
     /// Of these, what the journal does not say yet.
     unsynced: Ranges,
     unsynced_bytes: u64,
-    /// The hash of the beginning, as far as it was present when looked at.
+    /// Of these, what this process has not written.
+    old: Old,
+    /// The hash of the beginning, by this process, as far as it was present when looked at.
     hasher: ChainHasher,
-    /// How many of its states the journal has.
-    journaled_states: usize,
+    /// The states that the journal says. Hints: an earlier process may have written them.
+    said: Vec<ChainState>,
+    /// So many of them are those of the hasher.
+    agreed: usize,
+    /// The sums that the journal says.
+    sums: BTreeMap<u64, Sum>,
+    _claim: Claim,
 }
 
 impl std::fmt::Debug for Partial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Partial").field("sha1", &self.sha1).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("Partial")
+            .field("sha1", &self.key.sha1)
+            .field("size", &self.key.size)
+            .finish_non_exhaustive()
     }
-}
-
-fn data_name(sha1: Sha1, size: u64) -> String {
-    format!("{sha1}-{size}.data")
-}
-
-fn journal_name(sha1: Sha1, size: u64) -> String {
-    format!("{sha1}-{size}.journal")
 }
 
 impl Store {
-    /// Opens or resumes the download of a file. Exclusive: a second open (this or another process) waits for nothing
-    /// and gets `StoreError::Io` of kind `WouldBlock`. Downloads of one hash with different claimed sizes are
-    /// different downloads, so that a false claim cannot spoil what is there.
+    /// Opens or resumes the download of a file. Exclusive: a second open waits for nothing and gets `StoreError::Io` of
+    /// kind `WouldBlock`; while nothing was written, another process gets that at its first write. Downloads of one hash
+    /// with different claimed sizes are different downloads, so that a false claim cannot spoil what is there. A size
+    /// that the file system cannot hold is [`StoreErrorKind::FileTooLarge`].
     pub fn partial(&self, sha1: Sha1, size: u64) -> Result<Partial, StoreError> {
-        let folder = layout::descend_or_create(&self.inner.root, &[OWN, "partial"])?;
-        let data = lock_data(&folder, sha1, size)?;
-        let path = folder.path_of(&data_name(sha1, size));
-        let (mut journal, mut replayed) = Journal::open(&folder, &journal_name(sha1, size), sha1, size)?;
-        if data.metadata().during("look at", &path)?.len() != size {
-            // New, or not what the journal speaks of: start over.
-            journal.restart(sha1, size)?;
-            replayed = Default::default();
-            disk::set_length(&data, &path, 0)?;
-            disk::set_length(&data, &path, size)?;
-            disk::sync_file(&data, &path)?;
-            folder.sync()?;
+        let key = Key { sha1, size };
+        let claim = Claim::new(&self.inner, key)?;
+        self.inner.root.can_hold(size)?;
+        let (files, left) = match Files::resume(&self.inner.root, key) {
+            // Left by another user of a shared store: it cannot be gone on with, but it can be replaced.
+            Err(error) if error.kind() == StoreErrorKind::NotWritable => {
+                sweep::remove_unwritable(&self.inner.root, key, error)?;
+                None
+            }
+            resumed => resumed?,
         }
-        let journaled_states = replayed.states.len();
+        .unzip();
+        let left = left.unwrap_or_default();
         Ok(Partial {
             store: self.clone(),
-            sha1,
-            size,
-            folder,
-            data,
-            journal,
-            present: replayed.present,
+            key,
+            files,
+            old: Old::new(&left.present),
+            present: left.present,
             unsynced: Ranges::default(),
             unsynced_bytes: 0,
-            hasher: ChainHasher::resume(replayed.states),
-            journaled_states,
+            hasher: ChainHasher::default(),
+            said: left.states,
+            agreed: 0,
+            sums: left.sums,
+            _claim: claim,
         })
-    }
-}
-
-fn lock_data(folder: &Folder, sha1: Sha1, size: u64) -> Result<File, StoreError> {
-    let name = data_name(sha1, size);
-    let path = folder.path_of(&name);
-    loop {
-        let file = folder.open_or_create_file(&name)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let busy = io::Error::new(io::ErrorKind::WouldBlock, "it is being downloaded already");
-                return Err(busy).during("lock", &path);
-            }
-            Err(TryLockError::Error(e)) => return Err(e).during("lock", &path),
-        }
-        // Between opening and locking another process may have finished it: then the file is in the store now.
-        if folder.names(&name, &file)? {
-            return Ok(file);
-        }
     }
 }
 
 impl Partial {
     /// Its name.
     pub fn sha1(&self) -> Sha1 {
-        self.sha1
+        self.key.sha1
     }
 
     /// Bytes of the whole.
     pub fn size(&self) -> u64 {
-        self.size
+        self.key.size
     }
 
     /// Ranges `[start, end)` that are on disk, ascending, disjoint, not touching.
@@ -122,23 +117,32 @@ impl Partial {
         self.present.iter().collect()
     }
 
-    /// Is every byte on disk?
-    pub fn is_complete(&self) -> bool {
-        self.present.covered_to(0) == self.size
+    /// Ranges `[start, end)` that are not on disk, ascending.
+    pub fn missing(&self) -> Vec<(u64, u64)> {
+        self.present.gaps(0, self.key.size)
     }
 
-    fn data_path(&self) -> PathBuf {
-        self.folder.path_of(&data_name(self.sha1, self.size))
+    /// Is every byte on disk?
+    pub fn is_complete(&self) -> bool {
+        self.present.covered_to(0) == self.key.size
+    }
+
+    fn files(&mut self) -> Result<&mut Files, StoreError> {
+        if self.files.is_none() {
+            self.files = Some(Files::create(&self.store.inner.root, self.key)?);
+            sweep(&self.store.inner.root);
+        }
+        let missing = || StoreError::Io { what: "create".to_owned(), source: io::ErrorKind::NotFound.into() };
+        self.files.as_mut().ok_or_else(missing)
     }
 
     /// Writes bytes; they count as present at once, and survive a crash from the next `sync` on (done every
     /// [`PARTIAL_SYNC_BYTES`]). What is present already is kept: to replace it, `forget` it first. Fails with
     /// `InvalidInput` beyond the size, and with `TooManyPieces` beyond [`MAX_PARTIAL_RANGES`].
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.data_path();
-        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.size);
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.key.size);
         let beyond = || io::Error::new(io::ErrorKind::InvalidInput, "bytes beyond the end of the file");
-        let end = end.ok_or_else(beyond).during("write", &path)?;
+        let end = end.ok_or_else(beyond).during("write", self.key.data().as_ref())?;
         for (from, to) in self.present.gaps(offset, end) {
             let skip = usize::try_from(from - offset).unwrap_or(usize::MAX);
             let count = usize::try_from(to - from).unwrap_or(usize::MAX);
@@ -146,7 +150,8 @@ impl Partial {
             if self.present.count() >= MAX_PARTIAL_RANGES && !self.present.touches(from, to) {
                 return Err(StoreError::TooManyPieces);
             }
-            disk::write_at(&self.data, &path, from, piece)?;
+            let files = self.files()?;
+            disk::write_at(&files.data, &files.path, from, piece)?;
             self.present.insert(from, to);
             self.unsynced.insert(from, to);
             self.unsynced_bytes += to - from;
@@ -154,30 +159,8 @@ impl Partial {
                 self.hasher.update(piece);
             }
         }
-        self.continue_hash(CATCH_UP)?;
+        self.continue_hash(CHUNK)?;
         if self.unsynced_bytes >= PARTIAL_SYNC_BYTES { self.sync() } else { Ok(()) }
-    }
-
-    /// Hashes what follows the hashed beginning and is present, at most `budget` bytes.
-    fn continue_hash(&mut self, budget: u64) -> Result<(), StoreError> {
-        let start = self.hasher.length();
-        let mut rest = (self.present.covered_to(start) - start).min(budget);
-        if rest == 0 {
-            return Ok(());
-        }
-        let path = self.data_path();
-        let mut buffer = vec![0; usize::try_from(rest.min(chain::CHUNK)).unwrap_or_default()];
-        while rest > 0 {
-            let length = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
-            let piece = buffer.get_mut(..length).unwrap_or_default();
-            let count = disk::read_up_to(&self.data, self.hasher.length(), piece).during("read", &path)?;
-            if count < length {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).during("read", &path);
-            }
-            self.hasher.update(piece);
-            rest -= length as u64;
-        }
-        Ok(())
     }
 
     /// Makes everything present survive a crash.
@@ -185,44 +168,95 @@ impl Partial {
         if self.unsynced_bytes == 0 {
             return Ok(());
         }
-        disk::sync_data(&self.data, &self.data_path())?;
+        let files = self.files()?;
+        disk::sync_data(&files.data, &files.path)?;
         let mut records: Vec<_> = self.unsynced.iter().map(|(s, e)| Record::Present(s, e)).collect();
-        records.extend(self.state_records(self.journaled_states));
-        self.say(&records)?;
-        self.journaled_states = self.hasher.states().len();
+        records.extend(self.new_states());
+        records.extend(self.new_sums()?);
+        if let Err(error) = self.say(&records) {
+            // What the journal says now is not known: the next time everything is said.
+            self.said.clear();
+            self.agreed = 0;
+            self.sums.clear();
+            return Err(error);
+        }
         self.unsynced = Ranges::default();
         self.unsynced_bytes = 0;
         Ok(())
     }
 
-    fn state_records(&self, from: usize) -> impl Iterator<Item = Record> + '_ {
-        let states = self.hasher.states().iter().enumerate().skip(from);
-        states.map(|(chunk, state)| Record::State(chunk as u64, *state))
+    /// The states that the journal does not say yet, or says differently.
+    fn new_states(&mut self) -> Vec<Record> {
+        let vouched = usize::try_from(self.old.vouched_to() / CHUNK + 1).unwrap_or(usize::MAX);
+        let states = self.hasher.states();
+        let states = states.get(..vouched.min(states.len())).unwrap_or_default();
+        let alike = states.iter().zip(&self.said).skip(self.agreed).take_while(|(own, said)| own == said);
+        self.agreed += alike.count();
+        let new = states.get(self.agreed..).unwrap_or_default();
+        if !new.is_empty() {
+            self.said.truncate(self.agreed);
+            self.said.extend_from_slice(new);
+        }
+        let first = self.agreed;
+        self.agreed += new.len();
+        new.iter().zip(first as u64..).map(|(state, chunk)| Record::State(chunk, *state)).collect()
+    }
+
+    /// Sums of the chunks with new bytes, as far as the states do not reach.
+    fn new_sums(&mut self) -> Result<Vec<Record>, StoreError> {
+        let mut chunks: Vec<u64> = Vec::new();
+        for (start, end) in self.unsynced.iter() {
+            let first = chunks.last().map_or(0, |last| last + 1).max(start / CHUNK);
+            chunks.extend(first..end.div_ceil(CHUNK));
+        }
+        let (mut records, mut read) = (Vec::new(), 0);
+        for chunk in chunks {
+            let (start, end) = (chunk * CHUNK, self.key.size.min((chunk + 1) * CHUNK));
+            if self.old.doubts(chunk) {
+                continue;
+            }
+            self.sums.remove(&chunk);
+            if chunk + 1 < self.said.len() as u64 || read >= SUM_BUDGET {
+                continue;
+            }
+            let bytes = self.read(&recheck::within(&self.present, start, end))?;
+            read += bytes.len() as u64;
+            let sum = recheck::sum(&bytes);
+            self.sums.insert(chunk, sum);
+            records.push(Record::Sum(chunk, sum));
+        }
+        Ok(records)
     }
 
     /// Puts records into the journal, or all there is to say if it has become long.
     fn say(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        if !self.journal.is_long(self.size) {
-            return self.journal.append(records);
+        let Some(files) = &mut self.files else { return Ok(()) };
+        if !files.journal.is_long(self.key.size) {
+            return files.append(records);
         }
-        let mut all: Vec<_> = self.present.iter().map(|(s, e)| Record::Present(s, e)).collect();
-        all.extend(self.state_records(0));
-        let name = journal_name(self.sha1, self.size);
-        self.journal.replace(&self.store.inner.root, &self.folder, &name, (self.sha1, self.size), &all)
+        let states = self.said.iter().zip(0..).map(|(state, chunk)| Record::State(chunk, *state));
+        let all = self.present.iter().map(|(s, e)| Record::Present(s, e)).chain(states);
+        let all: Vec<_> = all.chain(self.sums.iter().map(|(chunk, sum)| Record::Sum(*chunk, *sum))).collect();
+        files.replace(&self.store.inner.root, self.key, &all)
     }
 
     /// Forgets ranges (they came from a liar), durably.
     pub fn forget(&mut self, start: u64, end: u64) -> Result<(), StoreError> {
         self.sync()?;
         self.present.remove(start, end);
+        self.old.remove(start, end);
+        forget_sums(&mut self.sums, start, end);
         self.hasher.rewind(start);
-        self.journaled_states = self.journaled_states.min(self.hasher.states().len());
+        self.said.truncate(usize::try_from(start / CHUNK + 1).unwrap_or(usize::MAX));
+        self.agreed = self.agreed.min(self.said.len());
         self.say(&[Record::Forgotten(start, end)])
     }
 
-    /// Verifies the whole and makes it visible in the store. On `WrongHash`, or if it is incomplete or the disk
-    /// refuses, nothing is visible and the partial is given back as it was, so that the caller can find out who
-    /// lied or try again. Without a partial in the error the file may be visible, whole, but not yet durable.
+    /// Verifies the whole and makes it visible in the store: every byte was hashed by this process, when it wrote it or
+    /// when it read it back. On `WrongHash`, or if it is incomplete (perhaps because damage was found just now: see
+    /// [`Partial::missing`]) or the disk refuses, nothing is visible and the partial is given back, so that the caller
+    /// can fetch what is missing, find out who lied or try again. Without a partial in the error the file may be
+    /// visible, whole, but not yet durable.
     #[allow(
         clippy::result_large_err,
         reason = "the partial is given back, and this happens once per download"
@@ -235,61 +269,58 @@ impl Partial {
         match self.place(&folder) {
             Ok(stored) => Ok(stored),
             Err(error) => {
-                let still_ours = self.folder.names(&data_name(self.sha1, self.size), &self.data);
-                Err((error, still_ours.unwrap_or(false).then_some(self)))
+                let name = self.key.data();
+                let still_ours = self.files.as_ref().map(|files| files.folder.names(&name, &files.data));
+                Err((error, matches!(still_ours, Some(Ok(true))).then_some(self)))
             }
         }
     }
 
     fn check_and_make_durable(&mut self) -> Result<Folder, StoreError> {
+        let incomplete = |partial: &Self| StoreError::Incomplete { present: partial.present.total() };
         if !self.is_complete() {
-            return Err(StoreError::Incomplete { present: self.present.total() });
+            return Err(incomplete(self));
         }
-        self.continue_hash(u64::MAX)?;
+        while self.recheck_step()? != Rechecked::Done {}
+        if !self.is_complete() {
+            return Err(incomplete(self));
+        }
         let found = self.hasher.digest();
-        if found != self.sha1 {
-            return Err(StoreError::WrongHash { expected: self.sha1, found });
+        if found != self.key.sha1 {
+            return Err(match self.forget_unchecked() {
+                true => incomplete(self),
+                false => StoreError::WrongHash { expected: self.key.sha1, found },
+            });
         }
-        disk::sync_file(&self.data, &self.data_path())?;
-        layout::content_folder_or_create(&self.store.inner.root, ContentHash::Sha1(self.sha1))
+        let files = self.files()?;
+        disk::sync_file(&files.data, &files.path)?;
+        layout::content_folder_or_create(&self.store.inner.root, ContentHash::Sha1(self.key.sha1))
     }
 
-    fn place(&self, folder: &Folder) -> Result<Stored, StoreError> {
-        let name = self.sha1.to_string();
+    fn place(&mut self, folder: &Folder) -> Result<Stored, StoreError> {
+        let (key, name) = (self.key, self.key.sha1.to_string());
         let path = folder.path_of(&name);
-        let before = Stamp::of(&self.data.metadata().during("look at", &path)?);
-        self.folder.rename(&data_name(self.sha1, self.size), folder, &name)?;
+        let files = self.files()?;
+        let before = Stamp::of(&files.data.metadata().during("look at", &path)?);
+        files.folder.rename(&key.data(), folder, &name)?;
         folder.sync()?;
-        let hash = ContentHash::Sha1(self.sha1);
-        let states = self.hasher.states();
-        if let Err(error) =
-            sidecar::write_for_placed(&self.store.inner.root, hash, &self.data, &before, states)
+        let (hash, states) = (ContentHash::Sha1(key.sha1), self.hasher.states());
+        if let Some(files) = &self.files
+            && let Err(error) =
+                sidecar::write_for_placed(&self.store.inner.root, hash, &files.data, &before, states)
         {
             // The file itself is safe; without a sidecar it is hashed once more when a peer asks for it.
             tracing::warn!(%error, "the chain states of a downloaded file could not be kept");
         }
         self.remove_others();
-        Ok(Stored { sha1: self.sha1, size: self.size, path, how: HowStored::Received })
+        Ok(Stored { sha1: key.sha1, size: key.size, path, how: HowStored::Received })
     }
 
     /// Removes what is left of this and other downloads of the same hash, except those under way.
     fn remove_others(&self) {
-        let prefix = format!("{}-", self.sha1);
-        let names = self.folder.list().unwrap_or_default();
-        for stem in names.iter().filter(|n| n.starts_with(&prefix)).filter_map(|n| n.strip_suffix(".journal"))
-        {
-            let data = format!("{stem}.data");
-            let under_way = match self.folder.open_file(&data) {
-                Ok(Some(file)) => file.try_lock().is_err(),
-                _ => false,
-            };
-            if !under_way {
-                for name in [data, format!("{stem}.journal")] {
-                    if let Err(error) = self.folder.remove(&name) {
-                        tracing::warn!(%error, "a finished download left something behind");
-                    }
-                }
-            }
+        let Some(files) = &self.files else { return };
+        if let Err(error) = sweep::remove_finished(&files.folder, self.key.sha1) {
+            tracing::warn!(%error, "a finished download left something behind");
         }
     }
 }

@@ -106,19 +106,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes the temporaries of processes that died, and journals of downloads that are finished. Never touches anything
-/// else.
+/// Removes the temporaries of processes that died. Never touches anything else.
 pub(super) fn remove_dead(root: &Folder) -> Result<(), StoreError> {
-    if let Some(folder) = layout::descend(root, &[OWN, "partial"])? {
-        for name in folder.list()? {
-            let data = name.strip_suffix(".journal").map(|stem| format!("{stem}.data"));
-            if let Some(data) = data
-                && folder.open_file(&data).is_ok_and(|file| file.is_none())
-            {
-                folder.remove(&name)?;
-            }
-        }
-    }
     let Some(folder) = layout::descend(root, &[OWN, "tmp"])? else { return Ok(()) };
     for name in folder.list()?.iter().filter(|n| n.ends_with(SUFFIX)) {
         let Ok(Some(file)) = folder.open_file(name) else { continue };

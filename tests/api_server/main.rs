@@ -5,6 +5,7 @@
 mod guard;
 mod http;
 mod legacy;
+mod long_requests;
 mod scripted;
 mod slow_clients;
 mod stored;

@@ -90,6 +90,16 @@ async fn a_known_tag_saves_the_transfer_and_a_stale_one_the_range() {
 }
 
 #[tokio::test]
+async fn a_condition_is_about_a_file_that_is_stored() {
+    let (api, hash) = with_file(&content()).await;
+    assert_eq!(fetch(&api, "GET", &hash, "If-None-Match: *\r\n").await.status, 304);
+    for tag in ["*", &format!("\"{HASH}\"")] {
+        let reply = fetch(&api, "GET", HASH, &format!("If-None-Match: {tag}\r\n")).await;
+        assert_eq!(reply.status, 404, "{tag}: the client would go on using a copy of what is not here");
+    }
+}
+
+#[tokio::test]
 async fn only_files_of_the_store_are_served() {
     let (api, hash) = with_file(&content()).await;
     assert_eq!(fetch(&api, "GET", HASH, "").await.status, 404);

@@ -102,7 +102,11 @@ async fn each_way_to_fail_has_its_own_code() {
         (LoadError::Transfer { reasons: vec![("n".into(), "silent".into())] }, "transfer"),
         (LoadError::Verification { liars: vec!["n".into()] }, "verification"),
         (LoadError::Timeout(timeout), "timeout"),
-        (LoadError::Disk("full".into()), "disk"),
+        (LoadError::NotAsked { providers: vec!["n".into()], size: 1000 }, "not_asked"),
+        (LoadError::StoreFull("full".into()), "disk"),
+        (LoadError::StoreUnwritable("no".into()), "disk"),
+        (LoadError::TooManyOpenFiles("EMFILE".into()), "open_files"),
+        (LoadError::Fault("bug".into()), "other"),
         (LoadError::Cancelled, "cancelled"),
     ];
     for (error, code) in failures {

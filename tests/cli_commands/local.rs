@@ -45,6 +45,25 @@ fn load_with_a_destination_prints_it_as_given() {
 }
 
 #[test]
+fn looking_for_a_file_creates_no_folder() {
+    let home = Home::new();
+    let (file, folder) = (format!("sha1://{}", "0".repeat(40)), format!("sha1dir://{}", "0".repeat(40)));
+    for (program, words, code) in [
+        ("kachery-p2p", ["load", &file].as_slice(), 6),
+        ("kachery-p2p", &["cat", &file], 6),
+        ("kachery-load", &[&file], 3),
+        ("kachery-cat", &[&file], 3),
+        ("kachery-info", &[&file], 3),
+        ("kachery-ls", &[&folder], 3),
+        ("kachery-load-dir", &[&folder, "--dest", "out"], 3),
+    ] {
+        let done = home.run_binary(program, words);
+        assert_eq!((done.code, done.stdout.as_str()), (code, ""), "{program}: {}", done.stderr);
+        assert!(!home.path("storage").exists(), "{program} created the storage folder");
+    }
+}
+
+#[test]
 fn a_damaged_file_is_given_to_nobody() {
     let (home, path, uri) = with_file();
     fs::write(&path, "damaged").unwrap();

@@ -8,4 +8,6 @@ mod demo;
 mod local;
 mod outcomes;
 mod run;
+mod system;
 mod without_daemon;
+mod wrappers;

@@ -33,9 +33,11 @@ fn each_failure_of_a_load_has_its_exit_code_and_prints_nothing_on_stdout() {
         (ending!(r#"{"type":"error","code":"no_peers","message":"REASON"}"#), 3),
         (ending!(r#"{"type":"error","code":"not_found","message":"REASON"}"#), 3),
         (ending!(r#"{"type":"error","code":"transfer","message":"REASON"}"#), 4),
+        (ending!(r#"{"type":"error","code":"not_asked","message":"REASON"}"#), 4),
         (ending!(r#"{"type":"error","code":"verification","message":"REASON"}"#), 5),
         (ending!(r#"{"type":"error","code":"disk","message":"REASON"}"#), 7),
         (ending!(r#"{"type":"error","code":"timeout","message":"REASON"}"#), 8),
+        (ending!(r#"{"type":"error","code":"open_files","message":"REASON"}"#), 1),
         (ending!(r#"{"type":"error","code":"new kind","message":"REASON"}"#), 1),
     ];
     for (lines, code) in outcomes {

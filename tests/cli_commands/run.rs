@@ -47,7 +47,20 @@ impl Home {
     }
 
     pub(crate) fn command(&self, binary: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(binary_path(binary));
+        self.command_at(&binary_path(binary), words)
+    }
+
+    /// The same under a limit, in the words of the shell.
+    pub(crate) fn limited(&self, limit: &str, binary: &str, words: &[&str]) -> Command {
+        let script = format!("{limit} && exec \"$0\" \"$@\"");
+        let mut command = self.command_at(Path::new("/bin/sh"), &["-c", &script]);
+        command.arg(binary_path(binary)).args(words);
+        command
+    }
+
+    /// A program that lies elsewhere.
+    pub(crate) fn command_at(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(words)
             .env_clear()
@@ -76,7 +89,7 @@ impl Home {
 }
 
 /// Every binary of the package lies beside the main one.
-fn binary_path(binary: &str) -> PathBuf {
+pub(crate) fn binary_path(binary: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_kachery-p2p")).with_file_name(binary)
 }
 

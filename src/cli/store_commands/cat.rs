@@ -1,12 +1,10 @@
 //! `kachery-cat`.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Common, Exit, Failure, Target, size_of, unreadable};
-use crate::cli::output::stdout_failure;
+use super::{Common, Exit, Failure, Target};
+use crate::cli::stored::{size_of, write_out};
 use crate::store::Named;
 
 /// Writes a stored file, or a range of its bytes, to standard output.
@@ -27,8 +25,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs `kachery-cat` on the arguments of the process.
-pub fn kachery_cat() -> ExitCode {
-    super::run::<Arguments>(|a| &mut a.common, cat)
+pub(super) fn kachery_cat() -> ExitCode {
+    super::run_command::<Arguments>(|a| &mut a.common, cat)
 }
 
 fn cat(arguments: &Arguments) -> Result<(), Failure> {
@@ -55,22 +53,6 @@ fn range(size: u64, start: Option<i64>, end: Option<i64>) -> Result<(u64, u64), 
             let (from, to) = (start.unwrap_or(0), end.map_or(size.to_string(), |e| e.to_string()));
             let message = format!("Invalid start/end range for file of size {size}: {from} - {to}");
             Err(Failure::new(Exit::Other, message))
-        }
-    }
-}
-
-/// Writes bytes `start` to `end` of a file to standard output.
-pub(super) fn write_out(path: &Path, start: u64, end: u64) -> Result<(), Failure> {
-    let cannot = |e| unreadable(path, &e);
-    let mut file = File::open(path).map_err(cannot)?;
-    file.seek(SeekFrom::Start(start)).map_err(cannot)?;
-    let mut out = std::io::stdout().lock();
-    let copied = std::io::copy(&mut file.take(end - start), &mut out);
-    let copied = copied.and_then(|count| out.flush().map(|()| count)).map_err(|e| stdout_failure(&e))?;
-    match copied == end - start {
-        true => Ok(()),
-        false => {
-            Err(Failure::new(Exit::Other, format!("{} became shorter while it was read", path.display())))
         }
     }
 }

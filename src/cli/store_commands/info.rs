@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Failure, Target, size_of};
+use super::{Common, Failure, Target};
+use crate::cli::stored::size_of;
 use crate::store::{Algorithm, Named};
 
 /// Prints path, size and hash of a stored file as JSON.
@@ -20,8 +21,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs `kachery-info` on the arguments of the process.
-pub fn kachery_info() -> ExitCode {
-    super::run::<Arguments>(|a| &mut a.common, info)
+pub(super) fn kachery_info() -> ExitCode {
+    super::run_command::<Arguments>(|a| &mut a.common, info)
 }
 
 fn info(arguments: &Arguments) -> Result<(), Failure> {
@@ -39,10 +40,10 @@ fn info(arguments: &Arguments) -> Result<(), Failure> {
     let (size, name) = (size_of(&path)?, hash.algorithm().name());
     let path = path.into_os_string();
     let quoted = crate::store::python_string(path.as_ref());
-    let text =
-        format!("{{\n    \"path\": {quoted},\n    \"size\": {size},\n    \"{name}\": \"{hash}\"\n}}\n");
+    let (path_line, size_line) = (format!("    \"path\": {quoted},"), format!("    \"size\": {size},"));
+    let hash_line = format!("    \"{name}\": \"{hash}\"");
     common.result(
-        text.as_bytes(),
+        ["{", &path_line, &size_line, &hash_line, "}"].map(str::as_bytes),
         json!({"path": path.to_string_lossy(), "size": size, name: hash.to_string()}),
     )
 }

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Failure, Target, cat, size_of};
+use super::{Common, Failure, Target};
 use crate::cli::destination;
+use crate::cli::progress::Progress;
+use crate::cli::stored::{self, size_of};
 use crate::store::uri::Uri;
-use crate::store::{Algorithm, ContentHash, Named, Store};
+use crate::store::{Algorithm, Named};
 
 /// Prints where a stored file is, or copies it.
 #[derive(Debug, clap::Parser)]
@@ -26,8 +28,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs `kachery-load` on the arguments of the process.
-pub fn kachery_load() -> ExitCode {
-    super::run::<Arguments>(|a| &mut a.common, load)
+pub(super) fn kachery_load() -> ExitCode {
+    super::run_command::<Arguments>(|a| &mut a.common, load)
 }
 
 fn load(arguments: &Arguments) -> Result<(), Failure> {
@@ -44,41 +46,32 @@ fn load(arguments: &Arguments) -> Result<(), Failure> {
     };
     let Some(dest) = &arguments.dest else { return done(common, &path) };
     if to_stdout {
-        return cat::write_out(&path, 0, size_of(&path)?);
+        return stored::write_out(&path, 0, size_of(&path)?);
     }
     let dest = match dest.as_os_str().as_bytes().ends_with(b"/") {
         true => dest.join(label.file_name().unwrap_or_default()),
         false => dest.clone(),
     };
     let store = store.map_or_else(|| common.open_store(), Ok)?;
-    copy(common, &store, &path, hash, &dest)?;
+    let mode = common.progress_mode(size_of(&path)?);
+    let hash = match hash {
+        Some(hash) => hash,
+        None => {
+            let progress = Progress::new(mode, format!("hashing {}", path.display()), Some(size_of(&path)?));
+            store.hash_of_file(&path, Algorithm::Sha1, &|bytes| progress.set(bytes))?
+        }
+    };
+    stored::copy_out(&store, &path, hash, &dest, &common.cancel, mode)?;
     done(common, &dest)
 }
 
 fn done(common: &Common, path: &Path) -> Result<(), Failure> {
-    let line = [path.as_os_str().as_bytes(), b"\n"].concat();
-    common.result(&line, json!({"path": path.to_string_lossy()}))
+    common.result([path.as_os_str().as_bytes()], json!({"path": path.to_string_lossy()}))
 }
 
 /// The name for `--dest DIR/`: the last element after the hash, else the hash.
 fn label(uri: &Uri) -> PathBuf {
     destination::file_name(&uri.rest, &uri.hash).into()
-}
-
-fn copy(
-    common: &Common,
-    store: &Store,
-    path: &Path,
-    hash: Option<ContentHash>,
-    dest: &Path,
-) -> Result<(), Failure> {
-    let progress = common.progress(format!("copying to {}", dest.display()), size_of(path)?);
-    let hash = match hash {
-        Some(hash) => hash,
-        None => store.hash_of_file(path, Algorithm::Sha1, &|bytes| progress.set(bytes))?,
-    };
-    store.copy_out(path, hash, dest, &common.cancel, &|bytes| progress.set(bytes))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,15 +1,21 @@
 //! `kachery-load-dir`.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, Exit, Failure, Target, ls, size_of, unreadable};
+use super::{Common, Exit, Failure, Target, ls};
+use crate::cli::stored::{self, size_of, unreadable};
 use crate::limits::MAX_MANIFEST_DEPTH;
 use crate::store::manifest::Manifest;
 use crate::store::{Algorithm, ContentHash, Named, Store};
+
+/// Bytes of the longest path that the system takes (PATH_MAX without the end of the text).
+const MAX_PATH: usize = 4095;
 
 /// Copies a stored folder to a new folder.
 #[derive(Debug, clap::Parser)]
@@ -26,8 +32,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs `kachery-load-dir` on the arguments of the process.
-pub fn kachery_load_dir() -> ExitCode {
-    super::run::<Arguments>(|a| &mut a.common, load_dir)
+pub(super) fn kachery_load_dir() -> ExitCode {
+    super::run_command::<Arguments>(|a| &mut a.common, load_dir)
 }
 
 struct Loading<'a> {
@@ -52,20 +58,20 @@ fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
     let store = match &target {
         Target::Uri(_, store, _) => store.clone(),
         Target::Path(_) => common.open_store()?,
+        Target::Nothing => return Err(super::no_directory(&arguments.uri)),
     };
     let mut loading = Loading { store, common, loaded: 0, missing: 0, first_missing: None };
     match target {
         Target::Path(path) if path.is_dir() => loading.plain(&path, dest, &mut Vec::new())?,
         Target::Uri(_, _, Named::Directory(manifest)) => {
-            // Before anything is written.
-            manifest.check_names().map_err(|e| Failure::new(Exit::Other, format!("{shown}: {e}")))?;
+            check(&manifest, &shown, dest)?;
             loading.manifest(&manifest, &shown, dest)?;
         }
         _ => return Err(super::no_directory(&arguments.uri)),
     }
     let (missing, loaded) = (loading.missing, loading.loaded);
     if missing == 0 {
-        return common.result(b"Done.\n", json!({"path": dest.to_string_lossy(), "files": loaded}));
+        return common.result([&b"Done."[..]], json!({"path": dest.to_string_lossy(), "files": loaded}));
     }
     let what = format!("{missing} files are not in the store of this machine ({loaded} were loaded)");
     let failure = Failure::new(Exit::NotFound, format!("Unable to load the whole folder: {what}"));
@@ -79,6 +85,27 @@ fn load_dir(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
+/// Can the whole folder be written? Asked before anything is: a stranger made the manifest, and half a folder would be in
+/// the way of the next attempt.
+fn check(manifest: &Manifest, shown: &str, dest: &Path) -> Result<(), Failure> {
+    let refused = |why: &dyn std::fmt::Display| Failure::new(Exit::Other, format!("{shown}: {why}"));
+    manifest.check_names().map_err(|error| refused(&error))?;
+    let whole = std::path::absolute(dest).unwrap_or_else(|_| dest.to_owned());
+    let mut folders = vec![(manifest, whole.as_os_str().len())];
+    while let Some((folder, length)) = folders.pop() {
+        let files: HashSet<&OsString> = folder.files.iter().map(|(name, _)| name).collect();
+        if let Some((name, _)) = folder.dirs.iter().find(|(name, _)| files.contains(name)) {
+            return Err(refused(&format_args!("a file and a folder have the same name: {name:?}")));
+        }
+        let longest = files.iter().map(|name| name.len()).max().unwrap_or_default();
+        if length + 1 + longest > MAX_PATH {
+            return Err(refused(&"a path in it would be too long").next("--dest with a shorter path"));
+        }
+        folders.extend(folder.dirs.iter().map(|(name, dir)| (dir, length + 1 + name.len())));
+    }
+    Ok(())
+}
+
 impl Loading<'_> {
     fn create(&self, from: &str, dest: &Path) -> Result<(), Failure> {
         self.common.note(format_args!("Loading directory {from} -> {}", dest.display()));
@@ -88,8 +115,8 @@ impl Loading<'_> {
     }
 
     fn copy(&mut self, path: &Path, hash: ContentHash, dest: &Path) -> Result<(), Failure> {
-        let progress = self.common.progress(format!("copying to {}", dest.display()), size_of(path)?);
-        self.store.copy_out(path, hash, dest, &self.common.cancel, &|bytes| progress.set(bytes))?;
+        let mode = self.common.progress_mode(size_of(path)?);
+        stored::copy_out(&self.store, path, hash, dest, &self.common.cancel, mode)?;
         self.loaded += 1;
         Ok(())
     }

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Common, Failure, Target};
+use crate::cli::stored::unreadable;
+use crate::cli::text::printable_bytes;
 use crate::store::Named;
 
 /// Lists a stored folder: its folders, then its files.
@@ -22,8 +24,8 @@ pub(super) struct Arguments {
 }
 
 /// Runs `kachery-ls` on the arguments of the process.
-pub fn kachery_ls() -> ExitCode {
-    super::run::<Arguments>(|a| &mut a.common, list)
+pub(super) fn kachery_ls() -> ExitCode {
+    super::run_command::<Arguments>(|a| &mut a.common, list)
 }
 
 fn list(arguments: &Arguments) -> Result<(), Failure> {
@@ -44,21 +46,20 @@ fn list(arguments: &Arguments) -> Result<(), Failure> {
     };
     dirs.sort();
     files.sort();
-    let mut text = Vec::new();
-    for (names, end) in [(&dirs, &b"/\n"[..]), (&files, b"\n")] {
-        for name in names {
-            text.extend_from_slice(name.as_bytes());
-            text.extend_from_slice(end);
-        }
-    }
+    // Also for programs one line is one name: a name with a line end in it must not look like two.
+    let line = |name: &OsString, end: &[u8]| [&printable_bytes(name.as_bytes()), end].concat();
+    let lines: Vec<Vec<u8>> =
+        dirs.iter().map(|name| line(name, b"/")).chain(files.iter().map(|name| line(name, b""))).collect();
     let strings =
         |names: &[OsString]| names.iter().map(|n| n.to_string_lossy().into_owned()).collect::<Vec<_>>();
-    arguments.common.result(&text, json!({"dirs": strings(&dirs), "files": strings(&files)}))
+    arguments
+        .common
+        .result(lines.iter().map(Vec::as_slice), json!({"dirs": strings(&dirs), "files": strings(&files)}))
 }
 
 /// Folders and files of a folder on disk.
 pub(super) fn plain(path: &Path) -> Result<(Vec<OsString>, Vec<OsString>), Failure> {
-    let cannot = |e| super::unreadable(path, &e);
+    let cannot = |e| unreadable(path, &e);
     let (mut dirs, mut files) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(path).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;

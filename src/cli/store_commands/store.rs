@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::builder::FalseyValueParser;
 use serde_json::json;
 
-use super::{Common, Exit, Failure, size_of};
+use super::{Common, Exit, Failure};
+use crate::cli::stored::size_of;
 use crate::store::{Algorithm, DirectoryOptions, HowStored, PutOptions, Store, StoreError, StoredAs};
 
 /// Puts files and folders into the store and prints their names.
@@ -38,8 +39,8 @@ enum AlgorithmName {
 }
 
 /// Runs `kachery-store` on the arguments of the process.
-pub fn kachery_store() -> ExitCode {
-    super::run::<Arguments>(|a| &mut a.common, all)
+pub(super) fn kachery_store() -> ExitCode {
+    super::run_command::<Arguments>(|a| &mut a.common, all)
 }
 
 fn all(arguments: &Arguments) -> Result<(), Failure> {
@@ -91,7 +92,7 @@ fn one(arguments: &Arguments, store: &Store, path: &Path) -> Result<(), Failure>
         "uri": String::from_utf8_lossy(&uri), "path": stored.path.to_string_lossy(), "size": stored.size,
         name: stored.hash.to_string(), "how": how(stored.how),
     });
-    common.result(&[&uri[..], b"\n"].concat(), value)
+    common.result([&uri[..]], value)
 }
 
 fn directory(

@@ -4,7 +4,7 @@
 //! $ (cd interop-tests/node && npm ci)
 //! $ node interop-tests/node/secret_stream_echo.js 2 1
 //! 40123 5f0a..3c                                   its port and its public key
-//! $ cargo run --example secret_stream -- 1 2 40123 5f0a..3c
+//! $ cargo run -p hyperswarm --example secret_stream -- 1 2 40123 5f0a..3c
 //! ```
 //!
 //! What goes over the wire, from the bottom: UDP datagrams; UDX packets in them, which make a reliable stream; frames

@@ -14,9 +14,12 @@ use super::congestion::Controller;
 use super::congestion::bbr::Bbr;
 use super::id_map::IdMap;
 use super::packet::{HEADER_BYTES, Header, Packet, flag};
-use super::stream::{Farewell, Stream};
+use super::stream::{Budget, Farewell, Stream};
 use super::types::{CloseReason, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit};
-use crate::limits::{MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS};
+use crate::limits::{
+    MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS,
+    UDX_RECEIVE_BUDGET_BYTES,
+};
 
 /// What all streams of an endpoint share.
 #[derive(Clone, Copy)]
@@ -26,6 +29,8 @@ pub struct Config {
     /// Bytes of the largest datagram that our sockets receive; told to peers of this program, which then send such
     /// datagrams where the path allows it. 0: say nothing.
     pub largest_datagram: u16,
+    /// Bytes that all streams together hold for readers that do not read; [`UDX_RECEIVE_BUDGET_BYTES`] by default.
+    pub receive_budget: usize,
     /// Makes the congestion controller of a stream, given the bytes of a full packet and a seed.
     pub controller: fn(u64, u64) -> Box<dyn Controller>,
 }
@@ -35,6 +40,7 @@ impl Default for Config {
         Self {
             initial_sequence: 0,
             largest_datagram: super::stream::LARGEST_DATAGRAM,
+            receive_budget: UDX_RECEIVE_BUDGET_BYTES,
             controller: |packet, seed| Box::new(Bbr::new(packet, seed)),
         }
     }
@@ -45,6 +51,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("initial_sequence", &self.initial_sequence)
             .field("largest_datagram", &self.largest_datagram)
+            .field("receive_budget", &self.receive_budget)
             .finish_non_exhaustive()
     }
 }
@@ -53,6 +60,7 @@ impl fmt::Debug for Config {
 pub struct Endpoint {
     config: Config,
     rng: StdRng,
+    budget: Budget,
     streams: IdMap<StreamId, Slot>,
     /// When each stream wants to be woken; the same as `Slot::deadline`, by stream.
     deadlines: BTreeSet<(Instant, StreamId)>,
@@ -106,6 +114,7 @@ impl Endpoint {
         Self {
             config,
             rng: StdRng::seed_from_u64(seed),
+            budget: Budget::new(config.receive_budget),
             streams: IdMap::default(),
             deadlines: BTreeSet::new(),
             outboxes: IdMap::default(),
@@ -129,7 +138,7 @@ impl Endpoint {
             None => self.unused_id(),
         };
         self.lingering.remove(&id);
-        let stream = Stream::new(now, id, &self.config, options, self.rng.random());
+        let stream = Stream::new(now, id, &self.config, options, self.rng.random(), self.budget.clone());
         let slot = Slot { stream, deadline: None, queued: [None; 2], eventful: false, relaying: None };
         self.streams.insert(id, slot);
         Ok(id)
@@ -169,6 +178,11 @@ impl Endpoint {
     /// Streams, closed ones included.
     pub fn len(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Bytes that all streams hold for their readers now.
+    pub fn held(&self) -> usize {
+        self.budget.held()
     }
 
     /// Whether there are none.
@@ -241,7 +255,8 @@ impl Endpoint {
                 self.loose -= 1;
                 self.loose_bytes -= bytes.len();
                 buffer.extend_from_slice(&bytes);
-                return Some(Transmit { destination, segment_size: bytes.len(), length: bytes.len() });
+                let length = bytes.len();
+                return Some(Transmit { destination, segment_size: length, length, may_fragment: false });
             }
             let Some(id) = outbox.ready.pop_front() else {
                 self.outboxes.remove(&socket);

@@ -1,5 +1,6 @@
 //! The small types of the public interface.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,25 +33,30 @@ pub struct Remote {
 }
 
 /// Who may speak to a stream that is not connected, or from another socket than the one it is connected on (the
-/// `firewall` callback of udx-native, which says true to reject).
-#[derive(Default)]
+/// `firewall` callback of udx-native, which says true to reject). It is data, not a function: a function would run
+/// inside the machine, where it could touch neither a stream nor a socket. [`Event::FirstContact`] tells the owner of a
+/// packet that was let in, and [`Stream::set_firewall`](super::Stream::set_firewall) changes the answer at any time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Firewall {
     /// Everybody who knows the id.
     #[default]
     Accept,
     /// Nobody; packets vanish.
     Reject,
-    /// Whom the function accepts.
-    Decide(Box<dyn FnMut(SocketId, SocketAddr) -> bool + Send>),
+    /// These addresses. Port 0 stands for every port of its host, as a host behind a NAT may use any.
+    Only(HashSet<SocketAddr>),
 }
 
-impl fmt::Debug for Firewall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Accept => "Accept",
-            Self::Reject => "Reject",
-            Self::Decide(_) => "Decide",
-        })
+impl Firewall {
+    /// True if packets from this address are let in.
+    pub(super) fn accepts(&self, from: SocketAddr) -> bool {
+        match self {
+            Self::Accept => true,
+            Self::Reject => false,
+            Self::Only(allowed) => {
+                allowed.contains(&from) || allowed.contains(&SocketAddr::new(from.ip(), 0))
+            }
+        }
     }
 }
 
@@ -142,6 +148,9 @@ pub enum CloseReason {
     /// The stream it relays to closed.
     #[error("relayed stream {0} closed")]
     RelayClosed(StreamId),
+    /// The task that moves its datagrams has ended.
+    #[error("the task of its socket has ended")]
+    SocketClosed,
 }
 
 /// How which stream ended, as an error.
@@ -199,6 +208,9 @@ pub struct Transmit {
     pub segment_size: usize,
     /// Bytes of all of them.
     pub length: usize,
+    /// One datagram, larger than the path seems to take: it may leave without "do not fragment". Its number is on the
+    /// wire already, so it cannot be cut into smaller packets.
+    pub may_fragment: bool,
 }
 
 /// How a stream fares.

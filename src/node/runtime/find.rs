@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Inner;
-use super::swarm::{Offer, SwarmHandle};
+use super::inbox::Heard;
+use super::legacy::swarm::SwarmHandle;
 use crate::limits;
 use crate::node::legacy::SeekId;
-use crate::node::{Find, Found};
+use crate::node::types::{Find, Found};
 use crate::store::Sha1;
 
 /// Answers that wait to be looked at; when full, further ones are dropped.
@@ -19,7 +20,7 @@ const OFFERS: usize = 64;
 /// A running search; ends when dropped.
 pub(super) struct Search {
     /// Who has it. Providers may repeat. Ends at the time-out.
-    offers: mpsc::Receiver<Offer>,
+    offers: mpsc::Receiver<Heard>,
     until: Instant,
     /// Distinct nodes that were connected when it began.
     pub(super) asked: usize,
@@ -43,7 +44,7 @@ impl Search {
     }
 
     /// The next answer; None: the search has ended.
-    pub(super) async fn next(&mut self) -> Option<Offer> {
+    pub(super) async fn next(&mut self) -> Option<Heard> {
         if self.seeks.is_empty() {
             return None;
         }
@@ -72,21 +73,21 @@ pub(super) fn find(inner: &Arc<Inner>, sha1: Sha1, timeout: Duration) -> Find {
     tokio::spawn(async move {
         let mut known = HashSet::new();
         loop {
-            let offer = tokio::select! {
-                offer = search.next() => offer,
+            let heard = tokio::select! {
+                heard = search.next() => heard,
                 () = sender.closed() => return,
             };
-            let Some(offer) = offer else { return };
-            inner.remembered.add(sha1, &offer);
-            if known.len() >= limits::CANDIDATES || !known.insert(offer.node.key) {
+            let Some(Heard { offer, channel }) = heard else { return };
+            inner.remembered.add(sha1, offer);
+            if known.len() >= limits::CANDIDATES || !known.insert(offer.peer) {
                 continue;
             }
             let answer = Found {
                 sha1,
                 size: offer.size,
-                node_id: offer.node.to_string(),
-                protocol: offer.dialect.protocol().name(),
-                channel: offer.channel.to_string(),
+                node_id: offer.id(),
+                protocol: offer.via.protocol(),
+                channel: channel.to_string(),
             };
             if sender.send(answer).await.is_err() {
                 return;

@@ -9,18 +9,25 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::download::{Download, EMPTY_FILE};
 use super::find::Search;
+use super::inbox::Heard;
 use crate::limits;
+use crate::node::error::LoadError;
 use crate::node::legacy::NodeId;
-use crate::node::transfer::candidates::{Candidate, Candidates};
-use crate::node::transfer::download::{Download, EMPTY_FILE};
-use crate::node::{DownloadSummary, Load, LoadError, LoadEvent, LoadOptions, Loaded};
+use crate::node::peer::PeerKey;
+use crate::node::transfer::Offer;
+use crate::node::transfer::candidates::Candidates;
+use crate::node::types::{DownloadSummary, Load, LoadEvent, LoadOptions, Loaded};
 use crate::store::{Sha1, StoreError};
 
 type Outcome = Result<Loaded, LoadError>;
 
 /// Offers that wait for the download; when full the search waits.
 const OFFERS: usize = 16;
+
+/// The number of peers asked is brought up to date this often.
+const PEERS_REFRESH: Duration = Duration::from_secs(2);
 
 /// All downloads under way or waiting.
 pub(super) struct Downloads {
@@ -154,7 +161,7 @@ async fn perform(
     }
     let mut searching = sha1 != EMPTY_FILE;
     if let Some((node, Some(size))) = wanted {
-        for candidate in inner.remembered.as_candidates(node, size) {
+        for candidate in inner.remembered.as_offers(node, size) {
             candidates.add(candidate, false);
         }
         searching = false;
@@ -193,10 +200,10 @@ async fn local(
             events.send_replace(looking);
             return Ok(None);
         }
-        Err(error) => return Err(LoadError::Disk(error.to_string())),
+        Err(error) => return Err(error.into()),
     };
-    let metadata = tokio::fs::metadata(&path).await;
-    let size = metadata.map_err(|error| LoadError::Disk(format!("{}: {error}", path.display())))?.len();
+    let look = |source| StoreError::Io { what: format!("look at {}", path.display()), source };
+    let size = tokio::fs::metadata(&path).await.map_err(look)?.len();
     Ok(Some(Loaded { path, size, downloaded: 0 }))
 }
 
@@ -235,17 +242,17 @@ fn forward(
     sha1: Sha1,
     timeout: Duration,
     only: Option<NodeId>,
-    sender: mpsc::Sender<Candidate>,
+    sender: mpsc::Sender<Offer>,
     events: &watch::Sender<LoadEvent>,
 ) -> Forward {
     let mut search = Search::begin(inner, sha1, timeout);
     let (peers, asked) = watch::channel(search.asked);
     let (inner, events) = (inner.clone(), events.clone());
     let task = tokio::spawn(async move {
-        let mut tick = tokio::time::interval(super::STATUS_REFRESH);
+        let mut tick = tokio::time::interval(PEERS_REFRESH);
         loop {
-            let offer = tokio::select! {
-                offer = search.next() => offer,
+            let heard = tokio::select! {
+                heard = search.next() => heard,
                 _ = tick.tick() => {
                     let connected = inner.connected_peers().max(*peers.borrow());
                     peers.send_replace(connected);
@@ -256,13 +263,12 @@ fn forward(
                     continue;
                 }
             };
-            let Some(offer) = offer else { return };
-            inner.remembered.add(sha1, &offer);
-            if only.is_some_and(|only| only.key != offer.node.key) {
+            let Some(Heard { offer, .. }) = heard else { return };
+            inner.remembered.add(sha1, offer);
+            if only.is_some_and(|only| PeerKey(only.key) != offer.peer) {
                 continue;
             }
-            let candidate = Candidate { node: offer.node, dialect: offer.dialect, size: offer.size };
-            if sender.send(candidate).await.is_err() {
+            if sender.send(offer).await.is_err() {
                 return;
             }
         }

@@ -9,16 +9,16 @@
 //!                +- Downloads: one task per file being loaded, shared by all loads of it
 //! ```
 //!
-//! Tasks of a [`swarm::SwarmHandle`]: `accept` (owns the hyperswarm `Swarm`; takes connections, leaves at the end),
-//! `keep_time` (wakes the machine at its deadlines), and per connection a reader and a writer ([`connection`]). Per
-//! answered seeking and per served request one short task ([`provide`]). Signing runs on tokio's blocking threads.
+//! Tasks of a [`SwarmHandle`]: `accept` (owns the hyperswarm `Swarm`; takes connections, leaves at the end),
+//! `keep_time` (wakes the machine at its deadlines), and per connection a reader and a writer (`legacy/connection`).
+//! Per answered seeking and per served request one short task ([`provide`]). Signing runs on tokio's blocking threads.
 //!
-//! Tasks of a load: the download ([`super::transfer::download`]), its disk thread, one agent per provider, the
-//! search that feeds it, and one follower per caller. All end with the download; the disk thread syncs first.
+//! Tasks of a load: the download ([`download`]), its disk thread ([`disk`]), one agent per provider (`legacy/source`),
+//! the search that feeds it, and one follower per caller. All end with the download; the disk thread syncs first.
 //!
-//! Locks, all held without waiting and never two at once, but for the first: `changing` (async; one join or leave of
-//! a channel at a time, held over joining) before any other; the channel list; each machine; the tables of transfer
-//! swarms, downloads, seekers, liars, remembered offers.
+//! Locks, all held without waiting: `changing` (async; one join or leave of a channel at a time, held over joining)
+//! before any other; a provider's state before the table of transfer swarms; of the others never two at once: the
+//! channel list; each machine; the tables of downloads, seekers, liars, remembered offers.
 //!
 //! Channels between tasks are bounded. Backwards from a slow disk: the disk queue, the download's inbox, the readers
 //! of its connections, TCP, the provider. Backwards from a slow peer: its socket, the writer, the machine's queue
@@ -27,13 +27,16 @@
 //! What survives a crash: identity and channels (config folder), files (store), downloads up to their last sync
 //! (store). Nothing else is kept: searches, requests and the memory of liars are gone.
 
-mod connection;
+mod disk;
+mod download;
+mod environment;
 mod find;
+mod inbox;
+mod legacy;
 mod load;
 mod provide;
 mod remembered;
-pub(crate) mod swarm;
-pub(crate) mod transfers;
+mod source;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
@@ -43,16 +46,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use self::environment::Environment;
+use self::legacy::swarm::SwarmHandle;
+use self::legacy::transfers::Transfers;
 use self::load::Downloads;
 use self::provide::Provider;
 use self::remembered::Remembered;
-use self::swarm::SwarmHandle;
-use self::transfers::Transfers;
 use super::config::{self, ConfigDir, ConfigError};
+use super::error::NodeError;
 use super::identity::{self, IdentityError};
 use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
-use super::transfer::Environment;
-use super::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeError, NodeStatus, SwarmSummary};
+use super::types::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeStatus, SwarmSummary};
 use crate::limits;
 use crate::store::{ServedFile, Sha1, Store, StoreError};
 use hyperswarm::crypto::PublicKey;
@@ -60,9 +64,6 @@ use hyperswarm::net::v2::{Network, NetworkConfig};
 
 /// Leaving everything takes at most this long.
 const SHUTDOWN: Duration = Duration::from_millis(2500);
-
-/// How often numbers for status displays are brought up to date.
-const STATUS_REFRESH: Duration = Duration::from_secs(2);
 
 /// What is behind a [`super::Node`].
 pub(super) struct Inner {

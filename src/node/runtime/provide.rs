@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
-use super::swarm::SwarmHandle;
+use super::legacy::swarm::SwarmHandle;
 use crate::limits;
 use crate::node::legacy::{Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
 use crate::store::{ContentHash, ServedFile, Sha1, Store, StoreError};

@@ -74,6 +74,20 @@ impl Blame {
         }
     }
 
+    /// These bytes are not there any more; what is left of a stretch that was on disk stays.
+    pub(crate) fn forget(&mut self, start: u64, end: u64) {
+        let overlaps = |(low, stretch): (&u64, &Stretch)| (stretch.end > start).then_some(*low);
+        while let Some(low) = self.stretches.range(..end).next_back().and_then(overlaps) {
+            let Some(stretch) = self.stretches.remove(&low) else { break };
+            if stretch.source == Source::Disk {
+                [(low, start), (end, stretch.end)]
+                    .into_iter()
+                    .filter(|(left, right)| left < right)
+                    .for_each(|(left, right)| self.on_disk(left, right));
+            }
+        }
+    }
+
     /// Bytes by source.
     pub(crate) fn totals(&self) -> BTreeMap<Source, u64> {
         let mut totals = BTreeMap::new();

@@ -4,43 +4,31 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::plan::ProviderKind;
+use super::Offer;
 use crate::limits;
-use crate::node::LoadError;
-use crate::node::legacy::{Dialect, NodeId, Protocol};
-
-/// Somebody who claims to have the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    pub(crate) node: NodeId,
-    pub(crate) dialect: Dialect,
-    /// As it claims.
-    pub(crate) size: u64,
-}
-
-impl Candidate {
-    /// The protocol of its transfer swarm.
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.dialect.protocol()
-    }
-
-    pub(crate) fn kind(&self) -> ProviderKind {
-        if self.dialect.has_ranges() { ProviderKind::Ranges } else { ProviderKind::Whole }
-    }
-}
+use crate::node::error::LoadError;
+use crate::node::peer::{PeerKey, Unit};
 
 /// All candidates of a download.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     list: Vec<Entry>,
     /// Why providers are out, one reason each, in order.
-    reasons: Vec<(NodeId, String)>,
-    liars: Vec<NodeId>,
+    reasons: Vec<Reason>,
+    liars: Vec<(PeerKey, String)>,
+}
+
+#[derive(Debug)]
+struct Reason {
+    peer: PeerKey,
+    /// Its ID, as it was met.
+    id: String,
+    why: String,
 }
 
 #[derive(Debug)]
 struct Entry {
-    candidate: Candidate,
+    candidate: Offer,
     spent: bool,
     /// Turns that its size had in vain because nobody could be reached.
     turns: u32,
@@ -48,22 +36,21 @@ struct Entry {
 
 impl Candidates {
     /// A new one; false: it is known, of no use, or there are too many.
-    pub(crate) fn add(&mut self, candidate: Candidate, liar: bool) -> bool {
+    pub(crate) fn add(&mut self, candidate: Offer, liar: bool) -> bool {
         let known = |entry: &Entry| {
             let other = &entry.candidate;
-            other.node == candidate.node && other.dialect == candidate.dialect
-                // The same key with ranges is one of ours, and better asked that way.
-                || other.node.key == candidate.node.key && other.dialect.has_ranges()
+            // The same key with ranges is one of ours, and better asked that way.
+            other.peer == candidate.peer && (other.via == candidate.via || other.unit() == Unit::Ranges)
         };
         if self.list.len() >= limits::CANDIDATES || self.list.iter().any(known) {
             return false;
         }
         if liar {
-            self.note(candidate.node, "sent wrong bytes not long ago".to_owned());
+            self.note(&candidate, "sent wrong bytes not long ago".to_owned());
             return false;
         }
         // An original 0.1.2 would die of the request, or send nothing.
-        let spent = !candidate.dialect.may_request(candidate.size);
+        let spent = !candidate.via.may_request(candidate.size);
         self.list.push(Entry { candidate, spent, turns: 0 });
         !spent
     }
@@ -96,9 +83,9 @@ impl Candidates {
     pub(crate) fn note_postponed(&mut self, turn: Duration) {
         let postponed = self.list.iter().filter(|entry| !entry.spent && entry.turns > 0);
         let reasons: Vec<_> =
-            postponed.map(|entry| (entry.candidate.node, turn.as_secs() * u64::from(entry.turns))).collect();
-        for (node, seconds) in reasons {
-            self.note(node, format!("no connection to it within {seconds} s"));
+            postponed.map(|entry| (entry.candidate, turn.as_secs() * u64::from(entry.turns))).collect();
+        for (candidate, seconds) in reasons {
+            self.note(&candidate, format!("no connection to it within {seconds} s"));
         }
     }
 
@@ -108,15 +95,15 @@ impl Candidates {
     }
 
     /// Those of a size, ranges first.
-    pub(crate) fn of_size(&self, size: u64) -> Vec<Candidate> {
+    pub(crate) fn of_size(&self, size: u64) -> Vec<Offer> {
         let fitting = self.list.iter().filter(|entry| !entry.spent && entry.candidate.size == size);
-        let mut list: Vec<_> = fitting.map(|entry| entry.candidate.clone()).collect();
-        list.sort_by_key(|candidate| !candidate.dialect.has_ranges());
+        let mut list: Vec<_> = fitting.map(|entry| entry.candidate).collect();
+        list.sort_by_key(|candidate| candidate.unit() != Unit::Ranges);
         list
     }
 
     /// One is given up.
-    pub(crate) fn drop_one(&mut self, candidate: &Candidate) {
+    pub(crate) fn drop_one(&mut self, candidate: &Offer) {
         self.list.iter_mut().filter(|e| e.candidate == *candidate).for_each(|entry| entry.spent = true);
     }
 
@@ -128,51 +115,52 @@ impl Candidates {
     /// The claimed size cannot be.
     pub(crate) fn refuse_size(&mut self, size: u64, why: &str) {
         for candidate in self.of_size(size) {
-            self.note(candidate.node, why.to_owned());
+            self.note(&candidate, why.to_owned());
         }
         self.give_up(size);
     }
 
     /// Why a provider is out.
-    pub(crate) fn note(&mut self, node: NodeId, why: String) {
-        if self.reasons.len() < limits::CANDIDATES && !self.reasons.iter().any(|(other, _)| *other == node) {
-            self.reasons.push((node, why));
+    pub(crate) fn note(&mut self, candidate: &Offer, why: String) {
+        let id = candidate.id();
+        if self.reasons.len() < limits::CANDIDATES && !self.reasons.iter().any(|other| other.id == id) {
+            self.reasons.push(Reason { peer: candidate.peer, id, why });
         }
     }
 
     /// It sent wrong bytes.
-    pub(crate) fn note_liar(&mut self, node: NodeId) {
+    pub(crate) fn note_liar(&mut self, candidate: &Offer) {
         if self.liars.len() < limits::CANDIDATES {
-            self.liars.push(node);
+            self.liars.push((candidate.peer, candidate.id()));
         }
     }
 
     /// Why there is no file. None: nobody claimed to have it.
     pub(crate) fn verdict(&self) -> Option<LoadError> {
         let not_asked = self.not_asked();
-        let liars: Vec<_> = self.liars.iter().map(NodeId::to_string).collect();
+        let liars: Vec<_> = self.liars.iter().map(|(_, id)| id.clone()).collect();
         if self.reasons.is_empty() && liars.is_empty() {
             let size = not_asked.iter().map(|candidate| candidate.size).max()?;
-            let providers = not_asked.into_iter().map(|candidate| candidate.node.to_string()).collect();
+            let providers = not_asked.into_iter().map(Offer::id).collect();
             return Some(LoadError::NotAsked { providers, size });
         }
         if self.reasons.is_empty() && not_asked.is_empty() {
             return Some(LoadError::Verification { liars });
         }
-        let failed = self.reasons.iter().map(|(node, why)| (node.to_string(), why.clone()));
-        let spared = not_asked.into_iter().map(|candidate| (candidate.node.to_string(), not_asked_why()));
+        let failed = self.reasons.iter().map(|reason| (reason.id.clone(), reason.why.clone()));
+        let spared = not_asked.into_iter().map(|candidate| (candidate.id(), not_asked_why()));
         let lied = liars.into_iter().map(|liar| (liar, "sent bytes that do not have this sha1".to_owned()));
         Some(LoadError::Transfer { reasons: failed.chain(spared).chain(lied).collect() })
     }
 
     /// Those that would die of the request and of whom nothing else is told, under whatever ID.
-    fn not_asked(&self) -> Vec<&Candidate> {
-        let told = |candidate: &Candidate| {
-            let failed = self.reasons.iter().map(|(node, _)| node);
-            failed.chain(&self.liars).any(|node| node.key == candidate.node.key)
+    fn not_asked(&self) -> Vec<&Offer> {
+        let told = |candidate: &Offer| {
+            let failed = self.reasons.iter().map(|reason| reason.peer);
+            failed.chain(self.liars.iter().map(|(peer, _)| *peer)).any(|peer| peer == candidate.peer)
         };
         let all = self.list.iter().map(|entry| &entry.candidate);
-        all.filter(|candidate| !candidate.dialect.may_request(candidate.size) && !told(candidate)).collect()
+        all.filter(|candidate| !candidate.via.may_request(candidate.size) && !told(candidate)).collect()
     }
 }
 
@@ -186,12 +174,14 @@ fn not_asked_why() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::legacy::Dialect;
+    use crate::node::peer::Via;
     use hyperswarm::crypto::PublicKey;
 
-    fn candidate(key: u16, dialect: Dialect, size: u64) -> Candidate {
+    fn candidate(key: u16, dialect: Dialect, size: u64) -> Offer {
         let mut bytes = [0; 32];
         bytes[..2].copy_from_slice(&key.to_le_bytes());
-        Candidate { node: NodeId::new(PublicKey(bytes), dialect.style()), dialect, size }
+        Offer { peer: PeerKey(PublicKey(bytes)), via: Via::Legacy(dialect), size }
     }
 
     #[test]
@@ -231,8 +221,8 @@ mod tests {
         let mut candidates = Candidates::default();
         let dropped = candidate(1, Dialect::V021, 9);
         let other = candidate(2, Dialect::V021, 9);
-        candidates.add(dropped.clone(), false);
-        candidates.add(other.clone(), false);
+        candidates.add(dropped, false);
+        candidates.add(other, false);
         candidates.drop_one(&dropped);
         assert_eq!(candidates.of_size(9), [other]);
         assert!(!candidates.add(dropped, false), "it is still known");
@@ -251,19 +241,19 @@ mod tests {
     fn a_file_that_only_such_originals_offer_fails_with_who_offered_it_and_why_nobody_was_asked() {
         let mut candidates = Candidates::default();
         let spared = candidate(2, Dialect::V012, 379);
-        candidates.add(spared.clone(), false);
+        candidates.add(spared, false);
         let error = candidates.verdict().expect("somebody has it");
         let LoadError::NotAsked { providers, size: 379 } = &error else { panic!("{error}") };
-        assert_eq!(*providers, [spared.node.to_string()]);
+        assert_eq!(*providers, [spared.id()]);
         let text = error.to_string();
-        for part in [&spared.node.to_string(), "0.1.2", "die", "more than 378 bytes", "not asked"] {
+        for part in [&spared.id(), "0.1.2", "die", "more than 378 bytes", "not asked"] {
             assert!(text.contains(part), "{part:?} is not in {text:?}");
         }
         // Beside others that failed it is one reason of several.
-        candidates.note(candidate(3, Dialect::V021, 379).node, "sent nothing for 10 s".to_owned());
+        candidates.note(&candidate(3, Dialect::V021, 379), "sent nothing for 10 s".to_owned());
         let Some(LoadError::Transfer { reasons }) = candidates.verdict() else { panic!("no transfer") };
         assert_eq!(reasons.len(), 2);
-        assert!(reasons[1].0 == spared.node.to_string() && reasons[1].1.contains("was not asked"));
+        assert!(reasons[1].0 == spared.id() && reasons[1].1.contains("was not asked"));
     }
 
     #[test]
@@ -271,7 +261,7 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.add(candidate(1, Dialect::V012, 379), false);
         candidates.add(candidate(1, Dialect::V021, 379), false);
-        candidates.note(candidate(1, Dialect::V021, 379).node, "sent nothing for 10 s".to_owned());
+        candidates.note(&candidate(1, Dialect::V021, 379), "sent nothing for 10 s".to_owned());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { reasons }) if reasons.len() == 1));
     }
 
@@ -290,8 +280,8 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.add(candidate(1, Dialect::V016, 1000), false);
         candidates.add(candidate(2, Dialect::V021, 1000), false);
-        let dialects: Vec<_> = candidates.of_size(1000).into_iter().map(|c| c.dialect).collect();
-        assert_eq!(dialects, [Dialect::V021, Dialect::V016]);
+        let dialects: Vec<_> = candidates.of_size(1000).into_iter().map(|c| c.via).collect();
+        assert_eq!(dialects, [Dialect::V021, Dialect::V016].map(Via::Legacy));
     }
 
     #[test]
@@ -306,8 +296,8 @@ mod tests {
     fn only_liars_make_a_failed_verification() {
         let mut candidates = Candidates::default();
         let liar = candidate(1, Dialect::V021, 1000);
-        candidates.add(liar.clone(), false);
-        candidates.note_liar(liar.node);
+        candidates.add(liar, false);
+        candidates.note_liar(&liar);
         candidates.give_up(1000);
         assert!(matches!(candidates.verdict(), Some(LoadError::Verification { liars }) if liars.len() == 1));
     }

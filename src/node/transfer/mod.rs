@@ -1,73 +1,83 @@
-//! Downloads. The pure parts: [`plan`] decides what to ask of whom, [`blame`] keeps the books, [`candidates`]
-//! and [`reputation`] remember who claimed and did what. [`download`] drives them, [`disk`] writes.
+//! Downloads, the pure part: [`plan`] decides what to ask of whom, [`blame`] keeps the books, [`candidates`] and
+//! [`reputation`] remember who claimed and did what. Nothing here knows a message protocol, a task or the disk.
 
 pub(crate) mod blame;
 pub(crate) mod candidates;
-pub(crate) mod disk;
-pub(crate) mod download;
-mod failure;
+pub(crate) mod failure;
 pub(crate) mod plan;
 pub(crate) mod reputation;
 #[cfg(test)]
 mod tests;
 
-use parking_lot::Mutex;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
-
 use bytes::Bytes;
 
-use self::plan::{ProviderKey, RequestKey};
-use self::reputation::Reputation;
-use super::legacy::RequestFailure;
-use super::runtime::transfers::{Lease, Transfers};
-use crate::store::Store;
-use hyperswarm::crypto::PublicKey;
+use self::plan::RequestKey;
+use crate::node::peer::{PathKind, PeerKey, Unit, Via};
 
-/// What reaches a download.
+/// A peer says that it has the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Offer {
+    pub(crate) peer: PeerKey,
+    /// The protocol in which it said so, and can be asked.
+    pub(crate) via: Via,
+    /// Bytes of the file, as it claims.
+    pub(crate) size: u64,
+}
+
+impl Offer {
+    /// What the peer can be asked for.
+    pub(crate) fn unit(&self) -> Unit {
+        self.via.unit()
+    }
+
+    /// The peer's ID as it is written in that protocol.
+    pub(crate) fn id(&self) -> String {
+        self.via.id_of(self.peer)
+    }
+}
+
+/// What a peer is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// The whole file.
+    Whole,
+    /// The bytes from the first offset up to, and without, the second.
+    Range(u64, u64),
+}
+
+/// What comes for a request. Requests are named by the plan; protocols map the names to those on the wire.
+#[derive(Debug)]
 pub(crate) enum Arrival {
-    /// The next bytes of a request.
+    /// The next bytes.
     Data(RequestKey, Bytes),
-    /// The request is answered.
+    /// The peer says that this was all.
     Finished(RequestKey),
-    /// It will not be.
-    Failed(RequestKey, RequestFailure),
-    /// The provider's transfer swarm is joined.
-    Joined(ProviderKey, Lease),
-    /// The provider can be sent requests, or not any more.
-    Reachable(ProviderKey, bool),
-    /// The provider's transfer swarm cannot be joined.
-    Unusable(ProviderKey, String),
+    /// No more will come.
+    Failed(RequestKey, AskFailure),
 }
 
-/// What all downloads share.
-pub(crate) struct Environment {
-    pub(crate) store: Store,
-    pub(crate) transfers: Arc<Transfers>,
-    reputation: Mutex<Reputation>,
-    downloaded: AtomicU64,
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AskFailure {
+    /// The peer is silent.
+    Silent,
+    /// The last connection to the peer is gone; it may come back.
+    Left,
+    /// More bytes came than were asked for.
+    TooMuch,
+    /// The peer says why.
+    Refused(String),
 }
 
-impl Environment {
-    pub(crate) fn new(store: Store, transfers: Arc<Transfers>) -> Self {
-        Self { store, transfers, reputation: Mutex::default(), downloaded: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn add_liar(&self, key: PublicKey) {
-        self.reputation.lock().add_liar(key, Instant::now());
-    }
-
-    pub(crate) fn is_liar(&self, key: &PublicKey) -> bool {
-        self.reputation.lock().is_liar(key, Instant::now())
-    }
-
-    pub(crate) fn add_downloaded(&self, bytes: u64) {
-        self.downloaded.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes received for downloads since the start.
-    pub(crate) fn downloaded(&self) -> u64 {
-        self.downloaded.load(Ordering::Relaxed)
-    }
+/// How a peer can be reached, as its connections change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// What it is asked through is not open yet.
+    Opening,
+    /// It is looked for.
+    Connecting,
+    /// It can be asked.
+    Reached(PathKind),
+    /// It cannot be asked for this reason, and will not be.
+    Unusable(String),
 }

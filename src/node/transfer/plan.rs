@@ -17,6 +17,7 @@ use self::assign::PIPELINE;
 use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
 use crate::limits;
+use crate::node::peer::Unit;
 use crate::store::ranges::Ranges;
 
 /// A provider within one plan.
@@ -26,15 +27,6 @@ pub(crate) struct ProviderKey(pub(crate) u32);
 /// A request within one plan; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RequestKey(pub(crate) u64);
-
-/// What a provider can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProviderKind {
-    /// Ranges (daemon-0.2).
-    Ranges,
-    /// Only the whole file (kachery-p2p-3): used when no range provider is left.
-    Whole,
-}
 
 /// What the executor is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +90,7 @@ const STALLED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Provider {
-    kind: ProviderKind,
+    kind: Unit,
     reachable: bool,
     /// Since when it has been as (un)reachable as it is.
     since: Instant,
@@ -174,7 +166,7 @@ impl Plan {
     }
 
     /// A provider, not reachable yet. The caller bounds their number.
-    pub(crate) fn add_provider(&mut self, kind: ProviderKind, now: Instant) -> ProviderKey {
+    pub(crate) fn add_provider(&mut self, kind: Unit, now: Instant) -> ProviderKey {
         let key = ProviderKey(self.next_provider);
         self.next_provider += 1;
         let provider = Provider {
@@ -380,6 +372,16 @@ impl Plan {
         } else {
             self.trust_only(None);
         }
+        self.assign(now);
+    }
+
+    /// What was on disk in these ranges at the beginning proved damaged: it is missing again, and nobody is to blame.
+    pub(crate) fn on_damaged(&mut self, ranges: &[(u64, u64)], now: Instant) {
+        for (start, end) in ranges {
+            self.present.remove(*start, *end);
+            self.blame.forget(*start, *end);
+        }
+        self.last_progress = now;
         self.assign(now);
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use hyperswarm::crypto::PublicKey;
+use crate::node::peer::PeerKey;
 
 /// How long a liar is left alone.
 const BANNED: Duration = Duration::from_secs(3600);
@@ -12,12 +12,12 @@ const BANNED: Duration = Duration::from_secs(3600);
 /// Known liars, by key (so that the other style of its ID does not help it).
 #[derive(Debug, Default)]
 pub(crate) struct Reputation {
-    liars: HashMap<PublicKey, Instant>,
+    liars: HashMap<PeerKey, Instant>,
 }
 
 impl Reputation {
     /// It sent wrong bytes. When the table is full the oldest entry gives way.
-    pub(crate) fn add_liar(&mut self, key: PublicKey, now: Instant) {
+    pub(crate) fn add_liar(&mut self, key: PeerKey, now: Instant) {
         let full = self.liars.len() >= limits::REMEMBERED_LIARS && !self.liars.contains_key(&key);
         let oldest = self.liars.iter().min_by_key(|(_, since)| **since).map(|(key, _)| *key);
         if let Some(oldest) = oldest.filter(|_| full) {
@@ -27,7 +27,7 @@ impl Reputation {
     }
 
     /// Whether it is to be left alone.
-    pub(crate) fn is_liar(&self, key: &PublicKey, now: Instant) -> bool {
+    pub(crate) fn is_liar(&self, key: &PeerKey, now: Instant) -> bool {
         self.liars.get(key).is_some_and(|since| now.saturating_duration_since(*since) < BANNED)
     }
 }
@@ -35,11 +35,12 @@ impl Reputation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyperswarm::crypto::PublicKey;
 
-    fn key(number: usize) -> PublicKey {
+    fn key(number: usize) -> PeerKey {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
-        PublicKey(bytes)
+        PeerKey(PublicKey(bytes))
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The plan against simulated providers in virtual time.
 
-mod sizes;
 mod wrong_hash;
 
 use std::collections::BTreeMap;
@@ -11,7 +10,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::store::{Partial, StoreError};
 
-use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
+use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
+use crate::node::peer::Unit;
 
 const PIECE: u64 = 65536;
 
@@ -38,7 +38,7 @@ enum Manner {
 
 struct Simulated {
     manner: Manner,
-    kind: ProviderKind,
+    kind: Unit,
     /// Bytes per second.
     rate: u64,
     /// Request, next offset, end.
@@ -48,7 +48,7 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn new(manner: Manner, kind: ProviderKind, rate: u64) -> Self {
+    fn new(manner: Manner, kind: Unit, rate: u64) -> Self {
         Self { manner, kind, rate, queue: Vec::new(), sent: 0, next_at: None }
     }
 }
@@ -90,8 +90,7 @@ impl World {
             simulated.insert(key, provider);
         }
         // In order of keys; whole-file providers last, as the executor does.
-        let mut keys: Vec<_> =
-            simulated.iter().map(|(key, p)| (p.kind == ProviderKind::Whole, *key)).collect();
+        let mut keys: Vec<_> = simulated.iter().map(|(key, p)| (p.kind == Unit::Whole, *key)).collect();
         keys.sort_unstable();
         keys.into_iter().for_each(|(_, key)| plan.set_reachable(key, true, now));
         let (dropped, forgotten, received) = (Vec::new(), 0, 0);
@@ -114,7 +113,7 @@ impl World {
             match action {
                 Action::Request { request, provider, start, end, whole } => {
                     let provider = self.providers.get_mut(&provider).expect("known");
-                    assert_eq!(whole, provider.kind == ProviderKind::Whole);
+                    assert_eq!(whole, provider.kind == Unit::Whole);
                     assert!(
                         start < end && end <= self.file.len() as u64 && (whole || end - start <= 20_000_000)
                     );
@@ -261,7 +260,7 @@ impl World {
 }
 
 fn ranges(manner: Manner, rate: u64) -> Simulated {
-    Simulated::new(manner, ProviderKind::Ranges, rate)
+    Simulated::new(manner, Unit::Ranges, rate)
 }
 
 #[test]
@@ -278,6 +277,24 @@ fn what_is_on_disk_is_not_fetched_again() {
     let mut world = World::new(10_000_000, 2, &present, vec![ranges(Manner::Honest, 10_000_000)]);
     assert!(world.run());
     assert_eq!(world.received, 3_000_000);
+}
+
+#[test]
+fn what_proves_damaged_on_disk_is_fetched_again_and_nobody_is_blamed() {
+    let mut world = World::new(10_000_000, 13, &[(0, 6_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
+    world.disk[1_000_000..3_000_000].fill(0);
+    world.plan.on_damaged(&[(1_000_000, 2_000_000), (2_000_000, 3_000_000)], world.now);
+    assert_eq!(world.plan.bytes(), 4_000_000);
+    assert!(world.run());
+    assert_eq!(world.received, 6_000_000);
+    assert!(world.dropped.is_empty());
+    // The same when everything was there: the search for a liar does not begin.
+    let mut world = World::new(10_000_000, 14, &[(0, 10_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
+    world.disk[9_999_999] ^= 1;
+    assert_eq!(world.plan.outlook(), Outlook::Complete);
+    world.plan.on_damaged(&[(9_437_184, 10_000_000)], world.now);
+    assert!(world.run());
+    assert_eq!((world.received, world.forgotten), (562_816, 0));
 }
 
 #[test]
@@ -330,8 +347,8 @@ fn a_request_may_be_silent_until_the_limit_and_no_longer() {
     use crate::limits::SILENCE;
     let now = Instant::now();
     let mut plan = Plan::new(100, &[], now);
-    let silent = plan.add_provider(ProviderKind::Ranges, now);
-    let other = plan.add_provider(ProviderKind::Whole, now);
+    let silent = plan.add_provider(Unit::Ranges, now);
+    let other = plan.add_provider(Unit::Whole, now);
     plan.set_reachable(silent, true, now);
     plan.set_reachable(other, true, now);
     let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
@@ -353,7 +370,7 @@ fn somebody_who_cannot_be_reached_makes_nobody_less_patient_with_the_only_provid
     use crate::limits::SILENCE;
     let now = Instant::now();
     let mut plan = Plan::new(100, &[], now);
-    let [real, _made_up] = [(); 2].map(|()| plan.add_provider(ProviderKind::Ranges, now));
+    let [real, _made_up] = [(); 2].map(|()| plan.add_provider(Unit::Ranges, now));
     plan.set_reachable(real, true, now);
     for silence in 1..=3 {
         assert!(plan.is_usable(real), "before silence {silence}");
@@ -385,7 +402,7 @@ fn each_bad_manner_is_dropped_with_its_reason_and_the_file_completes() {
 #[test]
 fn whole_file_providers_are_asked_only_when_no_range_provider_is_left() {
     let providers = vec![
-        Simulated::new(Manner::Honest, ProviderKind::Whole, 5_000_000),
+        Simulated::new(Manner::Honest, Unit::Whole, 5_000_000),
         ranges(Manner::StallsAfter(1_000_000), 5_000_000),
     ];
     let mut world = World::new(3_000_000, 10, &[], providers);
@@ -421,7 +438,7 @@ fn a_lost_connection_is_no_failure() {
 fn answers_to_abandoned_requests_are_ignored() {
     let now = Instant::now();
     let mut plan = Plan::new(100, &[], now);
-    let key = plan.add_provider(ProviderKind::Ranges, now);
+    let key = plan.add_provider(Unit::Ranges, now);
     plan.set_reachable(key, true, now);
     let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
     plan.set_reachable(key, false, now);
@@ -470,7 +487,7 @@ fn a_hundred_mixed_companies_all_end_right() {
 fn a_request_whose_connection_closed_is_made_again_without_blame() {
     let now = Instant::now();
     let mut plan = Plan::new(100, &[], now);
-    let key = plan.add_provider(ProviderKind::Ranges, now);
+    let key = plan.add_provider(Unit::Ranges, now);
     plan.set_reachable(key, true, now);
     let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
     plan.on_data(request, &[1; 40], now);

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::{digest, sample, tree};
 use crate::store::faults::for_tests::{Fault, plan, seen};
-use crate::store::{Algorithm, Cancel, ContentHash, DirectoryOptions, PutOptions, Store, StoreError};
+use crate::store::{
+    Algorithm, Cancel, ContentHash, DirectoryOptions, PutOptions, Store, StoreError, StoreErrorKind,
+};
 
 const ERRORS: [(i32, &str); 3] = [(28, "ENOSPC"), (5, "EIO"), (30, "EROFS")];
 
@@ -141,8 +143,10 @@ fn content_is_durable_before_anything_speaks_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("root")).unwrap();
     let mut partial = store.partial(digest(b"abcd"), 4).unwrap();
+    partial.write_at(0, b"ab").unwrap();
+    partial.sync().unwrap();
     plan(None);
-    partial.write_at(0, b"abcd").unwrap();
+    partial.write_at(2, b"cd").unwrap();
     partial.sync().unwrap();
     assert_eq!(seen(), ["write", "fdatasync", "write", "fdatasync"], "data, then journal");
     plan(None);
@@ -155,4 +159,46 @@ fn content_is_durable_before_anything_speaks_of_it() {
     let steps = seen();
     let order: Vec<_> = steps.iter().filter(|s| ["fsync", "rename", "fsync folder"].contains(*s)).collect();
     assert!(order.starts_with(&[&"fsync", &"rename", &"fsync folder"]), "{steps:?}");
+}
+
+#[test]
+fn a_new_download_makes_data_and_journal_durable_once_each_with_its_first_sync() {
+    let (_folder, store) = super::store();
+    let mut partial = store.partial(digest(b"abcd"), 4).unwrap();
+    plan(None);
+    partial.write_at(0, b"ab").unwrap();
+    assert!(!seen().iter().any(|step| step.contains("sync")), "nothing needs to survive yet: {:?}", seen());
+    partial.sync().unwrap();
+    let syncs: Vec<_> = seen().into_iter().filter(|step| step.contains("sync")).collect();
+    let folders = syncs.iter().filter(|step| **step == "fsync folder").count();
+    assert_eq!(syncs.len() - folders, 2, "{syncs:?}");
+    assert!(syncs.ends_with(&["fsync folder"]), "then their names: {syncs:?}");
+}
+
+#[test]
+fn refusals_of_the_system_are_told_apart() {
+    use rustix::io::Errno;
+    let kinds = [
+        (Errno::NOSPC, StoreErrorKind::DiskFull),
+        (Errno::DQUOT, StoreErrorKind::DiskFull),
+        (Errno::ROFS, StoreErrorKind::NotWritable),
+        (Errno::ACCESS, StoreErrorKind::NotWritable),
+        (Errno::PERM, StoreErrorKind::NotWritable),
+        (Errno::MFILE, StoreErrorKind::TooManyOpenFiles),
+        (Errno::NFILE, StoreErrorKind::TooManyOpenFiles),
+        (Errno::FBIG, StoreErrorKind::FileTooLarge),
+        (Errno::IO, StoreErrorKind::Other),
+        (Errno::NOENT, StoreErrorKind::Other),
+    ];
+    let (_folder, store) = super::store();
+    for (errno, kind) in kinds {
+        plan(Some((0, Fault::Fails(errno.raw_os_error()))));
+        let error = store.put_reader(&mut &b"x"[..], &PutOptions::default()).unwrap_err();
+        plan(None);
+        assert_eq!(error.kind(), kind, "{errno}: {error}");
+        let unreadable = StoreError::Source { path: "x".into(), source: errno.into() };
+        let expected = if kind == StoreErrorKind::TooManyOpenFiles { kind } else { StoreErrorKind::Other };
+        assert_eq!(unreadable.kind(), expected, "a source that cannot be read says nothing about the store");
+    }
+    assert_eq!(StoreError::TooManyPieces.kind(), StoreErrorKind::Other);
 }

@@ -1,10 +1,12 @@
 //! Tests of the store that are longer than a unit.
 
 mod crash;
+mod damage;
 mod faults;
 mod partial;
 mod put;
 mod serve;
+mod sweep;
 
 use std::path::Path;
 

@@ -14,10 +14,10 @@ use tokio::time::Sleep;
 
 use super::datagrams::Received;
 use super::instance::Instance;
-use super::socket::{Foreign, SocketState};
+use super::port::{Foreign, SocketState};
 use crate::limits::UDP_RECEIVE_CALLS;
 
-/// See the module.
+/// The task. Dropping it, at its end or because it panicked, closes the streams that are left on the socket.
 pub(super) struct Driver {
     instance: Arc<Instance>,
     socket: Arc<SocketState>,
@@ -69,8 +69,8 @@ impl Driver {
         awake.drain(..).for_each(Waker::wake);
         // Acknowledgements must not wait for the rest of the flood. (To let a reader answer first, so that the answer
         // carries the acknowledgement, was measured: yielding wakes another thread, and round trips take 1.7 times.)
-        socket.transmit(instance);
-        others.iter().for_each(|other| other.state.transmit(instance));
+        instance.transmit(socket);
+        others.iter().for_each(|other| instance.transmit(&other.state));
     }
 
     /// Runs timers that are due, ends the writers' turns, sends.
@@ -83,17 +83,7 @@ impl Driver {
                 core.endpoint.handle_timeout(now);
             }
         });
-        socket.transmit(instance);
-    }
-
-    /// The socket is closed: its deadlines are for the tasks of the others.
-    fn retire(&mut self) {
-        let others = self.instance.with(|core| {
-            core.remove_socket(self.socket.id);
-            self.armed.inspect(|armed| core.disarm(*armed));
-            core.all_sockets()
-        });
-        others.iter().for_each(|other| other.state.task.wake());
+        instance.transmit(socket);
     }
 
     /// Sees that a task runs when the next deadline comes.
@@ -128,7 +118,7 @@ impl Future for Driver {
             context.waker().wake_by_ref();
         }
         if this.socket.closing.load(Ordering::SeqCst) {
-            this.retire();
+            this.instance.with(|core| core.endpoint.forget_socket(this.socket.id));
             return Poll::Ready(());
         }
         this.arm(context);
@@ -136,5 +126,20 @@ impl Future for Driver {
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    /// The socket's deadlines are for the tasks of the others from now on.
+    fn drop(&mut self) {
+        let Self { instance, socket, armed, awake, .. } = self;
+        socket.closing.store(true, Ordering::SeqCst);
+        let others = instance.with(|core| {
+            core.abandon(socket.id, awake);
+            armed.inspect(|armed| core.disarm(*armed));
+            core.all_sockets()
+        });
+        awake.drain(..).for_each(Waker::wake);
+        others.iter().for_each(|other| other.state.task.wake());
     }
 }

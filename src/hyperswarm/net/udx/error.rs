@@ -22,6 +22,13 @@ pub enum StreamError {
     /// Its sending side was finished.
     #[error("udx stream {0}: write after finish")]
     Finished(StreamId),
+    /// The socket, or the other stream, does not share this stream's instance: see
+    /// [`UdxSocket::bind_sibling`](super::UdxSocket::bind_sibling).
+    #[error("udx stream {0}: socket or stream of another instance")]
+    OtherInstance(StreamId),
+    /// The socket's task has ended: it panicked, or its runtime shut down.
+    #[error("udx socket closed: its task has ended")]
+    SocketClosed,
 }
 
 impl StreamError {
@@ -36,6 +43,7 @@ impl StreamError {
                 CloseReason::Destroyed | CloseReason::RelayClosed(_) => ConnectionAborted,
                 CloseReason::Reset => ConnectionReset,
                 CloseReason::TimedOut { .. } => TimedOut,
+                CloseReason::SocketClosed => ConnectionAborted,
             },
             Self::State(error) | Self::Message(MessageError::State(error)) => match error {
                 StateError::Connected(_) => AlreadyExists,
@@ -47,6 +55,8 @@ impl StreamError {
             Self::Open(OpenError::InUse(_)) => AddrInUse,
             Self::Open(OpenError::TooMany(_)) => QuotaExceeded,
             Self::Finished(_) => BrokenPipe,
+            Self::OtherInstance(_) => InvalidInput,
+            Self::SocketClosed => NotConnected,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::socket::{Foreign, SocketGuard};
+use super::port::{Foreign, SocketGuard, SocketState};
 use crate::limits::UDX_DIRECT_SEND_BYTES;
 use crate::udx::{CloseReason, Config, Disposition, Endpoint, Event, SocketId, StreamId};
 
@@ -75,7 +75,7 @@ pub(super) struct Nudge {
 impl Nudge {
     pub(super) fn act(self, instance: &Instance) {
         let Some(socket) = self.socket else { return };
-        let unarmed = self.at_once && socket.send(instance);
+        let unarmed = self.at_once && instance.send(&socket);
         if self.task || unarmed {
             socket.state.task.wake();
         }
@@ -84,8 +84,9 @@ impl Nudge {
 
 impl Instance {
     /// An instance without sockets and streams.
-    pub(super) fn with_seed([a, b, c, d, e, f, g, h, ..]: [u8; 32]) -> Self {
-        let endpoint = Endpoint::new(Config::default(), u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    pub(super) fn new([a, b, c, d, e, f, g, h, ..]: [u8; 32], receive_budget: usize) -> Self {
+        let config = Config { receive_budget, ..Config::default() };
+        let endpoint = Endpoint::new(config, u64::from_le_bytes([a, b, c, d, e, f, g, h]));
         let core = Core {
             endpoint,
             streams: HashMap::new(),
@@ -103,8 +104,17 @@ impl Instance {
         work(&mut self.core.lock())
     }
 
-    /// Whether a deadline has come closer than any task knows.
-    pub(super) fn is_unarmed(&self) -> bool {
+    /// Sends what the machine has for this socket.
+    pub(super) fn transmit(&self, socket: &SocketState) {
+        socket.transmit(|most, buffer| {
+            self.with(|core| core.endpoint.poll_transmit(Instant::now(), socket.id, most, buffer))
+        });
+    }
+
+    /// The same, as a user of a stream. True if the socket's task should look at the deadlines after that, as one has
+    /// come closer than any task knows.
+    pub(super) fn send(&self, socket: &SocketGuard) -> bool {
+        self.transmit(&socket.state);
         self.with(|core| core.unarmed().is_some())
     }
 
@@ -119,7 +129,7 @@ impl Instance {
         });
         awake.into_iter().for_each(Waker::wake);
         for socket in others {
-            socket.state.transmit(self);
+            self.transmit(&socket.state);
         }
         result
     }
@@ -136,9 +146,14 @@ impl Core {
         self.sockets.push((id, socket));
     }
 
-    pub(super) fn remove_socket(&mut self, id: SocketId) {
+    /// A socket's task has ended: nothing will move on its streams any more. The machine is not asked, as it may be
+    /// what the task died of.
+    pub(super) fn abandon(&mut self, id: SocketId, awake: &mut Vec<Waker>) {
+        let on_it = |user: &&mut User| user.socket.state.id == id && user.progress.closed.is_none();
+        for user in self.streams.values_mut().filter(on_it) {
+            user.close(CloseReason::SocketClosed, awake);
+        }
         self.sockets.retain(|(other, _)| *other != id);
-        self.endpoint.forget_socket(id);
     }
 
     /// A socket that is still open.
@@ -251,14 +266,7 @@ impl Core {
                     user.progress.remote_changes += 1;
                     awake.append(&mut user.others);
                 }
-                Event::Closed(reason) => {
-                    user.old = None;
-                    user.progress.closed = Some(reason);
-                    awake.extend(
-                        [user.reader.take(), user.writer.take(), user.messages.take()].into_iter().flatten(),
-                    );
-                    awake.append(&mut user.others);
-                }
+                Event::Closed(reason) => user.close(reason, awake),
             }
         }
     }
@@ -278,6 +286,14 @@ impl User {
             unflushed: false,
             unsent: 0,
         }
+    }
+
+    /// The stream is over.
+    fn close(&mut self, reason: CloseReason, awake: &mut Vec<Waker>) {
+        self.old = None;
+        self.progress.closed = Some(reason);
+        awake.extend([self.reader.take(), self.writer.take(), self.messages.take()].into_iter().flatten());
+        awake.append(&mut self.others);
     }
 
     /// Wakes `waker` at the next change that is neither reading, writing nor a message.

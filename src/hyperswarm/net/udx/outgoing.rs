@@ -3,12 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::udx::Transmit;
+
 /// Takes datagrams: [`super::datagrams::Datagrams`], or a test.
 pub(super) trait Outlet {
     /// How many datagrams of `segment` bytes one send may carry now.
     fn datagrams_per_send(&self, segment: usize) -> usize;
     /// Sends datagrams of `segment` bytes, the last one possibly shorter.
     fn send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()>;
+    /// Sends one datagram, which the system and the routers may cut into IP fragments.
+    fn send_in_fragments(&self, destination: SocketAddr, contents: &[u8]) -> io::Result<()>;
 }
 
 impl Outlet for super::datagrams::Datagrams {
@@ -18,6 +22,10 @@ impl Outlet for super::datagrams::Datagrams {
 
     fn send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
         self.send(destination, contents, segment)
+    }
+
+    fn send_in_fragments(&self, destination: SocketAddr, contents: &[u8]) -> io::Result<()> {
+        self.send_in_fragments(destination, contents)
     }
 }
 
@@ -36,24 +44,30 @@ pub(super) struct Outgoing {
     /// Filled by the machine; emptied by [`advance`](Self::advance). Its allocation is used again.
     pub(super) buffer: Vec<u8>,
     sent: usize,
-    to: Option<(SocketAddr, usize)>,
+    to: Option<Transmit>,
 }
 
 impl Outgoing {
-    /// Says where the buffer's contents go, in datagrams of how many bytes.
-    pub(super) fn address(&mut self, destination: SocketAddr, segment: usize) {
-        self.to = Some((destination, segment.max(1)));
+    /// Says where the buffer's contents go, and in which datagrams.
+    pub(super) fn address(&mut self, batch: &Transmit) {
+        self.to = Some(Transmit { segment_size: batch.segment_size.max(1), ..*batch });
         self.sent = 0;
     }
 
     /// Sends what the system takes. Errors other than a full buffer are the network's losses: a datagram too long
     /// for the interface, no route, a firewall. The machine finds out by itself that nothing arrives.
     pub(super) fn advance(&mut self, outlet: &impl Outlet) -> Progress {
-        let Some((destination, segment)) = self.to else { return Progress::Done };
+        let Some(batch) = self.to else { return Progress::Done };
+        let Transmit { destination, segment_size: segment, may_fragment, .. } = batch;
         while let Some(rest) = self.buffer.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let per_send = outlet.datagrams_per_send(segment);
+            let per_send = if may_fragment { 1 } else { outlet.datagrams_per_send(segment) };
             let length = rest.len().min(segment.saturating_mul(per_send));
-            match outlet.send(destination, rest.get(..length).unwrap_or(rest), segment) {
+            let part = rest.get(..length).unwrap_or(rest);
+            let sent = match may_fragment {
+                true => outlet.send_in_fragments(destination, part),
+                false => outlet.send(destination, part, segment),
+            };
+            match sent {
                 Ok(()) => self.sent += length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Blocked,
                 // The system just learnt that this interface cannot cut batches: the same again, one by one.
@@ -82,6 +96,7 @@ mod tests {
         room: Cell<usize>,
         refuse_longer_than: usize,
         sent: RefCell<Vec<Vec<u8>>>,
+        in_fragments: Cell<usize>,
     }
 
     impl System {
@@ -92,6 +107,7 @@ mod tests {
                 room: Cell::new(usize::MAX),
                 refuse_longer_than: usize::MAX,
                 sent: RefCell::default(),
+                in_fragments: Cell::new(0),
             }
         }
     }
@@ -116,12 +132,19 @@ mod tests {
             self.sent.borrow_mut().extend(contents.chunks(segment).map(<[u8]>::to_vec));
             Ok(())
         }
+
+        fn send_in_fragments(&self, destination: SocketAddr, contents: &[u8]) -> io::Result<()> {
+            self.in_fragments.set(self.in_fragments.get() + 1);
+            self.send(destination, contents, contents.len())
+        }
     }
 
     fn batch() -> (Outgoing, Vec<Vec<u8>>) {
         let bytes: Vec<u8> = (0..=255).collect();
         let mut outgoing = Outgoing { buffer: bytes.clone(), ..Outgoing::default() };
-        outgoing.address(SocketAddr::from(([127, 0, 0, 1], 9)), 50);
+        let destination = SocketAddr::from(([127, 0, 0, 1], 9));
+        let length = bytes.len();
+        outgoing.address(&Transmit { destination, segment_size: 50, length, may_fragment: false });
         (outgoing, bytes.chunks(50).map(<[u8]>::to_vec).collect())
     }
 
@@ -135,6 +158,15 @@ mod tests {
             assert_eq!(*system.sent.borrow(), datagrams);
             assert!(outgoing.buffer.is_empty());
         }
+    }
+
+    #[test]
+    fn what_may_be_cut_by_routers_leaves_one_by_one() {
+        let (mut outgoing, datagrams) = batch();
+        outgoing.to.as_mut().unwrap().may_fragment = true;
+        let system = System::new(64);
+        assert_eq!(outgoing.advance(&system), Progress::Done);
+        assert_eq!((&*system.sent.borrow(), system.in_fragments.get()), (&datagrams, datagrams.len()));
     }
 
     #[test]

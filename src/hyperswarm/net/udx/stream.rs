@@ -13,10 +13,11 @@ use bytes::Bytes;
 use tokio::task::coop::poll_proceed;
 
 use super::error::StreamError;
+use super::handle::UdxSocket;
 use super::instance::{Core, Instance, Progress};
 use super::path_mtu::path_mtu;
-use super::socket::{SocketGuard, UdxSocket};
-use crate::udx::{Closed, Remote, StateError, Stats, StreamGuard, StreamId};
+use super::port::SocketGuard;
+use crate::udx::{Closed, Firewall, Remote, StateError, Stats, StreamGuard, StreamId};
 
 /// A reliable stream of bytes in both directions, with unordered messages beside it.
 ///
@@ -52,13 +53,13 @@ impl UdxStream {
     /// acknowledgements of what came in before.
     pub fn connect(&self, remote_id: u32, address: SocketAddr) -> io::Result<()> {
         let socket = self.socket()?;
-        self.connect_on(&UdxSocket { guard: socket }, remote_id, address)
+        self.connect_on(&self.with_instance(socket), remote_id, address)
     }
 
-    /// As [`connect`](Self::connect), with another socket of the same instance.
+    /// As [`connect`](Self::connect), with another socket of the same instance; a socket of another one is refused.
     pub fn connect_on(&self, socket: &UdxSocket, remote_id: u32, address: SocketAddr) -> io::Result<()> {
         let remote = remote(socket, remote_id, address);
-        self.change(socket, |stream, now| stream.connect(now, socket.guard.state.id, remote))
+        self.change(socket, |stream, now| stream.connect(now, socket.id(), remote))
     }
 
     /// Moves the stream to another address, and possibly another socket of the same instance: new packets go there
@@ -73,15 +74,17 @@ impl UdxStream {
         let before = self
             .instance
             .with(|core| core.streams.get(&self.id).map_or(0, |user| user.progress.remote_changes));
-        self.change(socket, |stream, now| stream.change_remote(now, socket.guard.state.id, remote))?;
+        self.change(socket, |stream, now| stream.change_remote(now, socket.id(), remote))?;
         poll_fn(|context| {
             self.poll_progress(context, |progress| (progress.remote_changes > before).then_some(()))
         })
         .await
     }
 
-    /// Forwards every packet that arrives for this stream to the peer of `destination`, unchanged but for the id.
+    /// Forwards every packet that arrives for this stream to the peer of `destination`, unchanged but for the id. Both
+    /// must be of the same instance.
     pub fn relay_to(&self, destination: &UdxStream) -> io::Result<()> {
+        self.check_instance(&destination.instance)?;
         self.act(|stream, _| {
             stream.relay_to(destination.id);
             Ok(())
@@ -93,7 +96,15 @@ impl UdxStream {
         let (socket, from) =
             poll_fn(|context| self.poll_progress(context, |progress| progress.contact)).await?;
         let guard = self.instance.with(|core| core.socket(socket)).map_or_else(|| self.socket(), Ok)?;
-        Ok(FirstContact { socket: UdxSocket { guard }, from })
+        Ok(FirstContact { socket: self.with_instance(guard), from })
+    }
+
+    /// Lets in other peers from now on: see [`StreamOptions::firewall`](crate::udx::StreamOptions::firewall).
+    pub fn set_firewall(&self, firewall: Firewall) -> io::Result<()> {
+        self.act(|stream, _| {
+            stream.set_firewall(firewall);
+            Ok(())
+        })
     }
 
     /// The next bytes, without copying; none when the peer has ended.
@@ -263,6 +274,18 @@ impl UdxStream {
             .with(|core| core.endpoint.stream(self.id).map(|stream| stream.stats()).unwrap_or_default())
     }
 
+    /// Numbers of sockets and streams mean something else in another instance.
+    fn check_instance(&self, other: &Arc<Instance>) -> Result<(), StreamError> {
+        match Arc::ptr_eq(&self.instance, other) {
+            true => Ok(()),
+            false => Err(StreamError::OtherInstance(self.id)),
+        }
+    }
+
+    fn with_instance(&self, guard: Arc<SocketGuard>) -> UdxSocket {
+        UdxSocket { instance: Arc::clone(&self.instance), guard }
+    }
+
     /// The socket it sends on.
     fn socket(&self) -> Result<Arc<SocketGuard>, StreamError> {
         self.instance
@@ -291,7 +314,9 @@ impl UdxStream {
         socket: &UdxSocket,
         action: impl FnOnce(&mut StreamGuard<'_>, Instant) -> Result<(), StateError>,
     ) -> io::Result<()> {
+        self.check_instance(&socket.instance)?;
         self.instance.turn(None, |core| {
+            socket.guard.check_open()?;
             let mut stream = core.endpoint.stream(self.id).ok_or_else(|| self.gone())?;
             let connected = stream.remote().is_some();
             action(&mut stream, Instant::now())?;
@@ -360,7 +385,7 @@ impl UdxStream {
 
     fn transmit(&self, due: Option<Arc<SocketGuard>>) {
         if let Some(socket) = due
-            && socket.send(&self.instance)
+            && self.instance.send(&socket)
         {
             socket.state.task.wake();
         }

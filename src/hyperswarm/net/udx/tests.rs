@@ -15,9 +15,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::instance::Instance;
 use super::{BindOptions, Offload, StreamError, UdxSocket, UdxStream};
-use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDX_WINDOW_MAX_BYTES};
-use crate::udx::{CloseReason, Closed, OpenError, StateError, StreamId, StreamOptions};
+use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDX_RECEIVE_BUDGET_BYTES, UDX_WINDOW_MAX_BYTES};
+use crate::udx::{CloseReason, Closed, Firewall, OpenError, StateError, StreamId, StreamOptions};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const MIB: usize = 1 << 20;
@@ -395,4 +396,57 @@ async fn whoever_reads_all_that_is_there_lets_other_tasks_run() {
         assert_eq!((bytes, messages), (200, 200));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_stream_refuses_sockets_and_streams_of_another_instance() {
+    let (a, b) = (socket(), socket());
+    let (left, right) = streams(&a, &b);
+    let refused = StreamError::OtherInstance(StreamId(left.id()));
+    let address = b.local_address();
+    assert_eq!(inner(&left.relay_to(&right).unwrap_err()), refused);
+    assert_eq!(inner(&soon(left.change_remote(&b, right.id(), address)).await.unwrap_err()), refused);
+    let new = open(&a);
+    let error = new.connect_on(&b, right.id(), address).unwrap_err();
+    assert_eq!(inner(&error), StreamError::OtherInstance(StreamId(new.id())));
+    let sibling = b.bind_sibling(LOOPBACK, BindOptions::default()).unwrap();
+    open(&b).connect_on(&sibling, 1, address).unwrap();
+}
+
+#[tokio::test]
+async fn streams_of_a_socket_whose_task_panics_are_closed_with_an_error() {
+    let instance = Arc::new(Instance::new([3; 32], UDX_RECEIVE_BUDGET_BYTES));
+    let (a, driver) = UdxSocket::assemble(instance, LOOPBACK, BindOptions::default()).unwrap();
+    let stream = open(&a);
+    stream.connect(1, LOOPBACK).unwrap();
+    let task = tokio::spawn(async move {
+        let _driver = driver;
+        tokio::task::yield_now().await;
+        panic!("as a fault in the socket's task would");
+    });
+    let closed =
+        StreamError::Closed(Closed { stream: StreamId(stream.id()), reason: CloseReason::SocketClosed });
+    let (read, message, ended) =
+        soon(async { tokio::join!(stream.read_chunk(), stream.receive_message(), stream.closed()) }).await;
+    assert!(task.await.unwrap_err().is_panic());
+    for error in [read.unwrap_err(), message.unwrap_err(), ended.unwrap_err()] {
+        assert_eq!(inner(&error), closed);
+    }
+    let error = soon(stream.write_chunk(Bytes::from_static(b"x"))).await.unwrap_err();
+    assert_eq!(inner(&error), closed);
+    assert_eq!(inner(&a.open(StreamOptions::default()).unwrap_err()), StreamError::SocketClosed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firewall_is_changed_by_whoever_hears_of_a_contact() {
+    let (a, b) = (socket(), socket());
+    let options = StreamOptions { firewall: Firewall::Reject, ..StreamOptions::default() };
+    let (left, right) = (open(&a), b.open(options).unwrap());
+    left.connect(right.id(), b.local_address()).unwrap();
+    left.write_chunk(Bytes::from_static(b"x")).await.unwrap();
+    // A function in the firewall would have hung here: it ran under the lock that this takes.
+    right.set_firewall(Firewall::Only([a.local_address()].into())).unwrap();
+    let contact = soon(right.first_contact()).await.unwrap();
+    right.connect(left.id(), contact.from).unwrap();
+    assert_eq!(soon(right.read_chunk()).await.unwrap().unwrap(), "x");
 }

@@ -6,6 +6,7 @@
 //! * `mtu`, `path`, `close`: sizes, remotes, the end.
 
 mod ack;
+mod budget;
 mod buffer;
 mod close;
 mod flight;
@@ -27,6 +28,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::ack::PeerWindow;
+pub(super) use self::budget::Budget;
 pub(super) use self::close::Farewell;
 use self::close::{Events, Life};
 use self::flight::Flight;
@@ -103,6 +105,7 @@ impl Stream {
         config: &Config,
         options: StreamOptions,
         seed: u64,
+        budget: Budget,
     ) -> Self {
         let first = config.initial_sequence;
         let mtu = Discovery::new();
@@ -115,7 +118,7 @@ impl Stream {
             firewall: options.firewall,
             relay: None,
             paths: Paths::default(),
-            receiver: Receiver::new(first),
+            receiver: Receiver::new(first, budget),
             queue: SendQueue::new(options.framed),
             flight: Flight::default(),
             peer_window: PeerWindow::new(first),
@@ -282,6 +285,11 @@ impl Stream {
         self.relay = Some(destination);
     }
 
+    /// Lets in other peers from now on: see [`StreamOptions::firewall`].
+    pub fn set_firewall(&mut self, firewall: Firewall) {
+        self.firewall = firewall;
+    }
+
     /// Sends a heartbeat whenever nothing was sent for so long; none: never.
     pub fn keep_alive(&mut self, now: Instant, interval: Option<std::time::Duration>) {
         self.timers.set_keep_alive(now, interval, self.paths.current().is_some());
@@ -313,11 +321,7 @@ impl Stream {
             return true;
         }
         let connected = current.is_some();
-        let accepted = match &mut self.firewall {
-            Firewall::Accept => true,
-            Firewall::Reject => false,
-            Firewall::Decide(decide) => decide(socket, from),
-        };
+        let accepted = self.firewall.accepts(from);
         if accepted && !connected {
             self.events.contact(socket, from);
         }

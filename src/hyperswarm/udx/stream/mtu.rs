@@ -1,6 +1,10 @@
 //! How large packets may be. Up to 1500 bytes by data packets padded with zeros, as libudx does; beyond that only
 //! towards peers that announced themselves as this program (npm's receivers cut datagrams at 2048 bytes), by probes
 //! that carry no data. Sizes count IP, UDP and UDX headers.
+//!
+//! A path can shrink later, and a packet that has its number cannot be cut any more. So packets are no larger than
+//! jumbo frames except on loopback, where nothing shrinks. When large packets vanish (a black hole: two retransmission
+//! time-outs of one), the search starts again at the base, and what was sent larger is repeated in IP fragments.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +14,7 @@ use crate::udx::types::Remote;
 const BASE: usize = 1200;
 const STEP: usize = 32;
 const ETHERNET: usize = 1500;
-/// Tried if what the route promises does not get through: common jumbo frames.
+/// Common jumbo frames: the largest packets outside loopback, and tried if what the route promises does not get through.
 const JUMBO_FRAME: usize = 9000;
 const TRIES: u8 = 3;
 /// UDP payload bytes of the largest datagram there is.
@@ -74,6 +78,7 @@ impl Discovery {
     pub(super) fn set_path(&mut self, remote: &Remote) {
         let announced = self.announced;
         let path = if remote.path_mtu == 0 { ETHERNET } else { usize::from(remote.path_mtu) };
+        let path = if remote.address.ip().is_loopback() { path } else { path.min(JUMBO_FRAME) };
         let overhead = if remote.address.is_ipv6() { 48 } else { 28 };
         *self = Self { overhead, path, announced, ..Self::new() };
     }
@@ -90,6 +95,21 @@ impl Discovery {
     /// Bytes of a full packet, UDX header included.
     pub(super) fn packet(&self) -> usize {
         self.mtu - self.overhead
+    }
+
+    /// True if a packet of so many bytes (UDX header included) is larger than the path is believed to take.
+    pub(super) fn exceeded_by(&self, packet: usize) -> bool {
+        packet > self.packet()
+    }
+
+    /// A packet of so many bytes (UDX header included) is lost again and again. True if it may be its size: packets are
+    /// small from now on, until data and probes show that larger ones arrive.
+    pub(super) fn on_black_hole(&mut self, packet: u32) -> bool {
+        let suspected = packet as usize + self.overhead > BASE && self.mtu > BASE;
+        if suspected {
+            (self.mtu, self.search, self.jumbo) = (BASE, Search::Base, Jumbo::Off);
+        }
+        suspected
     }
 
     /// Data was acknowledged: larger packets may be tried.

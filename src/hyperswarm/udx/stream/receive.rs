@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::budget::{Budget, Share};
 use super::buffer::ReadBuffer;
 use super::window::Window;
 use crate::limits::{
     MAX_UDX_MESSAGE_BYTES, MAX_UDX_MESSAGES, MAX_UDX_OUT_OF_ORDER, MAX_UDX_SACK_BLOCKS,
-    UDX_OUT_OF_ORDER_OVERHEAD, UDX_RECENT_SACK_BLOCKS,
+    UDX_GUARANTEED_WINDOW_BYTES, UDX_OUT_OF_ORDER_OVERHEAD, UDX_RECENT_SACK_BLOCKS,
 };
 use crate::udx::packet::flag;
 use crate::udx::ranges::Ranges;
@@ -23,6 +24,8 @@ pub(super) struct Receiver {
     next: u64,
     buffer: ReadBuffer,
     window: Window,
+    /// What is held, out of the endpoint's budget.
+    share: Share,
     early: BTreeMap<u64, Early>,
     /// Bytes in `early`, overhead included.
     early_bytes: usize,
@@ -53,12 +56,13 @@ pub(super) enum Accepted {
 }
 
 impl Receiver {
-    pub(super) fn new(first: u32) -> Self {
+    pub(super) fn new(first: u32, budget: Budget) -> Self {
         Self {
             first,
             next: 0,
             buffer: ReadBuffer::default(),
             window: Window::new(),
+            share: Share::new(budget),
             early: BTreeMap::new(),
             early_bytes: 0,
             ranges: Ranges::default(),
@@ -82,12 +86,12 @@ impl Receiver {
 
     /// The window field, of a packet about to leave.
     pub(super) fn advertise(&mut self) -> u32 {
-        self.window.advertise(self.received, self.buffer.len())
+        self.window.advertise(self.received, self.buffer.len(), self.share.window())
     }
 
     /// Bytes the reader leaves room for.
     pub(super) fn free(&self) -> u32 {
-        self.window.free(self.buffer.len())
+        self.window.free(self.buffer.len(), self.share.window())
     }
 
     /// A DATA or END packet.
@@ -98,11 +102,16 @@ impl Receiver {
             return Accepted::Kept;
         }
         if ahead == 0 {
-            if self.held() + payload.len() > self.hard_limit() {
+            // The guarantee is for what is in order only: packets that came too early must not keep out the one that
+            // the reader waits for.
+            let guaranteed = self.buffer.len() + payload.len() <= UDX_GUARANTEED_WINDOW_BYTES;
+            let paid = guaranteed || self.share.takes(payload.len());
+            if !paid || self.held() + payload.len() > self.hard_limit() {
                 return Accepted::Refused;
             }
             self.deliver(flags, payload);
             self.drain();
+            self.account();
             return Accepted::InOrder;
         }
         self.keep(number, ahead, flags, payload)
@@ -138,7 +147,9 @@ impl Receiver {
     pub(super) fn read(&mut self, max: usize) -> (Option<Bytes>, bool) {
         let bytes = self.buffer.read(max);
         let length = bytes.as_ref().map_or(0, Bytes::len);
-        let update = self.window.on_read(length, self.received, self.buffer.len());
+        self.account();
+        let (unread, most) = (self.buffer.len(), self.share.window());
+        let update = self.window.on_read(length, self.received, unread, most);
         (bytes, update && !self.ended())
     }
 
@@ -149,7 +160,7 @@ impl Receiver {
 
     /// Adapts the window to the reader.
     pub(super) fn tune(&mut self, now: Instant, rtt: Option<Duration>) {
-        self.window.tune(now, rtt, self.buffer.len());
+        self.window.tune(now, rtt, self.buffer.len(), self.share.window());
     }
 
     /// Nothing will bring in order any more what came too early.
@@ -157,28 +168,37 @@ impl Receiver {
         self.early.clear();
         self.early_bytes = 0;
         self.ranges = Ranges::default();
+        self.account();
     }
 
     /// Keeps a message for the reader; false if it was dropped because too many wait.
     pub(super) fn accept_message(&mut self, payload: &[u8]) -> bool {
         let bytes = self.message_bytes + payload.len();
-        if self.messages.len() >= MAX_UDX_MESSAGES || bytes > MAX_UDX_MESSAGE_BYTES {
+        let full = self.messages.len() >= MAX_UDX_MESSAGES || bytes > MAX_UDX_MESSAGE_BYTES;
+        if full || !self.share.takes(payload.len()) {
             return false;
         }
         self.message_bytes = bytes;
         self.messages.push_back(Bytes::copy_from_slice(payload));
+        self.account();
         true
     }
 
     pub(super) fn read_message(&mut self) -> Option<Bytes> {
         let message = self.messages.pop_front()?;
         self.message_bytes -= message.len();
+        self.account();
         Some(message)
     }
 
     /// Bytes held, with overhead.
     pub(super) fn held(&self) -> usize {
         self.buffer.len() + self.early_bytes
+    }
+
+    /// Tells the budget what is held now.
+    fn account(&mut self) {
+        self.share.set(self.held() + self.message_bytes);
     }
 
     fn hard_limit(&self) -> usize {
@@ -238,7 +258,7 @@ impl Receiver {
         let cost = payload.len() + UDX_OUT_OF_ORDER_OVERHEAD;
         // Each number is kept once, so this bounds how many are kept too.
         let far = ahead > MAX_UDX_OUT_OF_ORDER as u64;
-        if far || self.held() + cost > self.hard_limit() {
+        if far || self.held() + cost > self.hard_limit() || !self.share.takes(cost) {
             return Accepted::Refused;
         }
         let data = if flags & flag::DATA != 0 { payload } else { &[] };
@@ -246,6 +266,7 @@ impl Receiver {
         self.early_bytes += data.len() + UDX_OUT_OF_ORDER_OVERHEAD;
         self.ranges.insert(number, number + 1, |_, _| {});
         self.note(number);
+        self.account();
         Accepted::Kept
     }
 }
@@ -253,7 +274,11 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::UDX_WINDOW_BYTES;
+    use crate::limits::{UDX_RECEIVE_BUDGET_BYTES, UDX_WINDOW_BYTES};
+
+    fn receiver() -> Receiver {
+        Receiver::new(0, Budget::new(UDX_RECEIVE_BUDGET_BYTES))
+    }
 
     fn blocks(receiver: &mut Receiver) -> Vec<(u32, u32)> {
         receiver.sack_blocks().collect()
@@ -261,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_window_that_shrank_still_takes_what_was_promised_before() {
-        let (mut receiver, mut now, mut seq) = (Receiver::new(0), Instant::now(), 0);
+        let (mut receiver, mut now, mut seq) = (receiver(), Instant::now(), 0);
         let mut arrive = |receiver: &mut Receiver, now: Instant| {
             receiver.tune(now, Some(Duration::from_millis(100)));
             let accepted = receiver.accept(seq, flag::DATA, &[0; 1024]);
@@ -292,7 +317,7 @@ mod tests {
 
     #[test]
     fn of_more_gaps_than_fit_the_lowest_and_those_that_arrived_last_are_told() {
-        let mut receiver = Receiver::new(0);
+        let mut receiver = receiver();
         let gaps = MAX_UDX_SACK_BLOCKS as u32;
         for gap in 1..=gaps {
             receiver.accept(2 * gap, flag::DATA, b"x");
@@ -316,7 +341,7 @@ mod tests {
 
     /// A receiver that has told of as many gaps as fit, and of no more.
     fn crowded() -> Receiver {
-        let mut receiver = Receiver::new(0);
+        let mut receiver = receiver();
         for gap in 1..=MAX_UDX_SACK_BLOCKS as u32 {
             receiver.accept(2 * gap, flag::DATA, b"x");
         }

@@ -17,6 +17,8 @@ const MAX_RTT: Duration = Duration::from_secs(30);
 const MIN_RTT_AGE: Duration = Duration::from_secs(300);
 /// Retransmission time-outs of one packet; one more closes the stream.
 const MAX_TIMEOUTS: u8 = 6;
+/// Retransmission time-outs of one packet after which its size is suspected.
+const BLACK_HOLE_TIMEOUTS: u8 = 2;
 /// The least a timer waits for packets that overtook each other, and for the tail's acknowledgement: operating
 /// systems do not wake us more precisely, nor the peer.
 const GRANULARITY: Duration = Duration::from_millis(1);
@@ -211,6 +213,9 @@ impl Stream {
             return;
         }
         first.timeouts += 1;
+        if first.timeouts == BLACK_HOLE_TIMEOUTS && self.mtu.on_black_hole(first.size) {
+            self.on_packet_size();
+        }
         let recovery = &self.recovery;
         let patience = recovery.rack.rtt
             + recovery.rack.window(&recovery.rtt, recovery.recovering(), self.flight.sacked());

@@ -33,11 +33,13 @@ struct Batch {
     segment: usize,
     count: usize,
     max: usize,
+    /// Its one packet is larger than the path is believed to take.
+    oversized: bool,
 }
 
 impl Batch {
     fn new(out: &[u8], max: usize) -> Self {
-        Self { start: out.len(), segment: 0, count: 0, max: max.max(1) }
+        Self { start: out.len(), segment: 0, count: 0, max: max.max(1), oversized: false }
     }
 
     /// Whether a packet of `size` bytes can follow those in the batch.
@@ -60,7 +62,8 @@ impl Batch {
     fn finish(&self, path: &Path, out: &[u8]) -> Option<Transmit> {
         let length = out.len() - self.start;
         let (destination, segment_size) = (path.remote.address, self.segment);
-        (self.count > 0).then_some(Transmit { destination, segment_size, length })
+        let may_fragment = self.oversized;
+        (self.count > 0).then_some(Transmit { destination, segment_size, length, may_fragment })
     }
 }
 
@@ -214,12 +217,14 @@ impl Stream {
                 break;
             }
             let size = HEADER_BYTES + self.extension_bytes(number) + packet.length as usize;
-            if !batch.takes(size) {
+            let oversized = self.mtu.exceeded_by(size);
+            if !batch.takes(size) || (oversized && batch.count > 0) {
                 break;
             }
+            batch.oversized = oversized;
             self.repeat(now, number, path, out);
             left = left.saturating_sub(size as u64);
-            if !batch.add(size) || probe.is_some() {
+            if !batch.add(size) || probe.is_some() || oversized {
                 break;
             }
         }

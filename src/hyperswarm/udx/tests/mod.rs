@@ -1,5 +1,6 @@
 //! The machine as a whole: two endpoints that are handed each other's datagrams in virtual time.
 
+mod budget;
 mod hostile;
 mod limits;
 mod operations;

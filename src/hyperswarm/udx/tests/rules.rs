@@ -1,5 +1,6 @@
 //! What a peer can observe: section 6 of the protocol, rule by rule.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -270,12 +271,15 @@ fn data_before_connecting_is_delivered_and_acknowledged_by_connecting() {
 fn the_firewall_hides_a_stream() {
     let mut pair = Pair::new(1);
     let now = pair.now;
-    let asked = |accept: bool| Firewall::Decide(Box::new(move |_, from| accept && from == address(1)));
+    let only = |allowed: SocketAddr| Firewall::Only([allowed].into());
+    let any_port = |side: usize| SocketAddr::new(address(side).ip(), 0);
     for (id, firewall, heard) in [
         (1, Firewall::Reject, false),
-        (2, asked(false), false),
-        (3, asked(true), true),
+        (2, only(address(0)), false),
+        (3, only(address(1)), true),
         (4, Firewall::Accept, true),
+        (5, only(any_port(0)), false),
+        (6, only(any_port(1)), true),
     ] {
         let id = pair.ends[0]
             .open(now, StreamOptions { id: Some(id), firewall, ..StreamOptions::default() })
@@ -285,6 +289,25 @@ fn the_firewall_hides_a_stream() {
         let disposition = pair.ends[0].handle_datagram(now, SOCKET, address(1), &bytes);
         assert_eq!(disposition, Disposition::Handled);
         assert_eq!(pair.ends[0].stream(id).unwrap().read(9).is_some(), heard, "stream {id}");
+    }
+}
+
+#[test]
+fn a_firewall_can_be_changed_at_any_time() {
+    let mut pair = Pair::new(1);
+    let options = |id| StreamOptions { id, firewall: Firewall::Reject, ..StreamOptions::default() };
+    let now = pair.now;
+    let id = pair.ends[0].open(now, options(Some(7))).unwrap();
+    let mut bytes = packet(flag::DATA, 0, 0, b"x");
+    bytes[4..8].copy_from_slice(&id.0.to_le_bytes());
+    for (firewall, heard) in
+        [(Firewall::Reject, false), (Firewall::Only([address(1)].into()), true), (Firewall::Reject, false)]
+    {
+        pair.ends[0].stream(id).unwrap().set_firewall(firewall);
+        pair.ends[0].handle_datagram(now, SOCKET, address(1), &bytes);
+        let contact = std::iter::from_fn(|| pair.ends[0].poll_event())
+            .any(|(_, event)| matches!(event, Event::FirstContact { .. }));
+        assert_eq!(contact, heard);
     }
 }
 
@@ -419,6 +442,69 @@ fn a_broken_promise_of_the_route_falls_back_to_jumbo_frames() {
     pair.write(0, pattern(2_000_000));
     pair.run_for(Duration::from_secs(5));
     assert!(pair.received[1] == pattern(2_000_000));
+    assert_eq!(pair.stream(0).stats().mtu, 9000);
+}
+
+/// Side 0 has written 300,000 bytes, in the largest packets of a path that has just become this small.
+fn shrunk(before: u16, after: u16, largest_at_peer: u16) -> Pair {
+    let mut pair = Pair::new(1);
+    pair.path_mtu = before;
+    let (config, now) = (Config { largest_datagram: largest_at_peer, ..Config::default() }, pair.now);
+    pair.ends[1] = Endpoint::new(config, 1);
+    pair.ends[1].open(now, StreamOptions { id: Some(IDS[1].0), ..StreamOptions::default() }).unwrap();
+    pair.connect();
+    pair.write(1, "hello");
+    for _ in 0..20 {
+        pair.write(0, pattern(20_000));
+        pair.run_for(20 * MS);
+    }
+    assert_eq!(pair.stream(0).stats().mtu, usize::from(before));
+    pair.received[1].clear();
+    pair.path_mtu = after;
+    pair.write(0, pattern(300_000));
+    pair
+}
+
+#[test]
+fn a_stream_survives_when_its_path_shrinks_and_its_packets_become_smaller() {
+    for (before, after, largest_at_peer) in [(9000, 1500, 65_507), (9000, 1400, 65_507), (1500, 1300, 0)] {
+        let mut pair = shrunk(before, after, largest_at_peer);
+        pair.run_for(Duration::from_secs(20));
+        assert_eq!(pair.stream(0).closed(), None);
+        assert!(pair.received[1] == pattern(300_000), "{before} to {after}");
+        pair.trace.clear();
+        for _ in 0..20 {
+            pair.write(0, pattern(20_000));
+            pair.run_for(20 * MS);
+        }
+        let mtu = pair.stream(0).stats().mtu;
+        println!("check black hole: measured MTU {mtu} after {before} became {after}, bar {after}, seed 1");
+        assert!((usize::from(after) - 31..=usize::from(after)).contains(&mtu), "{mtu} of {after}");
+        assert_eq!(pair.received[1].len(), 700_000);
+    }
+}
+
+#[test]
+fn a_packet_larger_than_the_path_is_sent_alone_and_may_be_cut_into_fragments() {
+    let mut pair = shrunk(9000, 1400, 65_507);
+    pair.run_for(2000 * MS);
+    assert!(pair.received[1].is_empty());
+    let mut cut = 0;
+    while pair.step(Duration::from_secs(6)) {
+        cut += pair.fragmented.drain(..).inspect(|datagrams| assert_eq!(*datagrams, 1)).count();
+    }
+    assert!(cut > 10, "{cut} packets");
+}
+
+#[test]
+fn an_outage_does_not_take_jumbo_frames_away_for_good() {
+    let mut pair = shrunk(9000, 9000, 65_507);
+    pair.filter = Some(Box::new(|_, _| false));
+    pair.run_for(Duration::from_secs(8));
+    assert_eq!(pair.stream(0).stats().mtu, 1200);
+    pair.filter = None;
+    pair.run_for(Duration::from_secs(10));
+    assert!(pair.received[1] == pattern(300_000));
     assert_eq!(pair.stream(0).stats().mtu, 9000);
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Plan, Provider, ProviderKey, ProviderKind, Request, RequestKey, STALLED};
+use super::{Action, Plan, Provider, ProviderKey, Request, RequestKey, STALLED};
+use crate::node::peer::Unit;
 use crate::store::ranges::Ranges;
 
 /// Requests in flight per provider: enough to hide the round trip, few enough that an original, which queues each
@@ -45,7 +46,7 @@ impl Plan {
     }
 
     fn ready_providers(&self, now: Instant) -> Vec<ProviderKey> {
-        let ranges = |p: &Provider| p.kind == ProviderKind::Ranges && p.hopeful(now);
+        let ranges = |p: &Provider| p.kind == Unit::Ranges && p.hopeful(now);
         let ranges_left = self.providers.values().any(ranges);
         let whole_busy = self.requests.values().any(|request| request.whole);
         let mut whole_taken = whole_busy;
@@ -55,8 +56,8 @@ impl Plan {
                 continue;
             }
             match provider.kind {
-                ProviderKind::Ranges => ready.push(*key),
-                ProviderKind::Whole => {
+                Unit::Ranges => ready.push(*key),
+                Unit::Whole => {
                     if (!ranges_left || self.solo.is_some()) && !whole_taken {
                         whole_taken = true;
                         ready.push(*key);
@@ -69,7 +70,7 @@ impl Plan {
 
     fn assign_one(&mut self, key: ProviderKey, idle: bool, now: Instant) {
         let Some(provider) = self.providers.get(&key) else { return };
-        if provider.kind == ProviderKind::Whole {
+        if provider.kind == Unit::Whole {
             if idle && self.present.total() < self.size {
                 self.request(key, 0, self.size, true, now);
             }

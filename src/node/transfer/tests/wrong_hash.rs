@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Manner, World, ranges};
-use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, ProviderKind, RequestKey};
+use crate::node::peer::{PeerKey, Unit};
+use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
 use crate::node::transfer::reputation::Reputation;
 use crate::store::{Sha1, Store};
 use hyperswarm::crypto::PublicKey;
@@ -30,7 +31,7 @@ fn wrong_bytes_from_an_earlier_life_blame_nobody() {
 /// A complete plan of 100 bytes, of which two reachable providers sent half each, and the two.
 fn two_halves(now: Instant) -> (Plan, ProviderKey, ProviderKey) {
     let mut plan = Plan::new(100, &[], now);
-    let [first, second] = [(); 2].map(|()| plan.add_provider(ProviderKind::Ranges, now));
+    let [first, second] = [(); 2].map(|()| plan.add_provider(Unit::Ranges, now));
     for (provider, bytes) in [(first, 50), (second, 50)] {
         plan.set_reachable(provider, true, now);
         let request = request_to(&mut plan, provider).expect("a request");
@@ -126,9 +127,13 @@ fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
         wrong += usize::from(stored != world.file);
         let mut reputation = Reputation::default();
         let liars = world.dropped.iter().filter(|(_, why)| why.is_lie());
-        liars.for_each(|(key, _)| reputation.add_liar(PublicKey([key.0 as u8; 32]), world.now));
-        assert!(!reputation.is_liar(&PublicKey([1; 32]), world.now), "seed {seed}: {:?}", world.dropped);
-        trusted += usize::from(!reputation.is_liar(&PublicKey([0; 32]), world.now));
+        liars.for_each(|(key, _)| reputation.add_liar(PeerKey(PublicKey([key.0 as u8; 32])), world.now));
+        assert!(
+            !reputation.is_liar(&PeerKey(PublicKey([1; 32])), world.now),
+            "seed {seed}: {:?}",
+            world.dropped
+        );
+        trusted += usize::from(!reputation.is_liar(&PeerKey(PublicKey([0; 32])), world.now));
     }
     println!(
         "check 15: measured {completed} of 100 completed, {wrong} wrong files stored, {trusted} liars still trusted, bar 100, 0, 0, seed {BASE}"

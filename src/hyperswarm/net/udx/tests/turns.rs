@@ -13,14 +13,18 @@ use super::super::driver::Driver;
 use super::super::instance::Instance;
 use super::super::{BindOptions, UdxSocket, UdxStream};
 use super::{LOOPBACK, open, soon};
-use crate::limits::{UDP_RECEIVE_CALLS, UDP_RECEIVE_SLOTS, UDP_TRANSMIT_BATCHES, UDX_DIRECT_SEND_BYTES};
+use crate::limits::{
+    UDP_RECEIVE_CALLS, UDP_RECEIVE_SLOTS, UDP_TRANSMIT_BATCHES, UDX_DIRECT_SEND_BYTES,
+    UDX_RECEIVE_BUDGET_BYTES,
+};
 use crate::udx::{Header, StreamOptions, flag};
 
 /// A socket whose task takes a turn when the test says so, ready to send.
 async fn by_hand() -> (UdxSocket, Driver) {
     let options = BindOptions { foreign_queue: 1000, ..BindOptions::default() };
     let (socket, driver) =
-        UdxSocket::assemble(Arc::new(Instance::with_seed([3; 32])), LOOPBACK, options).unwrap();
+        UdxSocket::assemble(Arc::new(Instance::new([3; 32], UDX_RECEIVE_BUDGET_BYTES)), LOOPBACK, options)
+            .unwrap();
     soon(poll_fn(|context| socket.guard.state.datagrams.poll_writable(context))).await.unwrap();
     (socket, driver)
 }
@@ -180,7 +184,7 @@ async fn deadlines_are_kept_when_the_socket_that_kept_them_is_closed() {
 
 #[tokio::test]
 async fn a_task_whose_socket_takes_nothing_sleeps_until_it_does() {
-    let (socket, mut driver) = blocked(&Arc::new(Instance::with_seed([3; 32])));
+    let (socket, mut driver) = blocked(&Arc::new(Instance::new([3; 32], UDX_RECEIVE_BUDGET_BYTES)));
     let peer = peer();
     let stream = connected(&socket, &peer);
     let count = Arc::new(Count::default());
@@ -211,7 +215,7 @@ async fn a_task_whose_socket_takes_nothing_sleeps_until_it_does() {
 
 #[tokio::test]
 async fn a_socket_that_is_closed_leaves_nothing_behind() {
-    let instance = Arc::new(Instance::with_seed([3; 32]));
+    let instance = Arc::new(Instance::new([3; 32], UDX_RECEIVE_BUDGET_BYTES));
     let (socket, mut driver) = blocked(&instance);
     let peer = peer();
     let streams = [connected(&socket, &peer), connected(&socket, &peer)];

@@ -1,7 +1,7 @@
 //! Streams on the simulated network: how fast they are on long and lossy paths, what they do to others, and that
 //! every byte arrives in any weather (RELIABILITY 5, 8, 21).
 //!
-//! `WEATHER_SEEDS=200 cargo test --lib udx::tests::weather -- --nocapture` runs the long form.
+//! `WEATHER_SEEDS=200 cargo test -p hyperswarm --lib udx::tests::weather -- --nocapture` runs the long form.
 
 mod fairness;
 mod host;

@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::node::legacy::{Dialect, NodeId};
-use crate::node::runtime::transfers::Transfers;
-use crate::node::transfer::Environment;
-use crate::node::transfer::candidates::{Candidate, Candidates};
-use crate::node::transfer::download::Download;
+use super::Download;
+use crate::node::legacy::Dialect;
+use crate::node::peer::{PeerKey, Via};
+use crate::node::runtime::environment::Environment;
+use crate::node::runtime::legacy::transfers::Transfers;
+use crate::node::transfer::Offer;
+use crate::node::transfer::candidates::Candidates;
 use crate::node::{LoadError, LoadEvent, Loaded};
 use crate::store::{Sha1, Store};
 use hyperswarm::crypto::KeyPair;
@@ -27,9 +29,8 @@ async fn begin(
     let transfers = Transfers::without_peers(store.clone()).await;
     let mut candidates = Candidates::default();
     for (number, size) in sizes.iter().enumerate() {
-        let key = KeyPair::from_seed(&[number as u8 + 1; 32]).public();
-        let node = NodeId::new(key, Dialect::V021.style());
-        assert!(candidates.add(Candidate { node, dialect: Dialect::V021, size: *size }, false));
+        let peer = PeerKey(KeyPair::from_seed(&[number as u8 + 1; 32]).public());
+        assert!(candidates.add(Offer { peer, via: Via::Legacy(Dialect::V021), size: *size }, false));
     }
     let (events, seen) = watch::channel(LoadEvent::Looking { peers: 0 });
     let download = Download {

@@ -3,12 +3,13 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use super::provide::Provider;
+use super::super::provide::Provider;
 use super::swarm::SwarmHandle;
 use crate::limits;
 use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
@@ -76,7 +77,7 @@ impl Transfers {
 
     /// Joins the transfer swarm of a node, or shares it; waits while all are in use. A swarm may end before its lease
     /// does: it failed, or gave way to another because its node was not reached for a while.
-    pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> Result<Lease, String> {
+    pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> io::Result<Lease> {
         let key = (protocol, node);
         let (swarm, evicted) = loop {
             match self.enter(key, Instant::now()) {
@@ -88,8 +89,7 @@ impl Transfers {
         if let Some(evicted) = evicted {
             tokio::spawn(async move { evicted.leave().await });
         }
-        let joined = lease.swarm.get_or_try_init(|| self.join(protocol, node)).await;
-        joined.map_err(|error| format!("its transfer swarm cannot be joined: {error}"))?;
+        lease.swarm.get_or_try_init(|| self.join(protocol, node)).await?;
         Ok(lease)
     }
 
@@ -124,7 +124,7 @@ impl Transfers {
         Some((entry.swarm.clone(), evicted))
     }
 
-    async fn join(&self, protocol: Protocol, node: NodeId) -> std::io::Result<Arc<SwarmHandle>> {
+    async fn join(&self, protocol: Protocol, node: NodeId) -> io::Result<Arc<SwarmHandle>> {
         let purpose = Purpose::Transfer(node);
         let swarm = self.network.join(purpose.topic(protocol)).await?;
         SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())

@@ -8,40 +8,29 @@
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::provide::Provider;
+use super::super::inbox::{Heard, Sink};
+use super::super::provide::Provider;
 use crate::limits;
 use crate::node::legacy::{
     CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId,
-    OutgoingFrame, Output, Protocol, Purpose, Reply, RequestKey, Room, SeekId, Signer, SwarmConfig, WireId,
+    OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId, Signer,
+    SwarmConfig, WireId,
 };
-use crate::node::transfer::{Arrival, plan};
+use crate::node::peer::{PeerKey, Via};
+use crate::node::transfer::{Arrival, AskFailure, Offer};
 use crate::store::Sha1;
 use hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
 use hyperswarm::net::{random, sleep_until};
 
-/// Where the answers to a request go.
-pub(crate) struct Sink {
-    /// The download's inbox.
-    pub(crate) inbox: mpsc::Sender<Arrival>,
-    /// The download's name for the request.
-    pub(crate) request: plan::RequestKey,
-}
-
-/// Somebody said that it has a file.
-#[derive(Clone, Debug)]
-pub(crate) struct Offer {
-    pub(crate) node: NodeId,
-    pub(crate) dialect: Dialect,
-    pub(crate) size: u64,
-    pub(crate) channel: Arc<str>,
-}
+/// Numbers for the status are brought up to date this often.
+const STATUS_REFRESH: Duration = Duration::from_secs(2);
 
 /// One joined topic. Shared by its tasks and the node.
 pub(crate) struct SwarmHandle {
@@ -91,7 +80,7 @@ impl Outbox {
 struct Seek {
     id: SeekId,
     sha1: Sha1,
-    offers: mpsc::Sender<Offer>,
+    offers: mpsc::Sender<Heard>,
 }
 
 /// What is to be done after the lock is released.
@@ -138,7 +127,7 @@ impl SwarmHandle {
         self: &Arc<Self>,
         sha1: Sha1,
         until: Instant,
-        offers: mpsc::Sender<Offer>,
+        offers: mpsc::Sender<Heard>,
     ) -> Option<SeekId> {
         let (id, deeds) = self.run(|core| {
             let id = core.machine.seek(Instant::now(), sha1, until)?;
@@ -344,7 +333,7 @@ impl SwarmHandle {
 
     /// Takes new connections until the swarm is left.
     async fn accept(self: Arc<Self>, mut swarm: Swarm) {
-        let mut refresh = tokio::time::interval(super::STATUS_REFRESH);
+        let mut refresh = tokio::time::interval(STATUS_REFRESH);
         loop {
             tokio::select! {
                 () = self.ended.cancelled() => break,
@@ -429,7 +418,7 @@ impl Core {
             }
             Event::RequestFailed { request, reason } => {
                 let sink = self.requests.remove(&request)?;
-                return Some(Deed::Deliver(sink.inbox, Arrival::Failed(sink.request, reason)));
+                return Some(Deed::Deliver(sink.inbox, Arrival::Failed(sink.request, reason.into())));
             }
             Event::Dropped { neighbour, why } => {
                 tracing::trace!(?neighbour, why, "dropped a message");
@@ -442,9 +431,21 @@ impl Core {
     fn offer(&mut self, node: NodeId, dialect: Dialect, sha1: Sha1, size: u64, purpose: &Purpose) {
         let Purpose::Channel(channel) = purpose else { return };
         for seek in self.seeks.iter().filter(|seek| seek.sha1 == sha1) {
-            let channel = Arc::from(channel.as_str());
+            let offer = Offer { peer: PeerKey(node.key), via: Via::Legacy(dialect), size };
             // Full: the search has more answers than it can look at.
-            let _ = seek.offers.try_send(Offer { node, dialect, size, channel });
+            let _ = seek.offers.try_send(Heard { offer, channel: Arc::from(channel.as_str()) });
+        }
+    }
+}
+
+impl From<RequestFailure> for AskFailure {
+    fn from(failure: RequestFailure) -> Self {
+        match failure {
+            RequestFailure::Unanswered | RequestFailure::Stopped => Self::Silent,
+            RequestFailure::Left => Self::Left,
+            RequestFailure::TooMuch => Self::TooMuch,
+            RequestFailure::NoData => Self::Refused("a response without data".to_owned()),
+            RequestFailure::Refused(text) => Self::Refused(text),
         }
     }
 }

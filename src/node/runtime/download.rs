@@ -1,4 +1,4 @@
-//! Drives one [`Plan`]: joins the providers' transfer swarms, sends the plan's requests, writes what comes, commits.
+//! Drives one [`Plan`]: looks for the providers, sends the plan's requests, writes what comes, commits.
 //!
 //! Providers may claim different sizes. Each claimed size is an attempt of its own (with its own partial file); the
 //! size that most providers claim goes first.
@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyperswarm::net::sleep_until;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::candidates::{Candidate, Candidates};
 use super::disk::{Disk, Verdict};
-use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
-use super::{Arrival, Environment};
-use crate::node::legacy::{FileRequest, NodeId, RequestFailure, WireId};
-use crate::node::runtime::swarm::{Sink, SwarmHandle};
-use crate::node::runtime::transfers::Lease;
-use crate::node::{LoadError, LoadEvent, Loaded};
+use super::environment::Environment;
+use super::inbox::Sink;
+use super::source::{Asked, Source};
+use crate::node::error::LoadError;
+use crate::node::transfer::candidates::Candidates;
+use crate::node::transfer::failure::Failure;
+use crate::node::transfer::plan::{Action, Outlook, Plan, ProviderKey, RequestKey};
+use crate::node::transfer::{Arrival, Ask, AskFailure, Offer, Reach};
+use crate::node::types::{LoadEvent, Loaded};
 use crate::store::{Sha1, Stored};
 
 /// The SHA-1 of no bytes: nobody need be asked for them.
@@ -32,10 +33,6 @@ pub(crate) const EMPTY_FILE: Sha1 = Sha1([
 const TICK: Duration = Duration::from_millis(250);
 /// Arrivals that wait for the download. When full, connections wait.
 const INBOX: usize = 8;
-/// A provider that is not connected itself may be reached through other peers of its transfer swarm after this long.
-const RELAY_AFTER: Duration = Duration::from_secs(3);
-/// A whole-file provider is used only this long after it was found: a range provider may answer a little later.
-const WHOLE_AFTER: Duration = Duration::from_millis(500);
 /// With several claimed sizes: after this long without a reachable provider the next size has its turn.
 const TURN: Duration = Duration::from_secs(10);
 /// So often; then, as with a single size, the best one is waited for as long as the download waits. Twice, because a
@@ -48,7 +45,7 @@ pub(crate) struct Download {
     pub(crate) timeout: Duration,
     pub(crate) environment: Arc<Environment>,
     /// Who has it, as the search finds them; closed when the search is over.
-    pub(crate) offers: mpsc::Receiver<Candidate>,
+    pub(crate) offers: mpsc::Receiver<Offer>,
     pub(crate) searching: bool,
     pub(crate) candidates: Candidates,
     pub(crate) events: watch::Sender<LoadEvent>,
@@ -101,16 +98,18 @@ impl Download {
     }
 
     async fn store_empty(&self) -> Result<Loaded, LoadError> {
-        let disk = Disk::open(self.environment.store.clone(), self.sha1, 0).await.map_err(LoadError::Disk)?;
+        let disk = Disk::open(self.environment.store.clone(), self.sha1, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
-            Verdict::WrongHash => Err(LoadError::Disk("the empty file has a wrong hash".to_owned())),
-            Verdict::Failed(why) => Err(LoadError::Disk(why)),
+            Verdict::WrongHash | Verdict::Missing(_) => {
+                Err(LoadError::Fault("the empty file has a wrong hash".to_owned()))
+            }
+            Verdict::Failed(error) => Err(error.into()),
         }
     }
 
-    fn add_candidate(&mut self, candidate: Candidate) -> bool {
-        let liar = self.environment.is_liar(&candidate.node.key);
+    fn add_candidate(&mut self, candidate: Offer) -> bool {
+        let liar = self.environment.is_liar(&candidate.peer);
         self.candidates.add(candidate, liar)
     }
 
@@ -131,7 +130,7 @@ impl Download {
                     .refuse_size(size, &format!("claims {size} bytes, which cannot be kept: {why}"));
                 return End::Exhausted;
             }
-            Err(why) => return End::Failed(LoadError::Disk(why)),
+            Err(error) => return End::Failed(error.into()),
         };
         let attempt = Attempt::new(self.environment.clone(), self.sha1, size, disk);
         attempt.run(self).await
@@ -140,9 +139,8 @@ impl Download {
 
 /// What is known of a provider in an attempt.
 struct Member {
-    candidate: Candidate,
-    lease: Option<Lease>,
-    agent: AbortHandle,
+    candidate: Offer,
+    source: Source,
 }
 
 struct Attempt {
@@ -152,8 +150,10 @@ struct Attempt {
     plan: Plan,
     disk: Disk,
     members: HashMap<ProviderKey, Member>,
-    requests: Requests,
-    agents: JoinSet<()>,
+    /// Requests under way.
+    requests: HashMap<RequestKey, Asked>,
+    /// A provider can be reached in another way.
+    reach_changed: Arc<Notify>,
     inbox: mpsc::Receiver<Arrival>,
     sender: mpsc::Sender<Arrival>,
     downloaded: u64,
@@ -171,8 +171,8 @@ impl Attempt {
             plan: Plan::new(size, &disk.present, now),
             disk,
             members: HashMap::new(),
-            requests: Requests::default(),
-            agents: JoinSet::new(),
+            requests: HashMap::new(),
+            reach_changed: Arc::default(),
             inbox,
             sender,
             downloaded: 0,
@@ -212,11 +212,13 @@ impl Attempt {
             }
             tokio::select! {
                 biased;
-                Ok(why) = &mut self.disk.failed => return End::Failed(LoadError::Disk(why)),
+                Ok(error) = &mut self.disk.failed => return End::Failed(error.into()),
+                Some(ranges) = self.disk.damaged.recv() => self.plan.on_damaged(&ranges, now()),
+                () = self.reach_changed.notified() => self.look_at_members(),
                 Some(arrival) = self.inbox.recv() => self.arrived(arrival, download).await,
                 offer = download.offers.recv(), if download.searching => match offer {
                     Some(candidate) => {
-                        if download.add_candidate(candidate.clone()) && candidate.size == self.size {
+                        if download.add_candidate(candidate) && candidate.size == self.size {
                             self.add(candidate);
                         }
                     }
@@ -237,14 +239,13 @@ impl Attempt {
         let seconds = download.timeout.as_secs();
         for (key, member) in &self.members {
             if self.plan.is_usable(*key) {
-                let why = match &member.lease {
-                    Some(lease) if lease.swarm().is_connected(member.candidate.node) => {
-                        format!("sent nothing for {seconds} s")
-                    }
-                    Some(_) => format!("no connection to it within {seconds} s"),
-                    None => format!("its transfer swarm was not joined within {seconds} s"),
+                let why = match member.source.reach() {
+                    Reach::Reached(_) => format!("sent nothing for {seconds} s"),
+                    Reach::Connecting => format!("no connection to it within {seconds} s"),
+                    Reach::Opening => format!("its transfer swarm was not joined within {seconds} s"),
+                    Reach::Unusable(why) => why,
                 };
-                download.candidates.note(member.candidate.node, why);
+                download.candidates.note(&member.candidate, why);
             }
         }
         download.candidates.note_postponed(TURN);
@@ -253,16 +254,22 @@ impl Attempt {
         End::Failed(download.candidates.verdict().unwrap_or(LoadError::Timeout(timeout)))
     }
 
-    fn add(&mut self, candidate: Candidate) {
-        let key = self.plan.add_provider(candidate.kind(), now());
-        let agent = Agent {
-            key,
-            candidate: candidate.clone(),
-            environment: self.environment.clone(),
-            inbox: self.sender.clone(),
-        };
-        let agent = self.agents.spawn(agent.run());
-        self.members.insert(key, Member { candidate, lease: None, agent });
+    fn add(&mut self, candidate: Offer) {
+        let key = self.plan.add_provider(candidate.unit(), now());
+        let source = Source::open(&self.environment, candidate, self.reach_changed.clone());
+        self.members.insert(key, Member { candidate, source });
+    }
+
+    /// Tells the plan how the providers can be reached now.
+    fn look_at_members(&mut self) {
+        let now = now();
+        for (key, member) in &self.members {
+            match member.source.reach() {
+                Reach::Reached(_) => self.plan.set_reachable(*key, true, now),
+                Reach::Opening | Reach::Connecting => self.plan.set_reachable(*key, false, now),
+                Reach::Unusable(why) => self.plan.drop_provider(*key, Failure::Refused(why), now),
+            }
+        }
     }
 
     async fn arrived(&mut self, arrival: Arrival, download: &mut Download) {
@@ -283,39 +290,18 @@ impl Attempt {
                 }
             }
             Arrival::Finished(request) => {
-                self.requests.forget(request);
+                self.requests.remove(&request);
                 self.plan.on_finished(request, now);
             }
             Arrival::Failed(request, why) => {
-                self.requests.forget(request);
+                self.requests.remove(&request);
                 match why {
-                    RequestFailure::Unanswered | RequestFailure::Stopped => {
-                        self.plan.on_silence(request, now)
-                    }
-                    RequestFailure::Left => self.plan.on_lost(request, now),
-                    RequestFailure::TooMuch => self.plan.on_error(request, Failure::Long, now),
-                    RequestFailure::Refused(text) => self.plan.on_error(request, Failure::Refused(text), now),
-                    RequestFailure::NoData => {
-                        self.plan.on_error(
-                            request,
-                            Failure::Refused("a response without data".to_owned()),
-                            now,
-                        );
-                    }
+                    AskFailure::Silent => self.plan.on_silence(request, now),
+                    AskFailure::Left => self.plan.on_lost(request, now),
+                    AskFailure::TooMuch => self.plan.on_error(request, Failure::Long, now),
+                    AskFailure::Refused(text) => self.plan.on_error(request, Failure::Refused(text), now),
                 }
             }
-            Arrival::Joined(key, lease) => {
-                if let Some(member) = self.members.get_mut(&key) {
-                    member.lease = Some(lease);
-                }
-            }
-            Arrival::Reachable(key, reachable) => {
-                if let Some(lease) = self.members.get(&key).and_then(|member| member.lease.as_ref()) {
-                    lease.set_reachable(reachable);
-                }
-                self.plan.set_reachable(key, reachable, now);
-            }
-            Arrival::Unusable(key, why) => self.plan.drop_provider(key, Failure::Refused(why), now),
         }
         if self.rate.is_due(now) {
             self.tell(download);
@@ -328,7 +314,7 @@ impl Attempt {
                 Action::Request { request, provider, start, end, whole } => {
                     self.request(request, provider, start, end, whole);
                 }
-                Action::Abandon { request } => self.requests.cancel(request),
+                Action::Abandon { request } => drop(self.requests.remove(&request)),
                 Action::Drop { provider, why } => self.drop_member(provider, &why, download),
                 Action::Forget { start, end } => self.disk.forget(start, end).await,
             }
@@ -336,26 +322,25 @@ impl Attempt {
     }
 
     fn request(&mut self, request: RequestKey, provider: ProviderKey, start: u64, end: u64, whole: bool) {
-        let Some(Member { candidate, lease: Some(lease), .. }) = self.members.get(&provider) else { return };
-        let sha1 = self.sha1;
-        let body = if whole { FileRequest::Whole { sha1 } } else { FileRequest::Range { sha1, start, end } };
+        let Some(Member { source, .. }) = self.members.get(&provider) else { return };
+        let ask = if whole { Ask::Whole } else { Ask::Range(start, end) };
         let sink = Sink { inbox: self.sender.clone(), request };
-        let id = lease.swarm().request(candidate.node, body, sink);
-        self.requests.add(request, lease.swarm().clone(), id);
+        if let Some(asked) = source.request(self.sha1, ask, sink) {
+            self.requests.insert(request, asked);
+        }
     }
 
     fn drop_member(&mut self, key: ProviderKey, why: &Failure, download: &mut Download) {
         let Some(member) = self.members.remove(&key) else { return };
-        member.agent.abort();
-        download.candidates.drop_one(&member.candidate);
-        let node = member.candidate.node;
-        tracing::info!(sha1 = %self.sha1, %node, %why, "a provider is not used any more");
+        let candidate = member.candidate;
+        download.candidates.drop_one(&candidate);
+        tracing::info!(sha1 = %self.sha1, node = candidate.id(), %why, "a provider is not used any more");
         if why.is_lie() {
-            self.environment.add_liar(node.key);
+            self.environment.add_liar(candidate.peer);
         }
         match why {
-            Failure::WrongBytes => download.candidates.note_liar(node),
-            why => download.candidates.note(node, why.to_string()),
+            Failure::WrongBytes => download.candidates.note_liar(&candidate),
+            why => download.candidates.note(&candidate, why.to_string()),
         }
     }
 
@@ -367,12 +352,18 @@ impl Attempt {
                 self.perform(download).await;
                 Some(End::Done(stored, self.downloaded))
             }
+            Verdict::Missing(ranges) => {
+                // What was told before the commit is in there.
+                while self.disk.damaged.try_recv().is_ok() {}
+                self.plan.on_damaged(&ranges, now());
+                None
+            }
             Verdict::WrongHash => {
                 tracing::warn!(sha1 = %self.sha1, "the received bytes have another hash; looking for the liar");
                 self.plan.on_wrong_hash(now());
                 None
             }
-            Verdict::Failed(why) => Some(End::Failed(LoadError::Disk(why))),
+            Verdict::Failed(error) => Some(End::Failed(error.into())),
         }
     }
 
@@ -381,107 +372,6 @@ impl Attempt {
         let (bytes, size, providers) = (self.plan.bytes(), self.size, self.plan.active());
         let rate = self.rate.sample(now);
         download.events.send_replace(LoadEvent::Downloading { bytes, size, providers, rate });
-    }
-}
-
-/// Requests under way; those left when this is dropped are cancelled.
-#[derive(Default)]
-struct Requests {
-    open: HashMap<RequestKey, (Arc<SwarmHandle>, WireId)>,
-}
-
-impl Requests {
-    fn add(&mut self, request: RequestKey, swarm: Arc<SwarmHandle>, id: WireId) {
-        self.open.insert(request, (swarm, id));
-    }
-
-    /// It has ended by itself.
-    fn forget(&mut self, request: RequestKey) {
-        self.open.remove(&request);
-    }
-
-    fn cancel(&mut self, request: RequestKey) {
-        if let Some((swarm, id)) = self.open.remove(&request) {
-            swarm.cancel_request(id);
-        }
-    }
-}
-
-impl Drop for Requests {
-    fn drop(&mut self) {
-        for (swarm, id) in self.open.values() {
-            swarm.cancel_request(*id);
-        }
-    }
-}
-
-/// Joins a provider's transfer swarm and tells whether the provider can be reached there.
-struct Agent {
-    key: ProviderKey,
-    candidate: Candidate,
-    environment: Arc<Environment>,
-    inbox: mpsc::Sender<Arrival>,
-}
-
-impl Agent {
-    async fn run(self) {
-        let transfers = &self.environment.transfers;
-        loop {
-            let acquired = transfers.acquire(self.candidate.protocol(), self.candidate.node).await;
-            let lease = match acquired {
-                Ok(lease) => lease,
-                Err(why) => return drop(self.inbox.send(Arrival::Unusable(self.key, why)).await),
-            };
-            let swarm = lease.swarm().clone();
-            if self.inbox.send(Arrival::Joined(self.key, lease)).await.is_err() {
-                return;
-            }
-            tokio::select! {
-                () = self.watch(&swarm) => return,
-                () = swarm.ended.cancelled() => {}
-            }
-            // It gave way to another one after a while without a connection (or its sockets failed): others first.
-            if self.inbox.send(Arrival::Reachable(self.key, false)).await.is_err() {
-                return;
-            }
-            tokio::time::sleep(TURN).await;
-        }
-    }
-
-    /// Until the download has ended.
-    async fn watch(&self, swarm: &SwarmHandle) {
-        let node = self.candidate.node;
-        let mut changed = swarm.peers_changed();
-        if self.candidate.kind() == super::plan::ProviderKind::Whole {
-            tokio::time::sleep(WHOLE_AFTER).await;
-        }
-        let mut told = false;
-        loop {
-            let peers = *changed.borrow_and_update();
-            let reachable = swarm.is_connected(node) || (peers > 0 && self.only_relayed(swarm, node).await);
-            if reachable != told {
-                told = reachable;
-                if self.inbox.send(Arrival::Reachable(self.key, told)).await.is_err() {
-                    return;
-                }
-            }
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Waits whether the provider itself connects.
-    async fn only_relayed(&self, swarm: &SwarmHandle, node: NodeId) -> bool {
-        let mut changed = swarm.peers_changed();
-        let connected = async {
-            while changed.changed().await.is_ok() {
-                if swarm.is_connected(node) || *changed.borrow_and_update() == 0 {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(RELAY_AFTER, connected).await.is_err() || swarm.is_connected(node)
     }
 }
 
@@ -521,3 +411,6 @@ impl Rate {
         self.average
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Why something that a node was asked for did not happen.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::store::StoreError;
+
+/// Why a node or a change of its channels failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The config folder or a file in it.
+    #[error("{what}: {source}")]
+    Config {
+        /// Step and path.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Another daemon holds the config folder.
+    #[error(
+        "a daemon is already running with this config folder (process {pid}, API port {api_port}); stop it with: kachery-p2p daemon-stop --api-port {api_port}"
+    )]
+    AlreadyRunning {
+        /// Its process id.
+        pid: u32,
+        /// Its API port.
+        api_port: u16,
+    },
+    /// Sockets.
+    #[error("cannot open the network: {0}")]
+    Network(#[source] std::io::Error),
+    /// A channel name that cannot be used.
+    #[error("channel name: {0}")]
+    ChannelName(&'static str),
+    /// More channels than a node can be in.
+    #[error(
+        "a daemon is in at most {} channels at the same time; leave one first: kachery-p2p leave-channel NAME (or remove it from config.json while the daemon is stopped)",
+        crate::limits::CHANNELS
+    )]
+    TooManyChannels,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a load ended without a file; each has its own exit code in the command line.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Not joined to any channel.
+    #[error(
+        "this daemon has joined no channel: join the one your colleague uses with: kachery-p2p join-channel NAME"
+    )]
+    NoChannel,
+    /// Nobody to ask.
+    #[error("no peer is connected in any joined channel ({channels}): nobody could be asked")]
+    NoPeers {
+        /// Names, comma separated.
+        channels: String,
+    },
+    /// Asked, but nobody has it.
+    #[error("none of the {asked} connected peers has it")]
+    NotFound {
+        /// Peers asked.
+        asked: usize,
+    },
+    /// Found, but every provider failed.
+    #[error("found, but the transfer failed: {}", .reasons.iter().map(|(node, why)| format!("{node}: {why}")).collect::<Vec<_>>().join("; "))]
+    Transfer {
+        /// Provider and reason.
+        reasons: Vec<(String, String)>,
+    },
+    /// Only daemons offered it that would die of the request, so none was made.
+    #[error(
+        "found, but only where kachery-p2p 0.1.2 runs, which would die of a request for more than {} bytes, so it was not asked for these {size}: {}",
+        crate::limits::V012_MAX_FILE,
+        .providers.join(", ")
+    )]
+    NotAsked {
+        /// Node IDs.
+        providers: Vec<String>,
+        /// Bytes, as they claim.
+        size: u64,
+    },
+    /// Every provider sent wrong bytes.
+    #[error("verification failed: {} sent bytes that do not have this sha1", .liars.join(", "))]
+    Verification {
+        /// Node IDs.
+        liars: Vec<String>,
+    },
+    /// No progress for too long.
+    #[error("no progress for {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// No room on the disk, or in the user's quota.
+    #[error("the disk is full: {0}")]
+    StoreFull(String),
+    /// The store cannot be read or written.
+    #[error("the store cannot keep it: {0}")]
+    StoreUnwritable(String),
+    /// This process has no file descriptor left; nothing is wrong with the disk.
+    #[error("the daemon has too many files open: {0}")]
+    TooManyOpenFiles(String),
+    /// Something that cannot happen, or a bug.
+    #[error("a fault of this program: {0}")]
+    Fault(String),
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<StoreError> for LoadError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        let StoreError::Io { source, .. } = error else { return Self::Fault(text) };
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::StoreFull(text),
+            _ if matches!(Errno::from_io_error(&source), Some(Errno::MFILE | Errno::NFILE)) => {
+                Self::TooManyOpenFiles(text)
+            }
+            _ if source.raw_os_error().is_some() => Self::StoreUnwritable(text),
+            _ => Self::Fault(text),
+        }
+    }
+}

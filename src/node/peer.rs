@@ -1,0 +1,64 @@
+//! Peers, whatever protocol they are met in.
+
+use super::legacy::{Dialect, NodeId};
+use hyperswarm::crypto::PublicKey;
+
+/// The key of a peer: the same in all protocols and in all forms of its ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PeerKey(pub(crate) PublicKey);
+
+/// The protocol in which a peer is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Via {
+    /// That of the original daemons.
+    Legacy(Dialect),
+}
+
+/// How a connection to a peer runs. A direct one is better than a relayed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum PathKind {
+    /// Through other peers, which may drop what they cannot hold.
+    Relayed,
+    /// To the peer itself.
+    Direct,
+}
+
+/// What a peer can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Any range of bytes.
+    Ranges,
+    /// Only the whole file.
+    Whole,
+}
+
+impl Via {
+    /// What peers can be asked for in this protocol.
+    pub(crate) const fn unit(self) -> Unit {
+        match self {
+            Self::Legacy(dialect) if dialect.has_ranges() => Unit::Ranges,
+            Self::Legacy(_) => Unit::Whole,
+        }
+    }
+
+    /// Whether a peer can be asked for a file of so many bytes without harm to it.
+    pub(crate) const fn may_request(self, size: u64) -> bool {
+        match self {
+            Self::Legacy(dialect) => dialect.may_request(size),
+        }
+    }
+
+    /// The protocol's name, as in its topics.
+    pub(crate) const fn protocol(self) -> &'static str {
+        match self {
+            Self::Legacy(dialect) => dialect.protocol().name(),
+        }
+    }
+
+    /// The ID of a peer as it is written in this protocol.
+    pub(crate) fn id_of(self, peer: PeerKey) -> String {
+        match self {
+            Self::Legacy(dialect) => NodeId::new(peer.0, dialect.style()).to_string(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What all downloads of a node share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::legacy::transfers::Transfers;
+use crate::node::peer::PeerKey;
+use crate::node::transfer::reputation::Reputation;
+use crate::store::Store;
+
+/// What all downloads share.
+pub(super) struct Environment {
+    pub(super) store: Store,
+    pub(super) transfers: Arc<Transfers>,
+    reputation: Mutex<Reputation>,
+    downloaded: AtomicU64,
+}
+
+impl Environment {
+    pub(super) fn new(store: Store, transfers: Arc<Transfers>) -> Self {
+        Self { store, transfers, reputation: Mutex::default(), downloaded: AtomicU64::new(0) }
+    }
+
+    pub(super) fn add_liar(&self, peer: PeerKey) {
+        self.reputation.lock().add_liar(peer, Instant::now());
+    }
+
+    pub(super) fn is_liar(&self, peer: &PeerKey) -> bool {
+        self.reputation.lock().is_liar(peer, Instant::now())
+    }
+
+    pub(super) fn add_downloaded(&self, bytes: u64) {
+        self.downloaded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes received for downloads since the start.
+    pub(super) fn downloaded(&self) -> u64 {
+        self.downloaded.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,52 @@
+//! Providers, whatever protocol they are asked in.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::environment::Environment;
+use super::inbox::Sink;
+use super::legacy;
+use crate::node::peer::Via;
+use crate::node::transfer::{Ask, Offer, Reach};
+use crate::store::Sha1;
+
+/// A provider, looked for until this is dropped.
+pub(super) enum Source {
+    Legacy(legacy::Source),
+}
+
+/// A request under way; dropping it cancels what is left of it.
+pub(super) enum Asked {
+    Legacy { _cancels: legacy::Asked },
+}
+
+impl Source {
+    /// Begins to look for the peer. `changed` is notified whenever it can be reached in another way.
+    pub(super) fn open(environment: &Environment, offer: Offer, changed: Arc<Notify>) -> Self {
+        match offer.via {
+            Via::Legacy(dialect) => Self::Legacy(legacy::Source::open(
+                environment.transfers.clone(),
+                offer.peer,
+                dialect,
+                changed,
+            )),
+        }
+    }
+
+    /// How it can be reached now.
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Self::Legacy(source) => source.reach(),
+        }
+    }
+
+    /// Asks it; what comes goes to the sink. None: it cannot be asked now.
+    pub(super) fn request(&self, sha1: Sha1, ask: Ask, sink: Sink) -> Option<Asked> {
+        match self {
+            Self::Legacy(source) => {
+                source.request(sha1, ask, sink).map(|asked| Asked::Legacy { _cancels: asked })
+            }
+        }
+    }
+}
