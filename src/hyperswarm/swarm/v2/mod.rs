@@ -15,6 +15,8 @@ mod peers;
 mod places;
 mod queue;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 pub use announcer::Announcer;
 pub use local::{LocalDiscovery, LocalPeer, Registration};
