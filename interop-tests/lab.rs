@@ -306,7 +306,8 @@ impl Peer {
 
     /// All events of that name so far.
     pub(crate) fn events(&self, name: &str) -> Vec<Value> {
-        let event = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name);
+        let event =
+            |line: &str| serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == name);
         self.process.lines().iter().filter_map(|line| event(line)).collect()
     }
 
@@ -417,7 +418,12 @@ pub(crate) fn get(port: u16, path: &str) -> Value {
 
 /// A request to the HTTP API, and the body of its answer as it stands on the wire.
 /// An error if nothing comes for `limit`.
-pub(crate) fn exchange(port: u16, limit: Duration, method_and_path: &str, body: &str) -> std::io::Result<String> {
+pub(crate) fn exchange(
+    port: u16,
+    limit: Duration,
+    method_and_path: &str,
+    body: &str,
+) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(limit))?;
     write!(

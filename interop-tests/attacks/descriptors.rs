@@ -22,9 +22,11 @@ fn few_descriptors(limit: u32, hard: bool) {
     let provider = lab.daemon("provider");
     provider.store(&wanted);
     victim.connected(1);
-    let channels: Vec<_> = if limit > 64 { (1..=MORE_CHANNELS).map(|n| format!("more-{n}")).collect() } else { Vec::new() };
+    let channels: Vec<_> =
+        if limit > 64 { (1..=MORE_CHANNELS).map(|n| format!("more-{n}")).collect() } else { Vec::new() };
     let (id, size) = (victim.node_id(), SIZE.to_string());
-    let mut arguments = vec!["readers", "--victim", &id, "--sha1", &offered.sha1, "--size", &size, "--count", EACH];
+    let mut arguments =
+        vec!["readers", "--victim", &id, "--sha1", &offered.sha1, "--size", &size, "--count", EACH];
     arguments.extend(["--address", "127.0.1.1", "--address", "127.0.2.1"]);
     for channel in &channels {
         victim.joins(channel);
@@ -35,7 +37,8 @@ fn few_descriptors(limit: u32, hard: bool) {
     let started = Instant::now();
     let state = get(victim.api_port, "/api/v1/status");
     let answered = started.elapsed();
-    let open = fs::read_dir(format!("/proc/{}/fd", victim.process.id())).expect("the daemon's descriptors").count();
+    let open =
+        fs::read_dir(format!("/proc/{}/fd", victim.process.id())).expect("the daemon's descriptors").count();
     let started = Instant::now();
     let loading = loop {
         let loading = victim.load_within(Duration::from_secs(20), &wanted.sha1, 10);
@@ -51,8 +54,16 @@ fn few_descriptors(limit: u32, hard: bool) {
         loading.code,
         started.elapsed().as_secs_f64()
     );
-    assert!(state.is_object() && answered < Duration::from_secs(1), "the API does not answer: {state}\n{}", victim.process);
-    assert!(!loading.shown.contains("disk full") && !loading.shown.contains("free some space"), "{}", loading.shown);
+    assert!(
+        state.is_object() && answered < Duration::from_secs(1),
+        "the API does not answer: {state}\n{}",
+        victim.process
+    );
+    assert!(
+        !loading.shown.contains("disk full") && !loading.shown.contains("free some space"),
+        "{}",
+        loading.shown
+    );
     assert_eq!(loading.code, Some(0), "{}", loading.shown);
 }
 

@@ -47,7 +47,8 @@ fn a_host_that_announces_for_a_channels_topics_does_not_hide_two_daemons() {
 fn a_host_that_announces_for_other_topics_does_not_evict_an_honest_record() {
     let Some(lab) = Lab::with_our_bootstrap() else { return };
     let _first = lab.daemon("first");
-    let attacker = lab.attacker(&["records", "--address", HOST, "--count", announces(), "--topics", "others"]);
+    let attacker =
+        lab.attacker(&["records", "--address", HOST, "--count", announces(), "--topics", "others"]);
     let stored = attacker.event("ready", Duration::ZERO, |_| true)["stored"].clone();
     must_meet(&format!("{stored} announces of one host for other topics"), &lab);
 }

@@ -32,7 +32,10 @@ fn load_all(what: &str, loader: &Daemon, files: &[Content]) {
             loading.took.as_secs_f64()
         );
         assert_eq!(loading.code, Some(0), "{mib} MiB through {what}\n{}", loading.shown);
-        assert!(std::fs::read(loader.stored(&file.sha1)).expect("a loaded file") == file.bytes, "the bytes differ");
+        assert!(
+            std::fs::read(loader.stored(&file.sha1)).expect("a loaded file") == file.bytes,
+            "the bytes differ"
+        );
         assert!(!loading.shown.contains("wrong bytes"), "somebody honest was blamed\n{}", loading.shown);
     }
 }
@@ -91,7 +94,9 @@ fn lossy(percent: u32) {
     let relay = lab.peer("0.2.1", &[], &["--relay", "--relay-loss", &percent.to_string()]);
     let provider = hidden_provider(&lab, &files, &[relay.node_id()]);
     let id = provider.node_id();
-    relay.event("peer", SOON, |event| event["nodeId"] == id.as_str() && event["swarm"] == format!("file-transfer:{id}"));
+    relay.event("peer", SOON, |event| {
+        event["nodeId"] == id.as_str() && event["swarm"] == format!("file-transfer:{id}")
+    });
     let loader = lab.daemon("loader");
     loader.connected(1);
     load_all(&format!("a relay that loses {percent} %"), &loader, &files);

@@ -18,7 +18,8 @@ fn sixteen_impostors_do_not_lock_the_real_node_out() {
     let attacker = lab.attacker(&["replay", "--victim", &of, "--of", &at, "--count", "16"]);
     let held = attacker.event("ready", SOON, |_| true)["held"].as_u64().expect("a number");
     assert!(held > 0, "no impostor was let in\n{}", attacker.process);
-    let attempt = attempt(31, &format!("{held} impostors at the provider"), &victim, &content, Duration::from_secs(1));
+    let attempt =
+        attempt(31, &format!("{held} impostors at the provider"), &victim, &content, Duration::from_secs(1));
     attempt.must_have_succeeded(&victim, &content);
     // The other way: the impostors' victim serves what it loaded.
     let third = lab.daemon("third");

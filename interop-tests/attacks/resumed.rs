@@ -66,7 +66,11 @@ fn data_file(home: &Path, content: &Content) -> PathBuf {
 
 /// Bytes that were asked of the provider so far.
 fn asked(provider: &Peer) -> u64 {
-    provider.events("serving").iter().map(|event| event["end"].as_u64().unwrap() - event["start"].as_u64().unwrap()).sum()
+    provider
+        .events("serving")
+        .iter()
+        .map(|event| event["end"].as_u64().unwrap() - event["start"].as_u64().unwrap())
+        .sum()
 }
 
 /// Goes on with a copy of `home` after `damage`. Returns how many bytes were asked for, and after how long the first.
@@ -88,7 +92,11 @@ fn resume(lab: &Lab, content: &Content, provider: &Peer, home: &Path, damage: Da
     let again = asked(provider) - before;
     assert_eq!(code, Some(0), "after {damage:?}\n{loading}\n{}", daemon.process);
     for copy in [daemon.destination(), daemon.stored(&content.sha1)] {
-        assert!(fs::read(&copy).expect("a loaded file") == content.bytes, "wrong bytes after {damage:?}: {}", copy.display());
+        assert!(
+            fs::read(&copy).expect("a loaded file") == content.bytes,
+            "wrong bytes after {damage:?}: {}",
+            copy.display()
+        );
     }
     (again, first)
 }

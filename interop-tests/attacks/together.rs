@@ -15,7 +15,10 @@ fn pairs_that_start_in_the_same_second_meet_within_two_seconds() {
     for number in 0..pairs {
         let Some(lab) = Lab::with_our_bootstrap() else { return };
         let pair = std::thread::scope(|scope| {
-            let start = |name| { let lab = &lab; scope.spawn(move || lab.daemon(name)) };
+            let start = |name| {
+                let lab = &lab;
+                scope.spawn(move || lab.daemon(name))
+            };
             let started = [start("one"), start("other")];
             started.map(|starting| starting.join().expect("a daemon"))
         });
