@@ -20,6 +20,9 @@ pub const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 /// Bytes of the manifest of a folder: room for about 500,000 files.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
+/// Files and folders that a manifest names: as many as fit with their hashes; names alone would take 100 bytes of memory
+/// for 8 of text.
+pub const MAX_MANIFEST_NAMES: usize = 1 << 20;
 /// Folders inside folders in a manifest: each is two levels of JSON, of which the parser takes 127.
 pub const MAX_MANIFEST_DEPTH: usize = 60;
 
@@ -172,8 +175,9 @@ pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest search a client may ask for: it keeps a connection and asks peers all that time.
 pub const MAX_API_FIND_TIMEOUT: Duration = Duration::from_secs(600);
-/// Loads through `/api/v1/load` running at once; the next is refused.
-pub const MAX_API_LOADS: usize = 64;
+/// Loads through `/api/v1/load` running at once; the next is refused. The other places of [`MAX_API_LONG_REQUESTS`] are
+/// kept for searches and files.
+pub const MAX_API_LOADS: usize = 192;
 /// Bytes read from a file at a time for an HTTP answer, so also the memory of one such answer.
 pub const API_STREAM_CHUNK: usize = 256 * 1024;
 /// Bytes of a line, or of a whole small answer, that the command line takes from whatever listens on the port.

@@ -117,6 +117,15 @@ pub(super) enum Command {
         /// sha1://HASH/label
         uri: String,
     },
+    /// List unfinished downloads in the store, or remove them
+    Partials {
+        /// Remove them, except those that are being downloaded now; such a file is then loaded from its start
+        #[arg(long, env = "KACHERY_P2P_REMOVE", value_parser = FalseyValueParser::new())]
+        remove: bool,
+        /// Only those to which nothing was written for so many days
+        #[arg(long, env = "KACHERY_P2P_OLDER_THAN", value_name = "DAYS", value_parser = days)]
+        older_than: Option<Duration>,
+    },
     /// Show the daemon's node ID
     NodeInfo,
     /// Show what the daemon is doing
@@ -196,6 +205,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(duration) if duration > Duration::ZERO => Ok(duration),
         _ => Err("expected a positive number of seconds".into()),
     }
+}
+
+/// Days, possibly with a fraction.
+fn days(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of days".to_owned())?;
+    Duration::try_from_secs_f64(number * 86_400.0).map_err(|_| "expected a number of days, 0 or more".into())
 }
 
 /// Bytes: a number and a unit; `K`, `M`, `G`, `T` and `KiB`... are powers of 1024, `kB`, `MB`... of 1000.
@@ -334,5 +349,13 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn an_age_is_a_number_of_days_that_may_be_0() {
+        for text in ["-1", "x", "nan", "inf", "1e999"] {
+            assert!(days(text).is_err(), "{text}");
+        }
+        assert_eq!((days("0"), days("1.5")), (Ok(Duration::ZERO), Ok(Duration::from_secs(129_600))));
     }
 }

@@ -170,7 +170,7 @@ fn cannot_listen(error: &ApiError) -> Failure {
         )),
         ApiError::PortInUse { .. } => failure
             .next("kachery-p2p daemon-stop, or another --api-port and --config-dir for a second daemon"),
-        ApiError::Listen { .. } => failure,
+        ApiError::Listen { source, .. } => failure.unless_out_of_files(source),
     }
 }
 
@@ -185,6 +185,7 @@ fn cannot_start(error: NodeError) -> Failure {
         NodeError::Network(source) if source.kind() == io::ErrorKind::InvalidInput => {
             Failure::usage(what).next("--bootstrap-v2 HOST:49737")
         }
+        NodeError::Network(source) => Failure::new(Exit::Other, what).unless_out_of_files(&source),
         _ => Failure::new(Exit::Other, what),
     }
 }

@@ -23,7 +23,8 @@ pub(super) async fn run(settings: &Settings, network: Network, listen: SocketAdd
     let node = v2::run_dht_node(listen, settings.bootstrap_v2.clone(), ready);
     tokio::select! {
         ended = node => ended.map_err(|error| {
-            Failure::new(Exit::Other, format!("cannot run a DHT node on {listen}: {error}"))
+            let what = format!("cannot run a DHT node on {listen}: {error}");
+            Failure::new(Exit::Other, what).unless_out_of_files(&error)
         }),
         () = interrupted => Ok(()),
     }

@@ -17,6 +17,7 @@ mod load;
 mod log;
 mod output;
 mod pages;
+mod partials;
 pub mod progress;
 mod settings;
 mod signals;
@@ -154,6 +155,9 @@ async fn ask(settings: &Settings, command: Command) -> Result<(), Failure> {
             Command::Find { uri } => find::find(settings, &uri).await,
             Command::Load { uri, dest } => load::load(settings, &uri, dest.as_deref()).await,
             Command::Cat { uri } => load::cat(settings, &uri).await,
+            Command::Partials { remove, older_than } => {
+                partials::partials(settings, remove, older_than).await
+            }
             Command::NodeInfo => status::node_info(settings).await,
             Command::Status => status::status(settings).await,
             Command::Version => status::version(settings),

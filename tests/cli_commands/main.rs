@@ -7,6 +7,7 @@ mod daemon;
 mod demo;
 mod local;
 mod outcomes;
+mod partials;
 mod run;
 mod system;
 mod without_daemon;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use rustix::process::Signal;
 
-use crate::run::{Home, finish, pretend, signal};
+use crate::run::{Home, finish, pretend, pretend_without_end, signal};
 
 const URI: &str = "sha1://8843d7f92416211de9ebb963ff4ce28125932878/label";
 const PROGRESS: &str = concat!(
@@ -81,6 +81,32 @@ fn nothing_found_says_whether_there_was_anybody_to_ask() {
         let done = Home::with_port(pretend(Some(lines))).run(&["find", URI]);
         assert_eq!((done.code, done.stdout.as_str()), (3, ""));
         assert!(done.stderr.contains(word), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn a_search_that_is_over_ends_the_command_at_once() {
+    let found = concat!(
+        r#"{"type":"error","code":"transfer","message":"found, but the transfer failed: ab: refused"}"#,
+        "\n"
+    );
+    let nobody = concat!(
+        r#"{"type":"error","code":"not_found","message":"none of the 3 connected peers has it"}"#,
+        "\n"
+    );
+    let result = concat!(r#"{"type":"result","found":0,"channels":1,"peers":3}"#, "\n");
+    for (lines, command, code, words) in [
+        (nobody, "load", 3, "none of the 3 connected peers has it"),
+        (nobody, "cat", 3, "none of the 3 connected peers has it"),
+        (found, "load", 4, "found, but the transfer failed: ab: refused"),
+        (result, "find", 3, "none of the 3 connected peers has it"),
+    ] {
+        // The time-out would outlast the test, and the daemon does not hang up.
+        let home = Home::with_port(pretend_without_end(lines));
+        let done = home.run(&[command, URI, "--timeout", "600"]);
+        assert_eq!((done.code, done.stdout.as_str()), (code, ""), "{command}: {}", done.stderr);
+        assert!(done.stderr.starts_with(&format!("error: {words}\n")), "{command}: {}", done.stderr);
+        assert!(done.stderr.contains("\n  next: "), "{command}: {}", done.stderr);
     }
 }
 

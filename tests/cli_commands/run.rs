@@ -166,15 +166,31 @@ impl Drop for Daemon {
 
 /// A pretended daemon: answers every request with `lines` as newline-delimited JSON. None: never answers.
 pub(crate) fn pretend(lines: Option<&'static str>) -> u16 {
+    pretend_by(move |mut socket| {
+        match lines {
+            Some(lines) => answer(&mut socket, lines),
+            None => return Some(socket),
+        }
+        None
+    })
+}
+
+/// A pretended daemon that leaves its answers open: only their lines tell a client that there is nothing more to come.
+pub(crate) fn pretend_without_end(lines: &'static str) -> u16 {
+    pretend_by(move |mut socket| {
+        answer(&mut socket, lines);
+        Some(socket)
+    })
+}
+
+/// Keeps open what `answer` gives back.
+fn pretend_by(answer: impl Fn(TcpStream) -> Option<TcpStream> + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         let mut held = Vec::new();
-        while let Ok((mut socket, _)) = listener.accept() {
-            match lines {
-                Some(lines) => answer(&mut socket, lines),
-                None => held.push(socket),
-            }
+        while let Ok((socket, _)) = listener.accept() {
+            held.extend(answer(socket));
         }
     });
     port

@@ -81,3 +81,27 @@ fn too_few_open_files_are_no_missing_file_and_no_full_disk() {
     }
     assert!(refused > 6, "the limit was felt {refused} times only");
 }
+
+/// The first limits at which it starts are left out: then it runs, and does what it can.
+#[test]
+fn a_daemon_that_cannot_start_for_want_of_open_files_says_so() {
+    let mut refused = 0;
+    for files in (6..200).step_by(2) {
+        let home = Home::with_port(0);
+        let limit = format!("ulimit -n {files}");
+        let words = ["daemon-start", "--channel", "a"];
+        let mut child = home.limited(&limit, "kachery-p2p", &words).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line.contains("ready") {
+            signal(child.id(), Signal::TERM);
+            assert_eq!(finish(child).code, 0);
+            break;
+        }
+        let done = finish(child);
+        let told = done.stderr.contains("may not open more files");
+        assert!(done.code == 1 && told, "with {files} files: {} {}", done.code, done.stderr);
+        refused += 1;
+    }
+    assert!(refused > 3, "the limit was felt {refused} times only");
+}

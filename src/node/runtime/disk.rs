@@ -239,3 +239,60 @@ fn commit(partial: Partial) -> (Verdict, Option<Partial>) {
         Err((error, _)) => (Verdict::Failed(error), None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use sha1::Digest;
+
+    use super::super::legacy::transfers::Transfers;
+    use super::*;
+
+    const SIZE: u64 = 5 * CHUNK + 77;
+
+    /// A file of which an earlier process left all but the last bytes, with one byte changed in the third chunk.
+    async fn damaged() -> (tempfile::TempDir, Environment, Sha1, Vec<u8>) {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path()).expect("store");
+        let bytes: Vec<u8> = (0..SIZE).map(|n| (n / 9 + n) as u8).collect();
+        let sha1 = Sha1(sha1::Sha1::digest(&bytes).into());
+        let mut partial = store.partial(sha1, SIZE).expect("partial");
+        partial.write_at(0, &bytes[..5 * CHUNK as usize]).expect("write");
+        partial.sync().expect("sync");
+        let data = folder.path().join(format!("kachery-p2p/partial/{sha1}-{SIZE}.data"));
+        let data = std::fs::File::options().write(true).open(data).expect("data");
+        data.write_all_at(&[!bytes[2 * CHUNK as usize + 9]], 2 * CHUNK + 9).expect("damage");
+        let transfers = Transfers::without_peers(store.clone()).await;
+        (folder, Environment::new(store, transfers), sha1, bytes)
+    }
+
+    fn part(bytes: &[u8], start: u64, end: u64) -> Bytes {
+        Bytes::copy_from_slice(&bytes[start as usize..end as usize])
+    }
+
+    #[tokio::test]
+    async fn damage_on_disk_is_told_while_nothing_else_is_to_do() {
+        let (_folder, environment, sha1, bytes) = damaged().await;
+        let mut disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
+        assert_eq!(disk.present, [(0, 5 * CHUNK)]);
+        assert_eq!(disk.damaged.recv().await, Some(vec![(2 * CHUNK, 3 * CHUNK)]));
+        disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
+        disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
+        let Verdict::Stored(stored) = disk.commit().await else { panic!("not stored") };
+        assert!(std::fs::read(stored.path).expect("read") == bytes);
+    }
+
+    #[tokio::test]
+    async fn damage_that_the_commit_finds_is_missing_and_the_disk_goes_on() {
+        let (_folder, environment, sha1, bytes) = damaged().await;
+        let disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
+        disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
+        match disk.commit().await {
+            Verdict::Missing(ranges) => assert_eq!(ranges, [(2 * CHUNK, 3 * CHUNK)]),
+            other => panic!("{other:?}"),
+        }
+        disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
+        assert!(matches!(disk.commit().await, Verdict::Stored(_)));
+    }
+}

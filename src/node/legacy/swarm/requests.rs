@@ -144,13 +144,14 @@ impl LegacySwarm {
         id
     }
 
-    /// Sends a request again, on all connections that may be the node's: it did not hear it on the best one.
+    /// Sends a request again, on all connections that may be the node's: it did not hear it on the best one. If nothing
+    /// proves that any of them is, to all nodes: it may be behind one of them.
     fn repeat(&mut self, now: Instant, id: WireId) {
         let Some((to, request)) = self.requests.asked.get(&id).map(|asked| (asked.to, asked.request)) else {
             return;
         };
         let message = Message::Request { to, request: id, body: RequestBody::File(request) };
-        if self.is_connected(to) {
+        if self.connections.is_proven(to) {
             let frame = self.own_frame(to.style, message, Some(to));
             return self.send_to(now, to, &frame);
         }
