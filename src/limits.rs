@@ -20,6 +20,9 @@ pub const MAX_PARTIAL_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const MAX_HASH_MEMORY_FILE: u64 = 4 << 20;
 /// Bytes of the manifest of a folder: room for about 500,000 files.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
+/// Files and folders that a manifest names: as many as fit with their hashes; names alone would take 100 bytes of memory
+/// for 8 of text.
+pub const MAX_MANIFEST_NAMES: usize = 1 << 20;
 /// Folders inside folders in a manifest: each is two levels of JSON, of which the parser takes 127.
 pub const MAX_MANIFEST_DEPTH: usize = 60;
 
@@ -100,6 +103,9 @@ pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// worth for each of many users, and less than one message of the originals (64 KiB) in [`SILENCE`]. Without it one byte
 /// every few seconds keeps a load, and the range that was asked for, for ever.
 pub const MINIMUM_RATE: u64 = 4096;
+/// Bytes asked of a provider through other peers and not yet here. A relay has [`CONNECTION_QUEUE_RELAY`] for everybody,
+/// and drops what does not fit; base64 adds a third.
+pub const RELAYED_BYTES: u64 = 256 << 10;
 /// Offers one download or search remembers, and providers it may use; more come only from made-up keys.
 pub const CANDIDATES: usize = 256;
 /// Candidates that one download looks for at the same time while nobody reached them: each may take a transfer swarm,
@@ -126,9 +132,15 @@ pub const STORE_LOOKS_WAITING: usize = 1024;
 pub const STORE_LOOKS_PER_NODE: usize = 64;
 /// Disk reads for peers at the same time; further ones wait.
 pub const STORE_READS: usize = 8;
-/// Stored files that are hashed at the same time, before anybody is given them; further ones wait, holding nothing. One:
-/// requests for files that were never verified keep at most one core and the disk's head busy.
+/// Stored files that are hashed at the same time for peers, before any of them is given one, and as many for the user of
+/// this machine; further ones wait, holding nothing. One: requests for files that were never verified keep at most one
+/// core and the disk's head busy.
 pub const STORE_VERIFICATIONS: usize = 1;
+/// Stored files that are kept open for peers; further ones are opened for each piece of 128 KiB.
+pub const SERVED_FILES: usize = 32;
+/// File descriptors that are never spent on peers, for clients of the API and for loads; a quarter of the limit where
+/// that is less than 256. Half of them may be spent on connections that loads need.
+pub const DESCRIPTOR_RESERVE: u64 = 64;
 /// A request whose data is not taken for this long is given up: its asker is alive, but reads nothing, or too slowly
 /// for all that it has asked for.
 pub const SERVE_STALL: std::time::Duration = std::time::Duration::from_secs(60);

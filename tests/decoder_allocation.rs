@@ -1,4 +1,5 @@
-//! RELIABILITY 2: no decoder of kachery's messages allocates more than 64 times its input and 4 KiB.
+//! RELIABILITY 2: no decoder of kachery's messages allocates more than 64 times its input and 4 KiB; a manifest of a
+//! folder takes no more than three times its text and 4 MiB to look up.
 
 #[path = "../src/hyperswarm/tests/counting/mod.rs"]
 mod counting;
@@ -134,4 +135,51 @@ fn frames_of_kachery_messages_allocate_in_proportion_to_their_input() {
     });
     assert!(announced <= 4096, "an announced length alone took {announced} bytes");
     println!("check 2: measured {worst:.3} of the bound (kachery frames), bar 1, seed none");
+}
+
+/// A manifest of `files` files, in one folder or with as many folders of ten.
+fn manifest(files: usize, name: &str, nested: bool) -> String {
+    let entry =
+        |number: usize| format!("\"{name}{number}\": {{\"size\": {number}, \"sha1\": \"{number:040x}\"}}");
+    if !nested {
+        let entries: Vec<_> = (0..files).map(entry).collect();
+        return format!("{{\"files\": {{{}}}, \"dirs\": {{}}}}", entries.join(", "));
+    }
+    let folder = |folder: usize| {
+        let entries: Vec<_> = (10 * folder..10 * folder + 10).map(entry).collect();
+        format!("\"{name}{folder}\": {{\"files\": {{{}}}, \"dirs\": {{}}}}", entries.join(", "))
+    };
+    let folders: Vec<_> = (0..files / 10).map(folder).collect();
+    format!("{{\"files\": {{}}, \"dirs\": {{{}}}}}", folders.join(", "))
+}
+
+#[test]
+fn a_manifest_takes_at_most_three_times_its_text() {
+    use kachery_p2p::store::{Named, PutOptions, Store};
+    let folder = tempfile::tempdir().expect("folder");
+    let store = Store::open(folder.path()).expect("store");
+    let mut worst = 0.0f64;
+    for (files, name, nested, path) in [
+        (450_000, "recording_of_the_day_", false, ""),
+        (45_000, "recording_of_the_day_", true, "recording_of_the_day_4499"),
+        (39_001, "", false, ""),
+        (45_000, "", true, ""),
+    ] {
+        let text = manifest(files, name, nested);
+        let stored = store.put_reader(&mut text.as_bytes(), &PutOptions::default()).expect("stored");
+        let uri = format!("sha1dir://{}/{path}", stored.hash).parse().expect("uri");
+        let bytes = peak(|| match store.look_up(&uri) {
+            Ok(Named::Directory(found)) => assert!(found.files.len() == files || nested),
+            other => panic!("{other:?}"),
+        });
+        let bar = 3 * text.len() + (4 << 20);
+        println!(
+            "{files} files, {} bytes: {bytes} bytes, {:.2} times",
+            text.len(),
+            bytes as f64 / text.len() as f64
+        );
+        assert!(bytes <= bar, "{bytes} bytes for a manifest of {}", text.len());
+        worst = worst.max(bytes as f64 / bar as f64);
+    }
+    println!("check 2: measured {worst:.3} of the bound (manifests), bar 1, seed none");
 }

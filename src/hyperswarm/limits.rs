@@ -95,6 +95,12 @@ pub const MAX_NOISE_MESSAGE_BYTES: usize = 65_535;
 /// Bytes of one frame of a secret stream after its length: all that three bytes can say, as JavaScript may send it.
 /// Memory grows with what has arrived of a frame, not with what its length announces.
 pub const MAX_SECRET_FRAME_BYTES: usize = 0xff_ffff;
+/// Bytes of one such frame that a stream takes unless its owner asks for more. Bulk data comes in frames of 64 KiB, and
+/// of what JavaScript sends, only batches of protomux and messages that an application makes longer are beyond it.
+pub const SECRET_DEFAULT_FRAME_BYTES: usize = 1 << 20;
+/// Time for the handshake of a secret stream as a whole, unless its owner asks for another: ten round trips of a bad
+/// path, its retransmissions included.
+pub const SECRET_HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 /// Bytes kept ready for a frame that has begun, beyond twice what has arrived of it.
 pub const SECRET_FRAME_HEADROOM: usize = 64 * 1024;
 /// Bytes taken from a transport at a time, so also what a reader who pauses leaves decrypted or half decrypted.
@@ -115,8 +121,9 @@ pub const MUX_NAME_BYTES: usize = 255;
 pub const MUX_HANDSHAKE_BYTES: usize = 16_384;
 /// Batches inside each other. The original never nests them.
 pub const MUX_BATCH_DEPTH: usize = 4;
-/// Bytes of a batch at which it is sent, as in protomux.
-pub const MUX_BATCH_BYTES: usize = 8 << 20;
+/// Bytes of a batch at which it is sent. Protomux collects 8 MiB; so much would not fit the frame that a stream takes by
+/// default, nor would anything be gained by it.
+pub const MUX_BATCH_BYTES: usize = 512 << 10;
 /// Bytes of a message with its header: the longest plaintext of a secret-stream frame, 2^24 - 1 less 17.
 pub const MUX_MESSAGE_BYTES: usize = (1 << 24) - 18;
 /// Bytes waiting to be sent at which senders wait.

@@ -2,10 +2,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -40,6 +42,14 @@ pub enum ConfigError {
         /// What is wrong.
         why: String,
     },
+    /// Another user could read or change what is in the folder.
+    #[error("config folder {}: {why}", path.display())]
+    Exposed {
+        /// The folder.
+        path: PathBuf,
+        /// How, and what to type.
+        why: String,
+    },
     /// Another daemon holds the folder.
     #[error(
         "a daemon is already running with this config folder (process {pid}, API port {api_port}); stop it with: kachery-p2p daemon-stop --api-port {api_port}"
@@ -70,24 +80,27 @@ pub struct RunningDaemon {
 }
 
 impl ConfigDir {
-    /// Creates the folder if it is missing and takes its lock (`daemon.lock`). Blocks, for 0.2 s at most.
+    /// Creates the folder if it is missing and takes its lock (`daemon.lock`). Refuses a folder that another user may
+    /// change: whoever can, can put a key of their own there. Blocks, for 0.2 s at most.
     pub fn open(path: &Path, api_port: u16) -> Result<Self, ConfigError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(io_error("create config folder", path))?;
+        let folder = std::fs::metadata(path).map_err(io_error("look at config folder", path))?;
+        let user = rustix::process::geteuid().as_raw();
+        match exposure(path, folder.uid(), folder.mode(), user) {
+            Exposure::None => {}
+            Exposure::ToGroup(why) => tracing::warn!("config folder {}: {why}", path.display()),
+            Exposure::ToOthers(why) => return Err(ConfigError::Exposed { path: path.to_owned(), why }),
+        }
         let file = path.join(LOCK_FILE);
         let failed = io_error("lock", &file);
         let mut options = OpenOptions::new();
-        let lock = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(&file)
-            .map_err(&failed)?;
+        // Never truncated here: the file says who holds the lock.
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
+        let lock = open_lock(&mut options, &file).map_err(&failed)?;
         // `running` holds the lock for an instant to find out whether somebody has it.
         for attempt in 0.. {
             match lock.try_lock() {
@@ -110,7 +123,7 @@ impl ConfigDir {
     /// The daemon that holds the folder, if one does.
     pub fn running(path: &Path) -> Result<Option<RunningDaemon>, ConfigError> {
         let file = path.join(LOCK_FILE);
-        let lock = match File::open(&file) {
+        let lock = match open_lock(OpenOptions::new().read(true), &file) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(io_error("open", &file)(source)),
@@ -199,6 +212,45 @@ pub fn check_channel_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Who else may change a folder.
+#[derive(Debug, PartialEq, Eq)]
+enum Exposure {
+    None,
+    /// Common where every user has a group of their own, so it is only said.
+    ToGroup(String),
+    ToOthers(String),
+}
+
+/// Root may use any folder: in containers it runs daemons on the folders of users.
+fn exposure(path: &Path, owner: u32, mode: u32, user: u32) -> Exposure {
+    let shown = path.display();
+    if owner != user && owner != 0 && user != 0 {
+        let why = format!(
+            "it belongs to another user ({owner}), who could replace this node's key; choose one of your own with --config-dir"
+        );
+        return Exposure::ToOthers(why);
+    }
+    let why = |who| {
+        format!("{who} may write into it, and could replace this node's key; type: chmod go-w '{shown}'")
+    };
+    match (mode & 0o002 != 0, mode & 0o020 != 0) {
+        (true, _) => Exposure::ToOthers(why("every user of this machine")),
+        (false, true) => Exposure::ToGroup(why("its group")),
+        (false, false) => Exposure::None,
+    }
+}
+
+/// NOFOLLOW: what a link leads to would be emptied.
+fn open_lock(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    files::open(options, path, OFlags::NOFOLLOW).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it is a link; type: rm '{}'", path.display()),
+        ),
+        _ => error,
+    })
+}
+
 fn read_config(folder: &Path) -> Result<Map<String, Value>, ConfigError> {
     let path = folder.join(CONFIG_FILE);
     let bytes = files::read(&path, CONFIG_FILE_MAX).map_err(io_error("read", &path))?;
@@ -283,6 +335,56 @@ mod tests {
         fs::write(folder.path().join(LOCK_FILE), "{\"pid\":1,\"api_port\":20431}").unwrap();
         assert_eq!(ConfigDir::running(folder.path()).unwrap(), None);
         let _dir = open(&folder);
+    }
+
+    #[test]
+    fn a_lock_file_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "years of work").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join(LOCK_FILE)).unwrap();
+        let error = ConfigDir::open(folder.path(), 1).err().expect("a link").to_string();
+        assert!(error.contains("it is a link; type: rm"), "{error}");
+        assert!(ConfigDir::running(folder.path()).is_err());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "years of work");
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_hangs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [CONFIG_FILE, LOCK_FILE] {
+            let path = folder.path().join(name);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        }
+        let error = settings(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(CONFIG_FILE) && error.contains("not a regular file"), "{error}");
+        assert!(ConfigDir::open(folder.path(), 1).is_err());
+        assert!(ConfigDir::running(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_into_is_refused_with_what_to_type() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = ConfigDir::open(folder.path(), 1).err().expect("0777").to_string();
+        assert!(error.contains("chmod go-w"), "{error}");
+        assert!(!folder.path().join(LOCK_FILE).exists());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(ConfigDir::open(folder.path(), 1).is_ok());
+    }
+
+    #[test]
+    fn folders_of_other_users_are_refused_and_group_writable_ones_are_only_told() {
+        let judged = |owner, mode, user| exposure(Path::new("/x"), owner, mode, user);
+        for (owner, mode, user) in [(1000, 0o700, 1000), (0, 0o755, 1000), (1000, 0o755, 0)] {
+            assert_eq!(judged(owner, mode, user), Exposure::None, "{owner} {mode:o} {user}");
+        }
+        assert!(
+            matches!(judged(1000, 0o775, 1000), Exposure::ToGroup(why) if why.contains("chmod go-w '/x'"))
+        );
+        assert!(matches!(judged(1001, 0o700, 1000), Exposure::ToOthers(why) if why.contains("--config-dir")));
+        assert!(matches!(judged(1000, 0o757, 0), Exposure::ToOthers(_)));
     }
 
     #[test]

@@ -167,9 +167,10 @@ impl Folder<'_> {
         if self.read(name)?.is_none_or(|present| *present != bytes) {
             return store::replace_file(&path, bytes, mode).map_err(failed);
         }
-        let metadata = fs::metadata(&path).map_err(failed)?;
-        if mode == SECRET_MODE && metadata.permissions().mode() & 0o077 != 0 {
+        let found = fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o777;
+        if mode == SECRET_MODE && found & 0o077 != 0 {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+            tracing::warn!("{}", was_exposed(&path, found));
         }
         Ok(())
     }
@@ -201,6 +202,14 @@ impl Folder<'_> {
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// What is said of a secret that others could read or change until now.
+fn was_exposed(path: &Path, mode: u32) -> String {
+    let shown = path.display();
+    format!(
+        "{shown}: other users could open this secret key (mode {mode:04o}); it is now yours alone (0600). If one of them may have copied it, move the key files away and start the daemon again, for a new identity"
+    )
 }
 
 /// PEM as Node's `crypto` writes it: one line of base64, LF.
@@ -371,7 +380,35 @@ mod tests {
         load_or_create(folder.path()).unwrap();
         let path = folder.path().join(SECRET_RAW);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        load_or_create(folder.path()).unwrap();
+        let lines = Lines::default();
+        tracing::subscriber::with_default(lines.clone(), || load_or_create(folder.path()).unwrap());
         assert_eq!(mode(&path), 0o600);
+        let said = lines.0.lock().join("\n");
+        assert!(said.contains(SECRET_RAW) && said.contains("mode 0644"), "{said}");
+        assert!(!said.contains(PRIVATE_PEM), "nothing was wrong with it: {said}");
+    }
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Lines(std::sync::Arc<parking_lot::Mutex<Vec<String>>>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut line = String::new();
+            event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                line.push_str(&format!("{value:?}"));
+            });
+            self.0.lock().push(line);
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
     }
 }

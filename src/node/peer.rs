@@ -28,15 +28,25 @@ pub(crate) enum PathKind {
 pub(crate) enum Unit {
     /// Any range of bytes.
     Ranges,
+    /// Ranges, each of which costs the peer a process (the original daemon-0.2): large ones.
+    LargeRanges,
     /// Only the whole file.
     Whole,
+}
+
+impl Unit {
+    /// True if it need not be the whole file.
+    pub(crate) fn has_ranges(self) -> bool {
+        self != Self::Whole
+    }
 }
 
 impl Via {
     /// What peers can be asked for in this protocol.
     pub(crate) const fn unit(self) -> Unit {
         match self {
-            Self::Legacy(dialect) if dialect.has_ranges() => Unit::Ranges,
+            // Unless more is known of the peer, it may be an original.
+            Self::Legacy(dialect) if dialect.has_ranges() => Unit::LargeRanges,
             Self::Legacy(_) => Unit::Whole,
         }
     }

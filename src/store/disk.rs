@@ -11,6 +11,27 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::{StoreError, faults};
 
+/// May what this file says about hashes be believed? Only if nobody else could write it: a store may be shared, and
+/// others can put what they like beside our files, or into those of ours that they may write. Otherwise the caller does
+/// without it and hashes again.
+pub(super) fn is_ours(metadata: &Metadata) -> bool {
+    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    // A group with the number of its user is that user's alone, by the custom of most systems.
+    let others = if metadata.gid() == owner { 0o002 } else { 0o022 };
+    (owner == own || owner == 0) && metadata.mode() & others == 0
+}
+
+/// Takes from everybody else the right to write the file, so that what it says [can be believed](is_ours).
+pub(super) fn keep_others_from_writing(file: &File, path: &Path) -> Result<(), StoreError> {
+    let mode = file.metadata().during("look at", path)?.mode();
+    match mode & 0o022 {
+        0 => Ok(()),
+        _ => {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o755)).during("set the permissions of", path)
+        }
+    }
+}
+
 /// What identifies one state of one file: if all of it is unchanged, so is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -109,6 +130,13 @@ impl Folder {
     /// Opens the regular file `name` for reading. None: there is none. Links, pipes and such are errors.
     pub(super) fn open_file(&self, name: &str) -> Result<Option<File>, StoreError> {
         self.open_regular(name, OFlags::RDONLY)
+    }
+
+    /// As [`Folder::open_file`], but only a file that [can be believed](is_ours).
+    pub(super) fn open_own_file(&self, name: &str) -> Result<Option<File>, StoreError> {
+        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let metadata = file.metadata().during("look at", &self.path_of(name))?;
+        Ok(is_ours(&metadata).then_some(file))
     }
 
     /// As [`Folder::open_file`], for reading and writing.

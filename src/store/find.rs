@@ -53,7 +53,9 @@ impl Store {
         }
         let Some(manifest) = self.read_manifest(hash)? else { return Ok(Named::Nothing) };
         match manifest.look_up(&uri.rest) {
-            Some(Found::Directory(directory)) => Ok(Named::Directory(directory.clone())),
+            Some(Found::Directory(_)) => {
+                Ok(manifest.into_directory(&uri.rest).map_or(Named::Nothing, Named::Directory))
+            }
             Some(Found::File(ManifestFile { size, hash: Some(hash) })) => {
                 Ok(Named::File { hash, size, path: self.find_any(hash)? })
             }
@@ -65,8 +67,11 @@ impl Store {
     fn read_manifest(&self, hash: ContentHash) -> Result<Option<Manifest>, StoreError> {
         let Some(path) = self.find_any(hash)? else { return Ok(None) };
         let unreadable = |source| StoreError::Source { path: path.clone(), source };
-        let mut text = Vec::new();
         let file = std::fs::File::open(&path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_MANIFEST_BYTES);
+        // Room for one byte more, by which the end is noticed.
+        let mut text = Vec::with_capacity(length + 1);
         // One more than allowed is read, so that the parser sees that it is too much.
         file.take(MAX_MANIFEST_BYTES as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
         let error = |error| StoreError::Manifest { path: path.clone(), error };

@@ -1,15 +1,16 @@
 //! Manifests of folders: `{"files": {name: {"size": n, "sha1": hash}, ...}, "dirs": {name: manifest, ...}}`, as Python's
-//! kachery 0.6.3 writes and reads them. They come from strangers: bounded in size and depth, and their names are
-//! checked before anything is written to disk.
+//! kachery 0.6.3 writes and reads them. They come from strangers: bounded in size, depth and number of names, read
+//! entry by entry so that memory stays below three times the text, and their names are checked before anything is
+//! written to disk.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use serde_json::Value;
+use super::{ContentHash, python_json};
+use crate::limits::{MAX_MANIFEST_BYTES, MAX_MANIFEST_DEPTH, MAX_MANIFEST_NAMES};
 
-use super::{Algorithm, ContentHash, python_json};
-use crate::limits::{MAX_MANIFEST_BYTES, MAX_MANIFEST_DEPTH};
+mod parse;
 
 /// What a manifest says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,9 @@ pub enum ManifestError {
     /// See [`MAX_MANIFEST_DEPTH`].
     #[error("the folders are nested deeper than {MAX_MANIFEST_DEPTH}")]
     TooDeep,
+    /// See [`MAX_MANIFEST_NAMES`].
+    #[error("the manifest names more than {MAX_MANIFEST_NAMES} files and folders")]
+    TooManyNames,
     /// Not JSON of the right shape.
     #[error("not a manifest of a folder: {0}")]
     Malformed(String),
@@ -61,9 +65,7 @@ impl Manifest {
         if text.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge);
         }
-        let value: Value =
-            serde_json::from_slice(text).map_err(|e| ManifestError::Malformed(e.to_string()))?;
-        from_value(&value, 0)
+        parse::parse(text)
     }
 
     /// The text that Python would have written, with the names in the order they are in here.
@@ -93,6 +95,15 @@ impl Manifest {
         }
     }
 
+    /// As [`Manifest::look_up`], if that is a folder. Keeps the rest only until then.
+    pub(super) fn into_directory(mut self, path: &str) -> Option<Manifest> {
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let place = self.dirs.iter().position(|(given, _)| given == name)?;
+            self = self.dirs.swap_remove(place).1;
+        }
+        Some(self)
+    }
+
     /// Can every name be the name of one file in one folder?
     pub fn check_names(&self) -> Result<(), ManifestError> {
         let names = self.files.iter().map(|(name, _)| name).chain(self.dirs.iter().map(|(name, _)| name));
@@ -104,33 +115,6 @@ impl Manifest {
             }
         }
         self.dirs.iter().try_for_each(|(_, dir)| dir.check_names())
-    }
-}
-
-fn malformed(what: &str) -> ManifestError {
-    ManifestError::Malformed(what.to_owned())
-}
-
-fn from_value(value: &Value, depth: usize) -> Result<Manifest, ManifestError> {
-    if depth > MAX_MANIFEST_DEPTH {
-        return Err(ManifestError::TooDeep);
-    }
-    let part = |key: &str| value.get(key).and_then(Value::as_object);
-    let files = part("files").ok_or_else(|| malformed("field files"))?;
-    let dirs = part("dirs").ok_or_else(|| malformed("field dirs"))?;
-    let file = |(name, entry): (&String, &Value)| (OsString::from(name), file_from_value(entry));
-    let files = files.iter().map(file).collect();
-    let dir = |(name, dir): (&String, &Value)| Ok((OsString::from(name), from_value(dir, depth + 1)?));
-    Ok(Manifest { files, dirs: dirs.iter().map(dir).collect::<Result<_, _>>()? })
-}
-
-/// MD5 wins if both are there, as in the original.
-fn file_from_value(entry: &Value) -> ManifestFile {
-    let text = |algorithm: Algorithm| Some((algorithm, entry.get(algorithm.name())?.as_str()?));
-    let hash = text(Algorithm::Md5).or_else(|| text(Algorithm::Sha1));
-    ManifestFile {
-        size: entry.get("size").and_then(Value::as_u64),
-        hash: hash.and_then(|(algorithm, text)| ContentHash::parse(algorithm, text)),
     }
 }
 
@@ -159,7 +143,9 @@ fn write(manifest: &Manifest, depth: usize, out: &mut String) -> Result<(), Mani
 
 #[cfg(test)]
 mod tests {
+    use super::super::Algorithm;
     use super::*;
+    use serde_json::Value;
 
     fn example() -> (String, Manifest) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop-tests/vectors/v2/kachery_store.json");
@@ -196,6 +182,10 @@ mod tests {
         assert!(matches!(manifest.look_up("sub/s.txt"), Some(Found::File(f)) if f.size == Some(2)));
         for missing in ["sub//s.txt", "/sub", "s.txt", "a.txt/x", "..", "sub/..", "sub//"] {
             assert_eq!(manifest.look_up(missing), None, "{missing}");
+        }
+        for folder in ["", "/", "sub", "sub/"] {
+            let Some(Found::Directory(found)) = manifest.look_up(folder) else { panic!("{folder}") };
+            assert_eq!(manifest.clone().into_directory(folder).as_ref(), Some(found), "{folder}");
         }
     }
 
@@ -242,6 +232,48 @@ mod tests {
         assert!(Manifest::parse(&text).is_ok());
         text.push(b' ');
         assert!(matches!(Manifest::parse(&text), Err(ManifestError::TooLarge)));
+    }
+
+    #[test]
+    fn of_entries_with_one_name_the_last_counts_in_the_place_of_the_first() {
+        let text = r#"{"files": {"a": {"size": 1}, "b": {"size": 2}, "a": {"size": 3}, "c": {"size": 4}, "a": {"size": 5},
+            "b": {"size": 6}}, "dirs": {}}"#;
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        let found: Vec<_> =
+            manifest.files.iter().map(|(name, file)| (name.to_str().unwrap(), file.size)).collect();
+        assert_eq!(found, [("a", Some(5)), ("b", Some(6)), ("c", Some(4))]);
+    }
+
+    #[test]
+    fn as_many_names_as_allowed_are_read_and_one_more_is_refused() {
+        let text = |count: usize| {
+            let names = vec!["\"a\":0"; count - 1].join(",");
+            format!("{{\"files\":{{{names}}},\"dirs\":{{\"d\":{{\"files\":{{}},\"dirs\":{{}}}}}}}}")
+        };
+        assert!(Manifest::parse(text(MAX_MANIFEST_NAMES).as_bytes()).is_ok());
+        let error = Manifest::parse(text(MAX_MANIFEST_NAMES + 1).as_bytes()).unwrap_err();
+        assert!(matches!(error, ManifestError::TooManyNames), "{error}");
+    }
+
+    #[test]
+    fn what_is_said_about_a_file_beside_size_and_hash_is_passed_over() {
+        let long = format!("{{\"sha1\": \"{}\", \"note\": \"{}\"}}", "0".repeat(40), "n".repeat(5000));
+        for (entry, known) in [
+            (
+                r#"{"size": 7, "note": {"deep": [[[1]]]}, "sha1": "da39a3ee5e6b4b0d3255bfef95601890afd80709"}"#,
+                true,
+            ),
+            (r#"{"size": -1, "sha1": "no hash"}"#, false),
+            (r#"{"size": 1.5, "sha1": 3}"#, false),
+            ("[1, 2]", false),
+            ("null", false),
+            (&long, false),
+        ] {
+            let text = format!("{{\"files\": {{\"x\": {entry}}}, \"more\": [1], \"dirs\": {{}}}}");
+            let manifest = Manifest::parse(text.as_bytes()).unwrap();
+            let [(_, file)] = &manifest.files[..] else { panic!("{manifest:?}") };
+            assert_eq!((file.hash.is_some(), file.size), (known, known.then_some(7)), "{entry:.60}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! not hashed twice) and `.hints.json` (where files with a hash were seen). Only for files of 100000 bytes or more.
 //!
 //! It is a convenience: whatever cannot be read, locked or written is skipped, and unreadable JSON is deleted, as in
-//! the original. What a hint says serves local users only, never peers.
+//! the original. What a hint says serves local users only, never peers. What another user wrote, or could have written,
+//! is neither believed nor changed.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sha1::Digest;
 
-use super::disk::{self, Folder};
+use super::disk::{self, During, Folder};
 use super::layout;
 use super::python_json;
 use super::{Algorithm, ContentHash, StoreError};
@@ -136,9 +137,9 @@ fn lock(folder: &Folder, name: &str, exclusive: bool) -> Option<Locked> {
 /// The JSON in `name`, read under the lock. Unreadable JSON is deleted.
 fn read_json(folder: &Folder, name: &str) -> Option<Value> {
     // Looked for first: a lock file is not to appear beside what does not exist.
-    folder.open_file(name).ok()??;
+    folder.open_own_file(name).ok()??;
     let locked = lock(folder, name, false)?;
-    let file = folder.open_file(name).ok()??;
+    let file = folder.open_own_file(name).ok()??;
     let mut text = Vec::new();
     file.take(MAX_HASH_MEMORY_FILE + 1).read_to_end(&mut text).ok()?;
     if text.len() as u64 > MAX_HASH_MEMORY_FILE {
@@ -163,6 +164,9 @@ fn write_text(folder: &Folder, name: &str, text: &str) -> Result<(), StoreError>
     let path = folder.path_of(name);
     let Some(_locked) = lock(folder, name, true) else { return Ok(()) };
     let file = folder.open_or_create_file(name)?;
+    if !disk::is_ours(&file.metadata().during("look at", &path)?) {
+        return Ok(());
+    }
     disk::set_length(&file, &path, 0)?;
     disk::write_at(&file, &path, 0, text.as_bytes())
 }

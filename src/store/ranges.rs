@@ -1,12 +1,11 @@
 //! Sets of byte ranges.
 
-use std::collections::BTreeMap;
+use rangemap::RangeSet;
 
-/// Ranges `[start, end)`, ascending, disjoint, not touching.
+/// Ranges `[start, end)`, ascending, disjoint, not touching. Unlike [`RangeSet`] it takes empty ranges, which mean
+/// nothing: offsets come from peers and journals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ranges {
-    by_start: BTreeMap<u64, u64>,
-}
+pub(crate) struct Ranges(RangeSet<u64>);
 
 impl Ranges {
     /// The set of these ranges, in any order.
@@ -17,11 +16,11 @@ impl Ranges {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.by_start.iter().map(|(start, end)| (*start, *end))
+        self.0.iter().map(|range| (range.start, range.end))
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.by_start.len()
+        self.0.len()
     }
 
     /// Bytes in the set.
@@ -31,62 +30,41 @@ impl Ranges {
 
     /// The end of the range that contains `offset`, or `offset` if none does.
     pub(crate) fn covered_to(&self, offset: u64) -> u64 {
-        let before = self.by_start.range(..=offset).next_back();
-        before.map_or(offset, |(_, end)| offset.max(*end))
+        self.0.get(&offset).map_or(offset, |range| range.end)
     }
 
-    /// Does a range of the set end at `start` or begin at `end`?
+    /// True if a range of the set ends at `start` or begins at `end`.
     pub(crate) fn touches(&self, start: u64, end: u64) -> bool {
         start.checked_sub(1).is_some_and(|before| self.covered_to(before) == start)
-            || self.by_start.contains_key(&end)
+            || self.0.get(&end).is_some_and(|range| range.start == end)
     }
 
     /// Adds a range, joining what it touches; an empty one is ignored.
-    pub(crate) fn insert(&mut self, mut start: u64, mut end: u64) {
-        if start >= end {
-            return;
+    pub(crate) fn insert(&mut self, start: u64, end: u64) {
+        if start < end {
+            self.0.insert(start..end);
         }
-        while let Some((s, e)) = self.by_start.range(..=end).next_back().map(|(s, e)| (*s, *e)) {
-            if e < start {
-                break;
-            }
-            self.by_start.remove(&s);
-            start = start.min(s);
-            end = end.max(e);
-        }
-        self.by_start.insert(start, end);
     }
 
     /// Takes a range out.
     pub(crate) fn remove(&mut self, start: u64, end: u64) {
-        if start >= end {
-            return;
-        }
-        while let Some((s, e)) = self.by_start.range(..end).next_back().map(|(s, e)| (*s, *e)) {
-            if e <= start {
-                break;
-            }
-            self.by_start.remove(&s);
-            if s < start {
-                self.by_start.insert(s, start);
-            }
-            if e > end {
-                self.by_start.insert(end, e);
-            }
+        if start < end {
+            self.0.remove(start..end);
         }
     }
 
-    /// What of `[start, end)` is not in the set, ascending.
+    /// The parts of `[start, end)` that are not in the set, ascending.
     pub(crate) fn gaps(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        std::iter::successors(self.first_gap(start, end), |(_, gap_end)| self.first_gap(*gap_end, end))
-            .collect()
+        if start >= end {
+            return Vec::new();
+        }
+        self.0.gaps(&(start..end)).map(|gap| (gap.start, gap.end)).collect()
     }
 
     /// The first part of `[start, end)` that is not in the set.
     pub(crate) fn first_gap(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         let at = self.covered_to(start);
-        let next = self.by_start.range(at..).next().map_or(end, |(next, _)| end.min(*next));
-        (at < end).then_some((at, next))
+        (at < end).then(|| self.0.gaps(&(at..end)).next().map(|gap| (gap.start, gap.end)))?
     }
 }
 

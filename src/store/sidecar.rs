@@ -1,5 +1,5 @@
 //! What we remember beside a stored file, in `kachery-p2p/states`: its size, the stamp at which its content was
-//! verified, and its SHA-1 chain states.
+//! verified, and its SHA-1 chain states. Only ours is believed: anybody who can write here could forge it.
 //!
 //! Format, version 1, big-endian: magic `KPSTATES`, version u32, log2 of the chunk size u32, size u64, inode u64,
 //! mtime seconds i64 and nanoseconds i64, ctime likewise, then a check of the header, the states (20 bytes each) and
@@ -63,7 +63,7 @@ fn open(root: &Folder, sha1: Sha1) -> Result<Option<File>, StoreError> {
     let (text, name) = place(sha1);
     let [a, b, c] = layout::shards(&text);
     match layout::descend(root, &[OWN, "states", a, b, c])? {
-        Some(folder) => folder.open_file(&name),
+        Some(folder) => folder.open_own_file(&name),
         None => Ok(None),
     }
 }
@@ -98,6 +98,7 @@ pub(super) fn write(
     bytes.extend_from_slice(states.as_flattened());
     bytes.extend_from_slice(&check(sha1, states.as_flattened()));
     let temporary = Temporary::create(root)?;
+    disk::keep_others_from_writing(temporary.file(), &temporary.path())?;
     disk::write_at(temporary.file(), &temporary.path(), 0, &bytes)?;
     // Not made durable: it checks itself, and without it the file is hashed once more.
     temporary.move_unsynced(&folder, &name)?;

@@ -104,3 +104,19 @@ async fn a_left_channel_is_neither_served_nor_remembered() {
     a.node.shutdown().await;
     b.node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_cannot_be_remembered_is_neither_joined_nor_left() {
+    let dht = PrivateDht::start().await;
+    let a = TestNode::start(&dht, &["one"]).await;
+    let config = a.folder.path().join("config/config.json");
+    std::fs::remove_file(&config).unwrap();
+    // In its place stands what cannot be replaced.
+    std::fs::create_dir_all(config.join("in the way")).unwrap();
+    a.node.join_channel("two").await.expect_err("it cannot be saved");
+    a.node.leave_channel("one").await.expect_err("it cannot be saved");
+    let names: Vec<_> = a.node.channels().into_iter().map(|channel| channel.name).collect();
+    assert_eq!(names, ["one"]);
+    assert!(!a.node.status().swarms.iter().any(|swarm| swarm.purpose.contains("two")));
+    a.node.shutdown().await;
+}

@@ -2,9 +2,12 @@
 //! delay, rate and queue, loss singly or in bursts, reordering, duplication and black holes for large datagrams, all
 //! decided by one seed. Ten minutes of retries take microseconds, and a seed that failed fails again.
 
+mod endpoints;
 pub mod fuzz;
 mod link;
 mod network;
+#[cfg(test)]
+pub(crate) mod pair;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use endpoints::Endpoints;
 pub use link::{Bursts, HEADERS, Link, LinkStats};
 pub use network::{LinkId, Network};
 

@@ -1,7 +1,6 @@
 //! One UDX instance: streams by local id, deadlines, and whose turn it is to send.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
@@ -10,51 +9,13 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::congestion::Controller;
-use super::congestion::bbr::Bbr;
 use super::id_map::IdMap;
 use super::packet::{HEADER_BYTES, Header, Packet, flag};
 use super::stream::{Budget, Farewell, Stream};
-use super::types::{CloseReason, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit};
-use crate::limits::{
-    MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS,
-    UDX_RECEIVE_BUDGET_BYTES,
+use super::types::{
+    CloseReason, Config, Disposition, Event, OpenError, SocketId, StreamId, StreamOptions, Transmit,
 };
-
-/// What all streams of an endpoint share.
-#[derive(Clone, Copy)]
-pub struct Config {
-    /// Number of the first packet, the same on both sides. 0 on the network; tests let it wrap.
-    pub initial_sequence: u32,
-    /// Bytes of the largest datagram that our sockets receive; told to peers of this program, which then send such
-    /// datagrams where the path allows it. 0: say nothing.
-    pub largest_datagram: u16,
-    /// Bytes that all streams together hold for readers that do not read; [`UDX_RECEIVE_BUDGET_BYTES`] by default.
-    pub receive_budget: usize,
-    /// Makes the congestion controller of a stream, given the bytes of a full packet and a seed.
-    pub controller: fn(u64, u64) -> Box<dyn Controller>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            initial_sequence: 0,
-            largest_datagram: super::stream::LARGEST_DATAGRAM,
-            receive_budget: UDX_RECEIVE_BUDGET_BYTES,
-            controller: |packet, seed| Box::new(Bbr::new(packet, seed)),
-        }
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("initial_sequence", &self.initial_sequence)
-            .field("largest_datagram", &self.largest_datagram)
-            .field("receive_budget", &self.receive_budget)
-            .finish_non_exhaustive()
-    }
-}
+use crate::limits::{MAX_UDX_LINGERING, MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_STREAMS};
 
 /// One UDX instance: all its streams, whatever sockets they use.
 pub struct Endpoint {

@@ -16,16 +16,15 @@ pub mod fuzz;
 mod id_map;
 pub mod pacing;
 mod packet;
-mod ranges;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod types;
 
-pub use endpoint::{Config, Endpoint, StreamGuard};
+pub use endpoint::{Endpoint, StreamGuard};
 pub use packet::{Extension, HEADER_BYTES, Header, Packet, PacketError, SackBlocks, flag};
 pub use stream::Stream;
 pub use types::{
-    CloseReason, Closed, Disposition, Event, Firewall, MessageError, OpenError, Remote, SocketId, StateError,
-    Stats, StreamId, StreamOptions, Transmit,
+    CloseReason, Closed, Config, Disposition, Event, Firewall, MessageError, OpenError, Remote, SocketId,
+    StateError, Stats, StreamId, StreamOptions, Transmit,
 };

@@ -7,6 +7,48 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::congestion::Controller;
+use super::congestion::bbr::Bbr;
+use crate::limits::UDX_RECEIVE_BUDGET_BYTES;
+
+/// UDP payload bytes of the largest datagram there is.
+pub(super) const LARGEST_DATAGRAM: u16 = 65_507;
+
+/// What all streams of an endpoint share.
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// Number of the first packet, the same on both sides. 0 on the network; tests let it wrap.
+    pub initial_sequence: u32,
+    /// Bytes of the largest datagram that our sockets receive; told to peers of this program, which then send such
+    /// datagrams where the path allows it. 0: say nothing.
+    pub largest_datagram: u16,
+    /// Bytes that all streams together hold for readers that do not read; [`UDX_RECEIVE_BUDGET_BYTES`] by default.
+    pub receive_budget: usize,
+    /// Makes the congestion controller of a stream, given the bytes of a full packet and a seed.
+    pub controller: fn(u64, u64) -> Box<dyn Controller>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            initial_sequence: 0,
+            largest_datagram: LARGEST_DATAGRAM,
+            receive_budget: UDX_RECEIVE_BUDGET_BYTES,
+            controller: |packet, seed| Box::new(Bbr::new(packet, seed)),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("initial_sequence", &self.initial_sequence)
+            .field("largest_datagram", &self.largest_datagram)
+            .field("receive_budget", &self.receive_budget)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A stream by its local id: the one the peer puts into its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);

@@ -35,8 +35,8 @@ pub use node_id::{NodeId, Style};
 pub use outgoing::OutgoingFrame;
 pub use reader::{Broadcast, ConnectionReader, Direction, Incoming, ReadError};
 pub use swarm::{
-    CloseReason, ConnectionId, ConnectionInfo, Event, LegacySwarm, Output, Reply, RequestFailure, RequestKey,
-    Room, SeekId, SwarmConfig,
+    BUSY, CloseReason, ConnectionId, ConnectionInfo, Event, LegacySwarm, Output, Reply, RequestFailure,
+    RequestKey, Room, SeekId, SwarmConfig,
 };
 pub use topic::Purpose;
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
 
+use super::environment::Environment;
 use crate::store::chain::CHUNK;
 use crate::store::{Partial, Rechecked, Sha1, Store, StoreError, Stored};
 
@@ -56,19 +56,19 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens or resumes the partial file. The tracker knows when the last byte is safe.
-    pub(super) async fn open(
-        store: Store,
-        tracker: &TaskTracker,
-        sha1: Sha1,
-        size: u64,
-    ) -> Result<Self, StoreError> {
+    /// Opens or resumes the partial file.
+    pub(super) async fn open(environment: &Environment, sha1: Sha1, size: u64) -> Result<Self, StoreError> {
+        let store = environment.store.clone();
         let partial = blocking(move || open_when_free(&store, sha1, size)).await?;
         let present = partial.present();
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
         let (found, damaged) = mpsc::channel(DAMAGED);
-        tracker.spawn(async move {
+        #[cfg(test)]
+        let stall = environment.stage.disk_stall();
+        environment.disks.spawn(async move {
+            #[cfg(test)]
+            tokio::time::sleep(stall).await;
             if let Err(error) = serve(Work { partial, damaged: found, written: 0 }, inbox).await {
                 // Nobody listens any more: the download has ended.
                 let _ = failure.send(error);
@@ -144,12 +144,12 @@ async fn serve(work: Work, mut inbox: mpsc::Receiver<Order>) -> Result<(), Store
     while let Some(mut work) = open {
         let mut batch = Vec::with_capacity(QUEUE);
         let left = match reading {
-            true => match inbox.try_recv() {
-                Ok(order) => {
-                    batch.push(order);
-                    false
+            true => loop {
+                // At most what fits into the queue comes while this looks.
+                match inbox.try_recv() {
+                    Ok(order) => batch.push(order),
+                    Err(error) => break batch.is_empty() && error == TryRecvError::Disconnected,
                 }
-                Err(error) => error == TryRecvError::Disconnected,
             },
             false => inbox.recv_many(&mut batch, QUEUE).await == 0,
         };
@@ -221,5 +221,60 @@ fn commit(partial: Partial) -> (Verdict, Option<Partial>) {
         Err((StoreError::WrongHash { .. }, Some(back))) => (Verdict::WrongHash, Some(back)),
         Err((StoreError::Incomplete { .. }, Some(back))) => (Verdict::Missing(back.missing()), Some(back)),
         Err((error, _)) => (Verdict::Failed(error), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use sha1::Digest;
+
+    use super::*;
+
+    const SIZE: u64 = 5 * CHUNK + 77;
+
+    /// A file of which an earlier process left all but the last bytes, with one byte changed in the third chunk.
+    fn damaged() -> (tempfile::TempDir, Store, Sha1, Vec<u8>) {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path()).expect("store");
+        let bytes: Vec<u8> = (0..SIZE).map(|n| (n / 9 + n) as u8).collect();
+        let sha1 = Sha1(sha1::Sha1::digest(&bytes).into());
+        let mut partial = store.partial(sha1, SIZE).expect("partial");
+        partial.write_at(0, &bytes[..5 * CHUNK as usize]).expect("write");
+        partial.sync().expect("sync");
+        let data = folder.path().join(format!("kachery-p2p/partial/{sha1}-{SIZE}.data"));
+        let data = std::fs::File::options().write(true).open(data).expect("data");
+        data.write_all_at(&[!bytes[2 * CHUNK as usize + 9]], 2 * CHUNK + 9).expect("damage");
+        (folder, store, sha1, bytes)
+    }
+
+    fn part(bytes: &[u8], start: u64, end: u64) -> Bytes {
+        Bytes::copy_from_slice(&bytes[start as usize..end as usize])
+    }
+
+    #[tokio::test]
+    async fn damage_on_disk_is_told_while_nothing_else_is_to_do() {
+        let (_folder, store, sha1, bytes) = damaged();
+        let mut disk = Disk::open(store, &TaskTracker::new(), sha1, SIZE).await.expect("open");
+        assert_eq!(disk.present, [(0, 5 * CHUNK)]);
+        assert_eq!(disk.damaged.recv().await, Some(vec![(2 * CHUNK, 3 * CHUNK)]));
+        disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
+        disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
+        let Verdict::Stored(stored) = disk.commit().await else { panic!("not stored") };
+        assert!(std::fs::read(stored.path).expect("read") == bytes);
+    }
+
+    #[tokio::test]
+    async fn damage_that_the_commit_finds_is_missing_and_the_disk_goes_on() {
+        let (_folder, store, sha1, bytes) = damaged();
+        let disk = Disk::open(store, &TaskTracker::new(), sha1, SIZE).await.expect("open");
+        disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
+        match disk.commit().await {
+            Verdict::Missing(ranges) => assert_eq!(ranges, [(2 * CHUNK, 3 * CHUNK)]),
+            other => panic!("{other:?}"),
+        }
+        disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
+        assert!(matches!(disk.commit().await, Verdict::Stored(_)));
     }
 }

@@ -30,6 +30,7 @@ use crate::limits;
 use crate::node::error::LoadError;
 use crate::node::transfer::candidates::Candidates;
 use crate::node::transfer::failure::Failure;
+use crate::node::transfer::plan::pace::ByteClock;
 use crate::node::transfer::{Offer, Reach};
 use crate::node::types::{LoadEvent, Loaded};
 use crate::store::Sha1;
@@ -75,8 +76,8 @@ pub(super) struct Download {
     turn: Turn,
     /// A peer can be reached in another way.
     reach_changed: Arc<Notify>,
-    /// New bytes move this on by their time at [`limits::MINIMUM_RATE`], at most up to now.
-    progress: Instant,
+    /// Lags while new bytes come at less than [`limits::MINIMUM_RATE`].
+    progress: ByteClock,
     counted: u64,
     /// Why the disk refused a size, while other sizes were tried.
     disk_error: Option<LoadError>,
@@ -91,7 +92,7 @@ impl Download {
             dropped,
             turn: Turn::new(setup.turns.clone()),
             reach_changed: Arc::default(),
-            progress: setup.began,
+            progress: ByteClock::new(setup.began),
             counted: 0,
             disk_error: None,
             setup,
@@ -125,15 +126,14 @@ impl Download {
                         return Some(result);
                     }
                 }
-                () = sleep_until(Some(self.progress + self.setup.timeout)) => self.count(),
+                () = sleep_until(Some(self.progress.at() + self.setup.timeout)) => self.count(),
                 _ = tick.tick() => self.count(),
             }
         }
     }
 
     async fn store_empty(&self) -> Result<Loaded, LoadError> {
-        let environment = &self.setup.environment;
-        let disk = Disk::open(environment.store.clone(), &environment.disks, EMPTY_FILE, 0).await?;
+        let disk = Disk::open(&self.setup.environment, EMPTY_FILE, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
             Verdict::WrongHash | Verdict::Missing(_) => {
@@ -155,9 +155,10 @@ impl Download {
         self.members.retain(|member| !over.contains(&member.offer));
         while let Some(offer) = candidates.look_for_next(now()) {
             let source = Source::open(&self.setup.environment, offer, self.reach_changed.clone());
-            self.members.push(Arc::new(Member { offer, source }));
+            self.members.push(Arc::new(Member::new(offer, source)));
         }
         for member in &self.members {
+            member.set_unit(candidates.unit(&member.offer));
             match member.source.reach() {
                 Reach::Opening | Reach::Connecting => {}
                 Reach::Reached(_) => candidates.reached(&member.offer),
@@ -188,10 +189,9 @@ impl Download {
         let now = now();
         let came = self.sizes.downloaded() - self.counted;
         self.counted += came;
-        let time = Duration::from_micros(came.saturating_mul(1_000_000) / limits::MINIMUM_RATE);
-        self.progress = (self.progress + time).min(now);
+        self.progress.add(came, limits::MINIMUM_RATE, now);
         if self.sizes.is_verifying() {
-            self.progress = now;
+            self.progress = ByteClock::new(now);
         }
         self.turn.check(came > 0 || self.sizes.is_verifying(), now);
         if let Some(event) = self.sizes.event() {
@@ -201,7 +201,7 @@ impl Download {
 
     /// Why it has ended, if it has. Some(None): nobody has it.
     fn over(&mut self) -> Option<Option<LoadError>> {
-        if now().saturating_duration_since(self.progress) >= self.setup.timeout {
+        if self.progress.lag(now()) >= self.setup.timeout {
             return Some(self.give_up());
         }
         let hopeful = self.setup.searching || self.setup.candidates.is_hopeful() || !self.sizes.is_empty();

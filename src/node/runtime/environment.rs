@@ -16,7 +16,7 @@ use crate::store::Store;
 pub(super) struct Environment {
     pub(super) store: Store,
     pub(super) transfers: Arc<Transfers>,
-    /// The tasks that write downloads.
+    /// The tasks that write downloads: when all have ended, every byte is safe.
     pub(super) disks: TaskTracker,
     reputation: Mutex<Reputation>,
     downloaded: AtomicU64,

@@ -129,7 +129,7 @@ impl Inner {
         for channel in joined {
             inner.channel_list().push(channel?);
         }
-        inner.save_channels()?;
+        inner.save_channels(inner.channel_names()).await?;
         Ok(Arc::new(inner))
     }
 
@@ -161,21 +161,27 @@ impl Inner {
             return Err(NodeError::TooManyChannels);
         }
         let channel = self.join_both(name).await?;
+        let mut names = self.channel_names();
+        names.push(name.to_owned());
+        if let Err(error) = self.save_channels(names).await {
+            // Else it would be joined until the restart, although the caller was told that it failed.
+            join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
+            return Err(error);
+        }
         self.channel_list().push(channel);
-        self.save_channels()
+        Ok(())
     }
 
     pub(super) async fn leave_channel(&self, name: &str) -> Result<(), NodeError> {
         let _one_at_a_time = self.changing.lock().await;
-        let left = {
-            let mut channels = self.channel_list();
-            let index = channels.iter().position(|channel| channel.name == name);
-            index.map(|index| channels.remove(index))
-        };
-        if let Some(channel) = left {
-            self.save_channels()?;
-            join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
-        }
+        let mut names = self.channel_names();
+        let Some(index) = names.iter().position(|joined| joined == name) else { return Ok(()) };
+        names.remove(index);
+        // First: what cannot be remembered as left stays joined.
+        self.save_channels(names).await?;
+        // Only joins and leaves change the list.
+        let channel = self.channel_list().remove(index);
+        join_all(channel.swarms.iter().map(|swarm| swarm.leave())).await;
         Ok(())
     }
 
@@ -252,8 +258,15 @@ impl Inner {
         self.channels.lock()
     }
 
-    fn save_channels(&self) -> Result<(), NodeError> {
-        Ok(self.config.set_channels(&self.channel_names())?)
+    /// On a blocking thread: home folders may be far away.
+    async fn save_channels(&self, names: Vec<String>) -> Result<(), NodeError> {
+        let config = self.config.clone();
+        let saved = tokio::task::spawn_blocking(move || config.set_channels(&names)).await;
+        saved.unwrap_or_else(|panic| {
+            let source = std::io::Error::other(panic);
+            Err(ConfigError::Io { what: "write config.json".to_owned(), source })
+        })?;
+        Ok(())
     }
 
     async fn join_both(&self, name: &str) -> Result<Channel, NodeError> {
@@ -279,6 +292,10 @@ impl From<ConfigError> for NodeError {
         match error {
             ConfigError::Io { what, source } => Self::Config { what, source },
             ConfigError::AlreadyRunning { pid, api_port } => Self::AlreadyRunning { pid, api_port },
+            ConfigError::Exposed { path, why } => Self::Config {
+                what: format!("config folder {}", path.display()),
+                source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, why),
+            },
             ConfigError::Corrupt { path, why } => Self::Config {
                 what: path.display().to_string(),
                 source: std::io::Error::new(

@@ -5,14 +5,21 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+mod descriptors;
+mod open_files;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
+use self::descriptors::Seldom;
+use self::open_files::OpenFiles;
+
 use super::legacy::swarm::SwarmHandle;
 use crate::limits;
-use crate::node::legacy::{Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
-use crate::store::{ContentHash, ServedFile, Sha1, Store, StoreError};
+use crate::node::legacy::{BUSY, Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
+use crate::store::{ContentHash, ServedFile, Sha1, Store, StoreError, StoreErrorKind};
 
 /// The error text of 0.2.1 for a file that it does not have.
 const NOT_FOUND: &str = "Unable to find file.";
@@ -21,6 +28,8 @@ const PIECE: u64 = limits::DATA_PIECE as u64;
 /// Read from disk at once for a 0.1.2 peer, which gets it in messages of 378 bytes.
 const SMALL_PIECE: u64 = 8 << 10;
 
+pub(crate) use self::descriptors::refuses_connection;
+
 /// What all swarms use to serve files.
 pub(crate) struct Provider {
     store: Store,
@@ -28,11 +37,32 @@ pub(crate) struct Provider {
     looks: Arc<Semaphore>,
     /// Looks under way or waiting, by seeker. Beyond the limits seekings are dropped.
     lookers: Mutex<HashMap<NodeId, usize>>,
-    /// Disk reads at the same time; further ones wait.
+    /// For peers.
+    peers: Turns,
+    /// For the user of this machine, who never waits for what peers asked for.
+    user: Turns,
+    open: OpenFiles,
+    /// So few descriptors are left that none may be spent on peers.
+    scarce: fn() -> bool,
+    complaints: Seldom,
+    served: AtomicU64,
+}
+
+/// Turns at the disk; those who find none wait.
+struct Turns {
+    /// Reads at the same time.
     reads: Arc<Semaphore>,
     /// Large files hashed at the same time, which can take minutes: they take no turn from the reads.
     verifications: Arc<Semaphore>,
-    served: AtomicU64,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self {
+            reads: Arc::new(Semaphore::new(limits::STORE_READS)),
+            verifications: Arc::new(Semaphore::new(limits::STORE_VERIFICATIONS)),
+        }
+    }
 }
 
 impl Provider {
@@ -41,8 +71,11 @@ impl Provider {
             store,
             looks: Arc::new(Semaphore::new(limits::STORE_LOOKS)),
             lookers: Mutex::default(),
-            reads: Arc::new(Semaphore::new(limits::STORE_READS)),
-            verifications: Arc::new(Semaphore::new(limits::STORE_VERIFICATIONS)),
+            peers: Turns::new(),
+            user: Turns::new(),
+            open: OpenFiles::default(),
+            scarce: descriptors::are_scarce,
+            complaints: Seldom::default(),
             served: AtomicU64::new(0),
         })
     }
@@ -70,9 +103,9 @@ impl Provider {
                 swarm.provide(dialect, sha1, size);
                 // So that it is done, or under way, when the file is asked for. Seekings must not queue up work before
                 // requests: not while another file is verified.
-                if unverified && provider.verifications.available_permits() > 0 {
+                if unverified && provider.peers.verifications.available_permits() > 0 {
                     // What is wrong with the file is logged, and told to whoever asks for it.
-                    let _: Result<Option<ServedFile>, StoreError> = provider.open_verified(sha1).await;
+                    let _: Result<Arc<ServedFile>, String> = provider.open(sha1).await;
                 }
             }
             drop(turn);
@@ -86,10 +119,17 @@ impl Provider {
             Some(size) => Ok(Some((size, store.needs_hashing(sha1)?))),
             None => Ok(None),
         };
-        in_turn(&self.looks, look).await.unwrap_or_else(|error| {
-            tracing::warn!(%sha1, %error, "cannot look into the store");
-            None
-        })
+        match in_turn(&self.looks, look).await {
+            Ok(found) => found,
+            Err(error) if error.kind() == StoreErrorKind::TooManyOpenFiles => {
+                self.complain();
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%sha1, %error, "cannot look into the store");
+                None
+            }
+        }
     }
 
     /// Serves a request in pieces, each read when there is room for it.
@@ -116,6 +156,7 @@ impl Provider {
     }
 
     /// Hands what was asked for to `respond`, again after waiting for `room` when that is full. False: the asker has left.
+    /// Nothing is held open meanwhile: each piece is read from the file that is open, or opened for it.
     async fn send(
         &self,
         dialect: Dialect,
@@ -123,18 +164,21 @@ impl Provider {
         room: &Notify,
         respond: impl Fn(Reply) -> Room,
     ) -> Result<bool, String> {
-        let file = Arc::new(self.open(request.sha1()).await?);
+        let sha1 = request.sha1();
+        let _in_use = self.open.begin();
+        let size = self.open(sha1).await?.size();
         let (mut at, end) = match request {
-            FileRequest::Whole { .. } => (0, file.size()),
+            FileRequest::Whole { .. } => (0, size),
             FileRequest::Range { start, end, .. } => (start, end),
         };
-        if end > file.size() {
-            return Err(format!("Range ends at {end}, beyond the end of the file: {}", file.size()));
+        if end > size {
+            return Err(format!("Range ends at {end}, beyond the end of the file: {size}"));
         }
         let piece = if dialect == Dialect::V012 { SMALL_PIECE } else { PIECE };
         while at < end {
             let length = piece.min(end - at);
-            let bytes = self.read(file.clone(), at, length as usize).await?;
+            let file = self.open(sha1).await?;
+            let bytes = self.read(file, at, length as usize).await?;
             loop {
                 match respond(Reply::Data(bytes.clone())) {
                     Room::More => break,
@@ -151,10 +195,18 @@ impl Provider {
         Ok(true)
     }
 
-    async fn open(&self, sha1: Sha1) -> Result<ServedFile, String> {
-        match self.open_verified(sha1).await {
-            Ok(Some(file)) => Ok(file),
+    /// The file, verified, from those that are open if it is one of them.
+    async fn open(&self, sha1: Sha1) -> Result<Arc<ServedFile>, String> {
+        if let Some(file) = self.open.get(sha1) {
+            return Ok(file);
+        }
+        if (self.scarce)() {
+            return Err(self.busy());
+        }
+        match self.verified(&self.peers, sha1, || {}, Store::open_served).await {
+            Ok(Some(file)) => Ok(self.open.add(sha1, file)),
             Ok(None) => Err(NOT_FOUND.to_owned()),
+            Err(error) if error.kind() == StoreErrorKind::TooManyOpenFiles => Err(self.busy()),
             Err(error) => {
                 // The path in it is nobody else's business.
                 tracing::warn!(%sha1, %error, "cannot serve a file");
@@ -163,24 +215,40 @@ impl Provider {
         }
     }
 
-    /// As [`Store::open_served`], without keeping others waiting while a large file is hashed.
-    pub(crate) async fn open_verified(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
-        self.verified(sha1, || {}, Store::open_served).await
+    /// What a peer is told when there is no descriptor for it. Those of files that are served are given back.
+    fn busy(&self) -> String {
+        self.open.clear();
+        self.complain();
+        BUSY.to_owned()
     }
 
-    /// As [`Store::find_verified`], without keeping others waiting; `hashing` is called when that is going to take long.
+    fn complain(&self) {
+        if let Some(count) = self.complaints.say(Instant::now()) {
+            tracing::warn!(
+                "too many files are open: {count} requests of peers were put off since the last such line; raise the limit (ulimit -n) before the daemon starts"
+            );
+        }
+    }
+
+    /// As [`Store::open_served`], for the user, without keeping others waiting while a large file is hashed.
+    pub(crate) async fn open_verified(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
+        self.verified(&self.user, sha1, || {}, Store::open_served).await
+    }
+
+    /// As [`Store::find_verified`], for the user, without keeping others waiting; `hashing` is called when that is going to take long.
     pub(crate) async fn find_verified(
         &self,
         sha1: Sha1,
         hashing: impl FnOnce(),
     ) -> Result<Option<PathBuf>, StoreError> {
         let find = |store: &Store, sha1| store.find_verified(ContentHash::Sha1(sha1), &|_| {});
-        self.verified(sha1, hashing, find).await
+        self.verified(&self.user, sha1, hashing, find).await
     }
 
     /// Runs what hashes a file unless that is known to be good, in the turns of the reads or of the verifications.
     async fn verified<T: Send + 'static>(
         &self,
+        turns: &Turns,
         sha1: Sha1,
         hashing: impl FnOnce(),
         work: fn(&Store, Sha1) -> Result<T, StoreError>,
@@ -190,12 +258,12 @@ impl Provider {
             true => Ok(None),
             false => work(&store, sha1).map(Some),
         };
-        if let Some(done) = in_turn(&self.reads, at_once).await? {
+        if let Some(done) = in_turn(&turns.reads, at_once).await? {
             return Ok(done);
         }
         hashing();
         let store = self.store.clone();
-        in_turn(&self.verifications, move || work(&store, sha1)).await
+        in_turn(&turns.verifications, move || work(&store, sha1)).await
     }
 
     async fn read(&self, file: Arc<ServedFile>, at: u64, length: usize) -> Result<Bytes, String> {
@@ -204,7 +272,7 @@ impl Provider {
             file.read_at(at, &mut buffer)?;
             Ok(Bytes::from(buffer))
         };
-        in_turn(&self.reads, work).await.map_err(|error| {
+        in_turn(&self.peers.reads, work).await.map_err(|error| {
             tracing::warn!(%error, "cannot read a served file");
             "Unable to read file.".to_owned()
         })

@@ -33,8 +33,8 @@ pub(crate) struct Blame {
     suspects: BTreeMap<u64, Stretch>,
 }
 
-/// A stretch ends at multiples of this, so that fingerprints of whole-file and range requests can be compared and
-/// the table stays small: 56 bytes for each 2 MiB.
+/// A stretch ends where its answer does, so that an answer can be forgotten, and at multiples of this, so that
+/// fingerprints of whole-file and range requests can be compared. So the table stays small: 56 bytes for each.
 const STRETCH: u64 = 2 << 20;
 
 impl Blame {
@@ -44,23 +44,23 @@ impl Blame {
             .insert(start, Stretch { end, source: Source::Disk, fingerprint: Fingerprint::default() });
     }
 
-    /// Notes bytes at `start` (not noted before).
-    pub(crate) fn add(&mut self, provider: ProviderKey, start: u64, bytes: &[u8]) {
+    /// Notes bytes at `start` (not noted before), which belong to an answer that begins at `answer`.
+    pub(crate) fn add(&mut self, provider: ProviderKey, answer: u64, start: u64, bytes: &[u8]) {
         let mut start = start;
         let mut bytes = bytes;
         while !bytes.is_empty() {
             let cut = self.stretch_end(start, start + (STRETCH - start % STRETCH));
             let room = (cut - start).min(bytes.len() as u64);
             let (head, tail) = bytes.split_at(room as usize);
-            self.add_piece(Source::Provider(provider), start, head);
+            self.add_piece(Source::Provider(provider), start == answer, start, head);
             start += room;
             bytes = tail;
         }
     }
 
-    fn add_piece(&mut self, source: Source, start: u64, bytes: &[u8]) {
+    fn add_piece(&mut self, source: Source, begins: bool, start: u64, bytes: &[u8]) {
         let end = start + bytes.len() as u64;
-        let cut_here = start.is_multiple_of(STRETCH) || self.suspects.contains_key(&start);
+        let cut_here = begins || start.is_multiple_of(STRETCH) || self.suspects.contains_key(&start);
         match self.stretches.range_mut(..start).next_back() {
             Some((_, last)) if !cut_here && last.end == start && last.source == source => {
                 last.fingerprint.add(bytes);
@@ -75,7 +75,7 @@ impl Blame {
     }
 
     /// These bytes are not there any more; what is left of a stretch that was on disk stays.
-    pub(crate) fn forget(&mut self, start: u64, end: u64) {
+    pub(crate) fn lose(&mut self, start: u64, end: u64) {
         let overlaps = |(low, stretch): (&u64, &Stretch)| (stretch.end > start).then_some(*low);
         while let Some(low) = self.stretches.range(..end).next_back().and_then(overlaps) {
             let Some(stretch) = self.stretches.remove(&low) else { break };
@@ -111,6 +111,15 @@ impl Blame {
                 self.suspects.entry(start).or_insert(stretch);
             }
         }
+        forgotten
+    }
+
+    /// Part of an answer may be in the wrong place. Returns what is to be forgotten: what the provider sent there.
+    pub(crate) fn forget(&mut self, provider: ProviderKey, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let source = Source::Provider(provider);
+        let answer = self.stretches.range(start..end.max(start)).filter(|(_, s)| s.source == source);
+        let forgotten: Vec<_> = answer.map(|(start, stretch)| (*start, stretch.end)).collect();
+        forgotten.iter().for_each(|(start, _)| drop(self.stretches.remove(start)));
         forgotten
     }
 
@@ -199,14 +208,14 @@ mod tests {
     #[test]
     fn the_one_whose_bytes_differ_from_the_right_ones_is_named() {
         let mut blame = Blame::default();
-        blame.add(A, 0, &[1; 100]);
-        blame.add(B, 100, &[2; 100]);
-        blame.add(A, 200, &[3; 100]);
+        blame.add(A, 0, 0, &[1; 100]);
+        blame.add(B, 100, 100, &[2; 100]);
+        blame.add(A, 200, 200, &[3; 100]);
         let forgotten = blame.suspect_all_but(Some(A));
         assert_eq!(forgotten, [(100, 200)]);
         // Cut differently by the sender.
-        blame.add(A, 100, &[2; 37]);
-        blame.add(A, 137, &[9; 63]);
+        blame.add(A, 100, 100, &[2; 37]);
+        blame.add(A, 100, 137, &[9; 63]);
         assert_eq!(blame.liars(), [B]);
     }
 
@@ -214,17 +223,30 @@ mod tests {
     fn equal_bytes_are_no_reason_for_blame() {
         let mut blame = Blame::default();
         blame.on_disk(0, 50);
-        blame.add(B, 50, &[2; 50]);
+        blame.add(B, 50, 50, &[2; 50]);
         assert_eq!(blame.suspect_all_but(None), [(0, 50), (50, 100)]);
-        blame.add(A, 0, &[[7; 50].as_slice(), &[2; 10]].concat());
-        blame.add(A, 60, &[2; 40]);
+        blame.add(A, 0, 0, &[[7; 50].as_slice(), &[2; 10]].concat());
+        blame.add(A, 0, 60, &[2; 40]);
         assert_eq!(blame.liars(), [ProviderKey(7); 0]);
+    }
+
+    #[test]
+    fn an_answer_is_forgotten_without_its_neighbours() {
+        let mut blame = Blame::default();
+        for answer in [0, 100, 200] {
+            blame.add(A, answer, answer, &[1; 60]);
+            blame.add(A, answer, answer + 60, &[1; 40]);
+        }
+        blame.add(B, 300, 300, &[1; 100]);
+        assert_eq!(blame.forget(A, 100, 200), [(100, 200)]);
+        assert_eq!(blame.totals()[&Source::Provider(A)], 200);
+        assert_eq!(blame.forget(A, 300, 400), []);
     }
 
     #[test]
     fn stretches_end_at_fixed_places() {
         let mut blame = Blame::default();
-        blame.add(A, STRETCH - 10, &[1; 20]);
+        blame.add(A, STRETCH - 10, STRETCH - 10, &[1; 20]);
         assert_eq!(blame.stretches.keys().copied().collect::<Vec<_>>(), [STRETCH - 10, STRETCH]);
         assert_eq!(blame.totals()[&Source::Provider(A)], 20);
     }

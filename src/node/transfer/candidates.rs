@@ -39,6 +39,8 @@ struct Entry {
     state: State,
     /// Turns at being looked for in which it was not reached.
     turns: u32,
+    /// The peer answered in several protocols, as no original does: it is one of ours.
+    ours: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +73,13 @@ impl Candidates {
         let known = |entry: &Entry| {
             let other = &entry.offer;
             // The same key with ranges is one of ours, and better asked that way.
-            other.peer == offer.peer && (other.via == offer.via || other.unit() == Unit::Ranges)
+            other.peer == offer.peer && (other.via == offer.via || other.unit().has_ranges())
         };
+        let mut ours = false;
+        for entry in self.list.iter_mut().filter(|entry| entry.offer.peer == offer.peer) {
+            entry.ours |= entry.offer.via != offer.via;
+            ours |= entry.ours;
+        }
         if self.list.iter().any(known) {
             return false;
         }
@@ -86,7 +93,7 @@ impl Candidates {
         // An original 0.1.2 would die of the request, or send nothing.
         let usable = offer.via.may_request(offer.size);
         let state = if usable { State::Waiting } else { State::Spent };
-        self.list.push(Entry { offer, neighbour, state, turns: 0 });
+        self.list.push(Entry { offer, neighbour, state, turns: 0, ours });
         usable
     }
 
@@ -130,6 +137,16 @@ impl Candidates {
         let found = self.list.iter_mut().find(|entry| entry.offer == *offer && entry.is_unproven());
         if let Some(entry) = found {
             entry.state = State::Reached;
+        }
+    }
+
+    /// What a candidate can be asked for.
+    pub(crate) fn unit(&self, offer: &Offer) -> Unit {
+        match offer.unit() {
+            Unit::LargeRanges if self.list.iter().any(|entry| entry.ours && entry.offer == *offer) => {
+                Unit::Ranges
+            }
+            unit => unit,
         }
     }
 
@@ -328,6 +345,18 @@ mod tests {
         assert!(!add(&mut candidates, candidate(1, Dialect::V016, 1000)));
         assert!(!add(&mut candidates, candidate(1, Dialect::V012, 1000)));
         assert_eq!(candidates.left().len(), 1);
+    }
+
+    #[test]
+    fn a_node_of_ours_is_known_by_its_answers_in_several_dialects_and_asked_in_small_ranges() {
+        let (first, second) = (candidate(1, Dialect::V021, 1000), candidate(2, Dialect::V021, 1000));
+        let mut candidates = Candidates::default();
+        add(&mut candidates, first);
+        add(&mut candidates, second);
+        assert_eq!(candidates.unit(&first), Unit::LargeRanges);
+        add(&mut candidates, candidate(1, Dialect::V012, 1000));
+        assert_eq!(candidates.unit(&first), Unit::Ranges);
+        assert_eq!(candidates.unit(&second), Unit::LargeRanges, "an original as far as is known");
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use crate::limits;
+
 /// Why a provider is not used any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// Requests stayed without data for this long.
     Silent(Duration),
+    /// For this long it sent less than [`limits::MINIMUM_RATE`].
+    Slow(Duration),
     /// It answered with an error.
     Refused(String),
-    /// It ended a request early.
+    /// It ended its answers early, again and again.
     Short {
         /// Bytes asked for.
         wanted: u64,
@@ -23,11 +27,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether the provider is not to be trusted with other files either.
+    /// True if the provider is not to be trusted with other files either. Only a hash proves that: an answer that is
+    /// short or long may have been cut, or its end lost, on the way.
     pub(crate) fn is_lie(&self) -> bool {
         match self {
-            Self::Short { .. } | Self::Long | Self::WrongBytes => true,
-            Self::Silent(_) | Self::Refused(_) => false,
+            Self::WrongBytes => true,
+            Self::Silent(_) | Self::Slow(_) | Self::Refused(_) | Self::Short { .. } | Self::Long => false,
         }
     }
 }
@@ -36,6 +41,10 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Silent(time) => write!(f, "sent nothing for {} s", time.as_secs()),
+            Self::Slow(time) => {
+                let (rate, seconds) = (limits::MINIMUM_RATE, time.as_secs());
+                write!(f, "sent less than {rate} bytes per second for {seconds} s")
+            }
             Self::Refused(text) => write!(f, "answered: {}", text.escape_debug()),
             Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
             Self::Long => f.write_str("sent more bytes than asked for"),

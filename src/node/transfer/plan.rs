@@ -2,18 +2,26 @@
 //!
 //! The executor adds providers, tells when they are reachable and what arrives, performs [`Action`]s, and calls
 //! [`Plan::handle_timeout`] at [`Plan::poll_timeout`]. The plan cuts the missing bytes into requests sized by each
-//! provider's rate, keeps a few in flight per provider, gives the second half of what a slow provider still owes
-//! to an idle one, and drops providers that are silent, refuse, or send too much, too little or wrong bytes.
+//! provider's rate and keeps a few in flight per provider. Once all that is missing was asked for, idle providers are
+//! asked for it too (`endgame`). Providers that are silent, too slow, refuse, or send too much or wrong bytes are
+//! dropped.
 //!
-//! A reachable provider that is lost (its connection closed) is no failure: its requests go back into the pool.
+//! A reachable provider that is lost (its connection closed) is no failure: its requests go back into the pool. An
+//! answer that comes up short is none either: it is asked for again, from anybody, and its provider rests a little.
+//! Only bytes that a hash proves wrong are a lie.
 
 mod assign;
+mod endgame;
+pub(crate) mod pace;
+mod provider;
+mod trust;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use self::assign::PIPELINE;
+use self::pace::ByteClock;
+use self::provider::{Provider, SMALLEST_REQUEST, Terms};
+use self::trust::Trust;
 use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
 use crate::limits;
@@ -78,33 +86,18 @@ pub(crate) enum Outlook {
     Exhausted,
 }
 
-/// Rates are averaged over samples of this length.
-const SAMPLE: Duration = Duration::from_millis(250);
 /// Silences without an answered request between them at which even the only provider left is given up.
 const PATIENCE: u32 = 3;
 /// Requests that fall silent while others are begun to be answered, without a whole answer between them, at which a
 /// provider is given up: else one that answers half of each, in turn, would be asked for ever smaller pieces.
-const OVERLOOKED: usize = PIPELINE * PATIENCE as usize;
+const OVERLOOKED: usize = Terms::RANGES.requests * PATIENCE as usize;
 /// A request without data for this long is taken to be stalled when an idle provider looks for something to help with.
 const STALLED: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-struct Provider {
-    kind: Unit,
-    reachable: bool,
-    /// Since when it has been as (un)reachable as it is.
-    since: Instant,
-    /// Bytes per second; 0: unknown.
-    rate: u64,
-    sample_start: Instant,
-    sample_bytes: u64,
-    /// Silences since it last answered a whole request: one that begins to answer and falls silent again and again
-    /// would otherwise be asked for ever smaller pieces.
-    silences: u32,
-    /// Requests that fell silent while it sent data for others, since it last answered a whole one.
-    overlooked: usize,
-    last_data: Option<Instant>,
-}
+/// Short answers without a whole one between them at which a provider is given up.
+const SHORT_ANSWERS: u32 = 8;
+/// A provider rests this long after a short answer, and twice as long after each further one, up to the second time.
+const REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(8);
 
 #[derive(Debug)]
 struct Request {
@@ -113,14 +106,21 @@ struct Request {
     end: u64,
     /// Bytes that arrived.
     got: u64,
+    asked: Instant,
     /// Silence is counted from here.
-    heard: Instant,
+    clock: ByteClock,
     whole: bool,
+    /// Parts of the answer may be lost on the way. Parts have no offset, so then all that came is worthless.
+    relayed: bool,
 }
 
 impl Request {
     fn at(&self) -> u64 {
         self.start + self.got
+    }
+
+    fn is_answered(&self) -> bool {
+        self.at() == self.end
     }
 }
 
@@ -135,11 +135,8 @@ pub(crate) struct Plan {
     next_provider: u32,
     requests: BTreeMap<RequestKey, Request>,
     next_request: u64,
-    /// After a wrong hash: only this provider is asked until the hash is right.
-    solo: Option<ProviderKey>,
-    hunting: bool,
+    trust: Trust,
     actions: VecDeque<Action>,
-    last_progress: Instant,
     last_timeout: Instant,
 }
 
@@ -157,10 +154,8 @@ impl Plan {
             next_provider: 0,
             requests: BTreeMap::new(),
             next_request: 0,
-            solo: None,
-            hunting: false,
+            trust: Trust::new(),
             actions: VecDeque::new(),
-            last_progress: now,
             last_timeout: now,
         }
     }
@@ -169,18 +164,7 @@ impl Plan {
     pub(crate) fn add_provider(&mut self, kind: Unit, now: Instant) -> ProviderKey {
         let key = ProviderKey(self.next_provider);
         self.next_provider += 1;
-        let provider = Provider {
-            kind,
-            reachable: false,
-            since: now,
-            rate: 0,
-            sample_start: now,
-            sample_bytes: 0,
-            silences: 0,
-            overlooked: 0,
-            last_data: None,
-        };
-        self.providers.insert(key, provider);
+        self.providers.insert(key, Provider::new(kind, now));
         key
     }
 
@@ -194,6 +178,25 @@ impl Plan {
             self.take_back(key);
         }
         self.assign(now);
+    }
+
+    /// The provider, if it is reachable, is so only through other peers, which pass on a little at a time and may lose
+    /// some of it.
+    pub(crate) fn set_relayed(&mut self, key: ProviderKey, relayed: bool, now: Instant) {
+        let Some(provider) = self.providers.get_mut(&key) else { return };
+        provider.relayed = relayed;
+        if relayed {
+            // The rest of these answers comes the same way.
+            self.requests.values_mut().filter(|r| r.provider == key).for_each(|r| r.relayed = true);
+        }
+        self.assign(now);
+    }
+
+    /// More became known of what the provider can be asked.
+    pub(crate) fn set_kind(&mut self, key: ProviderKey, kind: Unit) {
+        if let Some(provider) = self.providers.get_mut(&key) {
+            provider.kind = kind;
+        }
     }
 
     /// The provider is of no use, for a reason the executor knows.
@@ -215,10 +218,9 @@ impl Plan {
         now: Instant,
     ) -> Vec<(u64, &'a [u8])> {
         let Some(request) = self.requests.get_mut(&key) else { return Vec::new() };
-        let provider_key = request.provider;
-        let start = request.at();
+        let (provider, first, start) = (request.provider, request.start, request.at());
         if bytes.len() as u64 > request.end - start {
-            self.fail(provider_key, Failure::Long);
+            self.fail(provider, Failure::Long);
             self.assign(now);
             return Vec::new();
         }
@@ -226,97 +228,152 @@ impl Plan {
             return Vec::new();
         }
         request.got += bytes.len() as u64;
-        let end = request.at();
-        // Later requests of the same provider may be waiting behind this one: they are not silent meanwhile.
-        self.requests
-            .range_mut(key..)
-            .filter(|(_, other)| other.provider == provider_key)
-            .for_each(|(_, other)| other.heard = now);
-        if let Some(provider) = self.providers.get_mut(&provider_key) {
-            provider.last_data = Some(now);
-            provider.sample(bytes.len() as u64, now);
-        }
+        let (end, answered) = (request.at(), request.is_answered());
+        self.heard(key, provider, bytes.len() as u64, now);
         let mut pieces = Vec::new();
         for (low, high) in self.present.gaps(start, end) {
             let piece = bytes.get((low - start) as usize..(high - start) as usize).unwrap_or_default();
-            self.blame.add(provider_key, low, piece);
+            self.blame.add(provider, first, low, piece);
             self.present.insert(low, high);
-            self.last_progress = now;
             pieces.push((low, piece));
+        }
+        if answered {
+            self.answered(key, now);
         }
         pieces
     }
 
-    /// The provider said that a request is answered.
+    fn heard(&mut self, key: RequestKey, from: ProviderKey, bytes: u64, now: Instant) {
+        let Some(provider) = self.providers.get_mut(&from) else { return };
+        provider.last_data = Some(now);
+        provider.rate.add(bytes, now);
+        provider.clock.add(bytes, limits::MINIMUM_RATE, now);
+        self.trust.heard(from, bytes, now);
+        let share = limits::MINIMUM_RATE / provider.terms().requests as u64;
+        // Later requests of the same provider may be waiting behind this one: they are not silent meanwhile.
+        let same = self.requests.range_mut(key..).filter(|(_, other)| other.provider == from);
+        same.for_each(|(_, other)| other.clock.add(bytes, share, now));
+    }
+
+    /// The last byte of an answer came.
+    fn answered(&mut self, key: RequestKey, now: Instant) {
+        let Some(request) = self.requests.remove(&key) else { return };
+        if let Some(provider) = self.providers.get_mut(&request.provider) {
+            provider.answered(now);
+        }
+        if self.present.total() == self.size {
+            self.distrust_unfinished();
+        }
+        self.assign(now);
+    }
+
+    /// The provider said that a request is answered. One that got its last byte has ended before, so this one came up
+    /// short.
     pub(crate) fn on_finished(&mut self, key: RequestKey, now: Instant) {
         let Some(request) = self.requests.remove(&key) else { return };
-        let wanted = request.end - request.start;
-        if request.got != wanted {
-            self.fail(request.provider, Failure::Short { wanted, got: request.got });
-        } else if let Some(provider) = self.providers.get_mut(&request.provider) {
-            provider.silences = 0;
-            provider.overlooked = 0;
+        let (wanted, got) = (request.end - request.start, request.got);
+        // What is missing may be missing in the middle. A whole file that came straight is only cut off.
+        if request.relayed || !request.whole {
+            self.distrust(&request);
+        }
+        if let Some(provider) = self.providers.get_mut(&request.provider) {
+            provider.short += 1;
+            let rest = REST.saturating_mul(1 << (provider.short - 1).min(SHORT_ANSWERS));
+            provider.rests_until = Some(now + rest.min(LONGEST_REST));
+            if provider.short >= SHORT_ANSWERS {
+                self.fail(request.provider, Failure::Short { wanted, got });
+            }
         }
         self.assign(now);
     }
 
     /// The provider answered with an error, or something is wrong with the answer.
     pub(crate) fn on_error(&mut self, key: RequestKey, why: Failure, now: Instant) {
-        let Some(request) = self.requests.remove(&key) else { return };
+        let Some(request) = self.requests.get(&key) else { return };
         self.fail(request.provider, why);
         self.assign(now);
     }
 
     /// When [`Plan::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let next = |request: &Request| {
-            let stalled = request.heard + STALLED;
-            if stalled > self.last_timeout { stalled } else { request.heard + limits::SILENCE }
-        };
-        self.requests.values().map(next).min()
+        let requests = self.requests.values();
+        let requests = requests.flat_map(|r| [r.clock.at() + STALLED, r.clock.at() + limits::SILENCE]);
+        let owners = self.requests.values().filter_map(|r| self.providers.get(&r.provider));
+        let owners = owners.map(|provider| provider.clock.at() + limits::SILENCE);
+        let rests = self.providers.values().filter_map(|provider| provider.rests_until);
+        let helpers = self.has_idle_helpers().then(|| self.last_timeout + STALLED);
+        let all = requests.chain(owners).chain(rests).chain(helpers).chain(self.end_of_turn());
+        all.filter(|at| *at > self.last_timeout).min()
     }
 
-    /// Drops silent providers, lets idle ones help where a request stalls.
+    /// Drops silent and slow providers, lets idle ones help where a request stalls.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.last_timeout = now;
-        let silent = |request: &Request| now.saturating_duration_since(request.heard) >= limits::SILENCE;
+        let owners: BTreeSet<_> = self.requests.values().map(|request| request.provider).collect();
+        for key in owners {
+            let slow = |provider: &Provider| provider.clock.lag(now) >= limits::SILENCE;
+            if self.providers.get(&key).is_some_and(slow) {
+                self.slow(key, now);
+            }
+        }
+        let silent = |request: &Request| request.clock.lag(now) >= limits::SILENCE;
         let keys: Vec<_> = self.requests.iter().filter(|(_, r)| silent(r)).map(|(key, _)| *key).collect();
-        keys.into_iter().for_each(|key| self.silent(key, now));
+        keys.into_iter().for_each(|key| self.overlook(key));
         self.assign(now);
     }
 
     /// No data came for this request for too long.
     pub(crate) fn on_silence(&mut self, key: RequestKey, now: Instant) {
-        self.silent(key, now);
+        let Some(request) = self.requests.get(&key) else { return };
+        let owner = request.provider;
+        match self.providers.get(&owner).is_some_and(|p| p.clock.lag(now) >= limits::SILENCE) {
+            true => self.slow(owner, now),
+            false => self.overlook(key),
+        }
         self.assign(now);
     }
 
     /// The connection over which the answer came is gone; the provider is not to blame.
     pub(crate) fn on_lost(&mut self, key: RequestKey, now: Instant) {
-        self.requests.remove(&key);
+        self.give_back(key);
         self.assign(now);
     }
 
-    fn silent(&mut self, key: RequestKey, now: Instant) {
-        // Taken back already together with another one of the same provider.
-        let Some(request) = self.requests.get(&key) else { return };
-        let owner = request.provider;
-        let others = self.providers.iter().any(|(key, p)| *key != owner && p.reachable);
-        let Some(provider) = self.providers.get_mut(&owner) else { return };
-        // It is slow, or overlooked this one request: others of it are being answered.
-        if provider.last_data.is_some_and(|last| now.saturating_duration_since(last) < limits::SILENCE) {
-            provider.overlooked += 1;
-            return match provider.overlooked < OVERLOOKED {
-                true => self.abandon(key),
-                false => self.fail(owner, Failure::Silent(limits::SILENCE)),
-            };
-        }
+    /// The provider has sent next to nothing for [`limits::SILENCE`].
+    fn slow(&mut self, key: ProviderKey, now: Instant) {
+        let others = self.providers.iter().any(|(other, p)| *other != key && p.reachable);
+        let Some(provider) = self.providers.get_mut(&key) else { return };
         provider.silences += 1;
         let time = limits::SILENCE * provider.silences;
+        let trickles =
+            provider.last_data.is_some_and(|last| now.saturating_duration_since(last) < limits::SILENCE);
+        let why = if trickles { Failure::Slow(time) } else { Failure::Silent(time) };
         match others || provider.silences >= PATIENCE {
-            true => self.fail(owner, Failure::Silent(time)),
-            false => self.take_back(owner),
+            true => self.fail(key, why),
+            false => self.take_back(key),
         }
+    }
+
+    /// Nothing comes for one request while others of the same provider are answered.
+    fn overlook(&mut self, key: RequestKey) {
+        // It may have been taken back together with another one of the same provider.
+        let Some(request) = self.requests.get(&key) else { return };
+        let owner = request.provider;
+        let Some(provider) = self.providers.get_mut(&owner) else { return };
+        provider.overlooked += 1;
+        match provider.overlooked < OVERLOOKED {
+            true => self.abandon(key),
+            false => self.fail(owner, Failure::Silent(limits::SILENCE)),
+        }
+    }
+
+    /// What was on disk in these ranges at the beginning proved damaged: it is missing again, and nobody is to blame.
+    pub(crate) fn on_damaged(&mut self, ranges: &[(u64, u64)], now: Instant) {
+        for (start, end) in ranges {
+            self.present.remove(*start, *end);
+            self.blame.lose(*start, *end);
+        }
+        self.assign(now);
     }
 
     /// How it stands.
@@ -337,11 +394,6 @@ impl Plan {
         self.present.total()
     }
 
-    /// When the last new byte came (or the plan was made).
-    pub(crate) fn last_progress(&self) -> Instant {
-        self.last_progress
-    }
-
     /// Providers with requests in flight.
     pub(crate) fn active(&self) -> usize {
         let mut keys: Vec<_> = self.requests.values().map(|request| request.provider).collect();
@@ -351,65 +403,9 @@ impl Plan {
     }
 
     /// Whether the provider may still be used.
-    pub(crate) fn is_usable(&self, key: ProviderKey) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_usable(&self, key: ProviderKey) -> bool {
         self.providers.contains_key(&key)
-    }
-
-    /// The complete file has another hash. A single sender is dropped as a liar; of several, one is chosen from whom
-    /// everything is fetched ([`Action::Forget`] names what others sent).
-    pub(crate) fn on_wrong_hash(&mut self, now: Instant) {
-        let totals = self.blame.totals();
-        self.hunting |= totals.len() > 1;
-        if let (1, Some(Source::Provider(liar))) = (totals.len(), totals.keys().next()) {
-            self.fail(*liar, Failure::WrongBytes);
-        }
-        let in_flight: Vec<_> = self.requests.keys().copied().collect();
-        in_flight.into_iter().for_each(|key| self.abandon(key));
-        self.last_progress = now;
-        self.solo = None;
-        if self.hunting {
-            self.choose_solo();
-        } else {
-            self.trust_only(None);
-        }
-        self.assign(now);
-    }
-
-    /// What was on disk in these ranges at the beginning proved damaged: it is missing again, and nobody is to blame.
-    pub(crate) fn on_damaged(&mut self, ranges: &[(u64, u64)], now: Instant) {
-        for (start, end) in ranges {
-            self.present.remove(*start, *end);
-            self.blame.forget(*start, *end);
-        }
-        self.last_progress = now;
-        self.assign(now);
-    }
-
-    /// The hash is right: drops those who sent other bytes before.
-    pub(crate) fn on_right_hash(&mut self) {
-        for liar in self.blame.liars() {
-            self.fail(liar, Failure::WrongBytes);
-        }
-    }
-
-    /// Everything is to come from the usable provider that sent most, so that least is fetched again: of those that
-    /// can be asked, if there are any.
-    fn choose_solo(&mut self) {
-        let totals = self.blame.totals();
-        let rank = |key: ProviderKey, provider: &Provider| {
-            let sent = totals.get(&Source::Provider(key)).copied().unwrap_or(0);
-            (provider.reachable, sent, Reverse(key))
-        };
-        self.solo =
-            self.providers.iter().max_by_key(|(key, provider)| rank(**key, provider)).map(|(key, _)| *key);
-        self.trust_only(self.solo);
-    }
-
-    fn trust_only(&mut self, provider: Option<ProviderKey>) {
-        for (start, end) in self.blame.suspect_all_but(provider) {
-            self.present.remove(start, end);
-            self.actions.push_back(Action::Forget { start, end });
-        }
     }
 
     fn fail(&mut self, key: ProviderKey, why: Failure) {
@@ -428,7 +424,7 @@ impl Plan {
     }
 
     fn abandon(&mut self, request: RequestKey) {
-        if self.requests.remove(&request).is_some() {
+        if self.give_back(request) {
             // One that was never sent need not be taken back.
             let queued = |a: &Action| matches!(a, Action::Request { request: r, .. } if *r == request);
             if let Some(index) = self.actions.iter().position(queued) {
@@ -438,18 +434,29 @@ impl Plan {
             }
         }
     }
-}
 
-impl Provider {
-    fn sample(&mut self, bytes: u64, now: Instant) {
-        self.sample_bytes += bytes;
-        let time = now.saturating_duration_since(self.sample_start);
-        if time < SAMPLE {
-            return;
+    /// Ends an unfinished request. False: it had ended already.
+    fn give_back(&mut self, key: RequestKey) -> bool {
+        let Some(request) = self.requests.remove(&key) else { return false };
+        if request.relayed {
+            self.distrust(&request);
         }
-        let rate = (u128::from(self.sample_bytes) * 1000 / time.as_millis().max(1)) as u64;
-        self.rate = if self.rate == 0 { rate } else { self.rate / 2 + rate / 2 }.max(1);
-        self.sample_bytes = 0;
-        self.sample_start = now;
+        true
+    }
+
+    /// What came for a request may be in the wrong place.
+    fn distrust(&mut self, request: &Request) {
+        for (start, end) in self.blame.forget(request.provider, request.start, request.at()) {
+            self.present.remove(start, end);
+            self.actions.push_back(Action::Forget { start, end });
+        }
+    }
+
+    /// The file is complete, with parts of unfinished answers that may be in the wrong place: these are asked again,
+    /// for a wrong hash would blame their senders.
+    fn distrust_unfinished(&mut self) {
+        let unsure = self.requests.iter().filter(|(_, request)| request.relayed && request.got > 0);
+        let unsure: Vec<_> = unsure.map(|(key, _)| *key).collect();
+        unsure.into_iter().for_each(|key| self.abandon(key));
     }
 }

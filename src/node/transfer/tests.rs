@@ -1,5 +1,8 @@
 //! The plan against simulated providers in virtual time.
 
+mod company;
+mod loss;
+mod trickling;
 mod wrong_hash;
 
 use std::collections::BTreeMap;
@@ -34,7 +37,20 @@ enum Manner {
     /// Adds bytes to each answer.
     Long,
     Refuses,
+    /// After so many bytes it sends only this many to each request, each time after this long.
+    Trickles {
+        after: u64,
+        bytes: u64,
+        every: Duration,
+    },
+    /// Sends a wrong file, and one byte every 4 s once a hash was wrong.
+    OtherFileThenTrickles,
+    /// Sent on by a relay that loses one of so many messages.
+    LosesOneOf(u32),
 }
+
+/// One byte to each request, every 4 s.
+const ONE_BYTE: Manner = Manner::Trickles { after: 0, bytes: 1, every: Duration::from_secs(4) };
 
 struct Simulated {
     manner: Manner,
@@ -45,11 +61,34 @@ struct Simulated {
     queue: Vec<(RequestKey, u64, u64)>,
     sent: u64,
     next_at: Option<Instant>,
+    /// Reachable so long after the beginning.
+    after: Duration,
+    relayed: bool,
 }
 
 impl Simulated {
     fn new(manner: Manner, kind: Unit, rate: u64) -> Self {
-        Self { manner, kind, rate, queue: Vec::new(), sent: 0, next_at: None }
+        let (after, relayed) = (Duration::ZERO, false);
+        Self { manner, kind, rate, queue: Vec::new(), sent: 0, next_at: None, after, relayed }
+    }
+
+    fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
+
+    fn relayed(self) -> Self {
+        Self { relayed: true, ..self }
+    }
+
+    /// Bytes of the next piece, and when it comes. `alone`: a hash was wrong.
+    fn piece(&self, alone: bool) -> (u64, Duration) {
+        match self.manner {
+            Manner::Trickles { after, bytes, every } if self.sent >= after => {
+                (bytes, every / self.queue.len().max(1) as u32)
+            }
+            Manner::OtherFileThenTrickles if alone => (1, Duration::from_secs(4)),
+            _ => (PIECE, Duration::from_secs_f64(PIECE as f64 / self.rate as f64)),
+        }
     }
 }
 
@@ -65,6 +104,10 @@ struct World {
     dropped: Vec<(ProviderKey, Failure)>,
     forgotten: u64,
     received: u64,
+    random: StdRng,
+    /// A hash was wrong.
+    alone: bool,
+    coming: Vec<(Instant, ProviderKey)>,
 }
 
 enum Answer {
@@ -92,7 +135,12 @@ impl World {
         // In order of keys; whole-file providers last, as the executor does.
         let mut keys: Vec<_> = simulated.iter().map(|(key, p)| (p.kind == Unit::Whole, *key)).collect();
         keys.sort_unstable();
-        keys.into_iter().for_each(|(_, key)| plan.set_reachable(key, true, now));
+        for (_, key) in keys {
+            plan.set_relayed(key, simulated[&key].relayed, now);
+            plan.set_reachable(key, simulated[&key].after.is_zero(), now);
+        }
+        let later = simulated.iter().filter(|(_, p)| !p.after.is_zero());
+        let coming = later.map(|(key, p)| (now + p.after, *key)).collect();
         let (dropped, forgotten, received) = (Vec::new(), 0, 0);
         Self {
             now,
@@ -105,6 +153,9 @@ impl World {
             dropped,
             forgotten,
             received,
+            random,
+            alone: false,
+            coming,
         }
     }
 
@@ -120,7 +171,7 @@ impl World {
                     let middle =
                         if provider.manner == Manner::HalfOfEach { start.midpoint(end) } else { end };
                     provider.queue.push((request, start, middle));
-                    let step = Duration::from_secs_f64(PIECE as f64 / provider.rate as f64);
+                    let (_, step) = provider.piece(self.alone);
                     provider.next_at.get_or_insert(self.now + step);
                 }
                 // A real provider does not hear of it.
@@ -144,8 +195,10 @@ impl World {
             provider.next_at = None;
             return None;
         };
-        provider.next_at = Some(self.now + Duration::from_secs_f64(PIECE as f64 / provider.rate as f64));
-        let mut stop = end.min(at + PIECE);
+        let (piece, step) = provider.piece(self.alone);
+        provider.next_at = Some(self.now + step);
+        let mut stop = end.min(at + piece);
+        let lost = matches!(provider.manner, Manner::LosesOneOf(n) if self.random.random_ratio(1, n));
         match provider.manner {
             Manner::Refuses => {
                 provider.queue.remove(0);
@@ -160,17 +213,23 @@ impl World {
         }
         if at >= stop {
             provider.queue.remove(0);
-            if provider.manner == Manner::HalfOfEach {
+            if provider.manner == Manner::HalfOfEach || lost {
                 return None;
             }
             return Some(Answer::Finished(request));
         }
         provider.queue[0].1 = stop;
         provider.sent += stop - at;
+        if piece < PIECE {
+            provider.queue.rotate_left(1);
+        }
+        if lost {
+            return None;
+        }
         let mut bytes = self.file[at as usize..stop as usize].to_vec();
         match provider.manner {
             Manner::LiesAt(offset) if (at..stop).contains(&offset) => bytes[(offset - at) as usize] ^= 1,
-            Manner::OtherFile | Manner::OtherFileThenGone(_) => {
+            Manner::OtherFile | Manner::OtherFileThenGone(_) | Manner::OtherFileThenTrickles => {
                 bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1))
             }
             Manner::Long if stop == end => bytes.push(0),
@@ -191,9 +250,11 @@ impl World {
                     return true;
                 }
                 Outlook::Complete => {
+                    self.alone = true;
                     self.plan.on_wrong_hash(self.now);
                     continue;
                 }
+                Outlook::Waiting if self.coming().is_some() => {}
                 Outlook::Exhausted | Outlook::Waiting => return false,
                 Outlook::Working => {}
             }
@@ -215,8 +276,16 @@ impl World {
     }
 
     fn step(&mut self) {
+        let coming = self.coming();
         let provider = self.providers.iter().filter_map(|(key, p)| Some((p.next_at?, *key))).min();
         let timeout = self.plan.poll_timeout();
+        let next = [provider.map(|(at, _)| at), timeout].into_iter().flatten().min();
+        if let Some((at, key)) = coming.filter(|(at, _)| next.is_none_or(|next| *at <= next)) {
+            self.now = at;
+            self.plan.set_reachable(key, true, at);
+            self.coming.retain(|(_, other)| *other != key);
+            return;
+        }
         match (provider, timeout) {
             (Some((at, key)), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {
                 self.now = at;
@@ -246,6 +315,11 @@ impl World {
         }
     }
 
+    /// Who becomes reachable next, and when.
+    fn coming(&self) -> Option<(Instant, ProviderKey)> {
+        self.coming.iter().min().copied()
+    }
+
     fn leave_if_due(&mut self, key: ProviderKey) {
         let Some(provider) = self.providers.get_mut(&key) else { return };
         if matches!(provider.manner, Manner::OtherFileThenGone(after) if provider.sent >= after) {
@@ -272,14 +346,6 @@ fn one_provider_sends_the_file_once() {
 }
 
 #[test]
-fn what_is_on_disk_is_not_fetched_again() {
-    let present = [(0, 1_000_000), (3_000_000, 9_000_000)];
-    let mut world = World::new(10_000_000, 2, &present, vec![ranges(Manner::Honest, 10_000_000)]);
-    assert!(world.run());
-    assert_eq!(world.received, 3_000_000);
-}
-
-#[test]
 fn what_proves_damaged_on_disk_is_fetched_again_and_nobody_is_blamed() {
     let mut world = World::new(10_000_000, 13, &[(0, 6_000_000)], vec![ranges(Manner::Honest, 10_000_000)]);
     world.disk[1_000_000..3_000_000].fill(0);
@@ -295,6 +361,14 @@ fn what_proves_damaged_on_disk_is_fetched_again_and_nobody_is_blamed() {
     world.plan.on_damaged(&[(9_437_184, 10_000_000)], world.now);
     assert!(world.run());
     assert_eq!((world.received, world.forgotten), (562_816, 0));
+}
+
+#[test]
+fn what_is_on_disk_is_not_fetched_again() {
+    let present = [(0, 1_000_000), (3_000_000, 9_000_000)];
+    let mut world = World::new(10_000_000, 2, &present, vec![ranges(Manner::Honest, 10_000_000)]);
+    assert!(world.run());
+    assert_eq!(world.received, 3_000_000);
 }
 
 #[test]
@@ -346,16 +420,16 @@ fn a_lone_provider_that_answers_half_of_every_request_is_given_up() {
 fn a_request_may_be_silent_until_the_limit_and_no_longer() {
     use crate::limits::SILENCE;
     let now = Instant::now();
-    let mut plan = Plan::new(100, &[], now);
+    let mut plan = Plan::new(200_000, &[], now);
     let silent = plan.add_provider(Unit::Ranges, now);
     let other = plan.add_provider(Unit::Whole, now);
     plan.set_reachable(silent, true, now);
     plan.set_reachable(other, true, now);
     let Some(Action::Request { request, .. }) = plan.poll_action() else { panic!("a request") };
-    // Data begins the time anew.
+    // Data for as long begins the time anew.
     let heard = now + SILENCE - Duration::from_millis(1);
     plan.handle_timeout(heard);
-    plan.on_data(request, &[1; 10], heard);
+    plan.on_data(request, &[1; 65536], heard);
     plan.handle_timeout(heard + SILENCE - Duration::from_millis(1));
     assert_eq!(plan.poll_action(), None, "just in time");
     assert_eq!(plan.poll_timeout(), Some(heard + SILENCE));
@@ -382,7 +456,6 @@ fn somebody_who_cannot_be_reached_makes_nobody_less_patient_with_the_only_provid
 #[test]
 fn each_bad_manner_is_dropped_with_its_reason_and_the_file_completes() {
     let cases = [
-        (Manner::ShortAfter(100_000), "Short"),
         (Manner::Long, "Long"),
         (Manner::Refuses, "Refused"),
         (Manner::LiesAt(5), "WrongBytes"),

@@ -136,3 +136,58 @@ fn paths_are_made_absolute_by_their_text() {
     assert_eq!(absolute(Path::new("/a/./b/../c//d")).unwrap(), Path::new("/a/c/d"));
     assert_eq!(absolute(Path::new("/../x")).unwrap(), Path::new("/x"));
 }
+
+/// Gives the file to another user. False: only the superuser can.
+fn give_away(path: &Path) -> bool {
+    std::os::unix::fs::chown(path, Some(1901), Some(1901)).is_ok()
+}
+
+#[test]
+fn hints_and_records_of_another_user_are_neither_believed_nor_changed() {
+    let (folder, root) = root();
+    let (_, stat, hash) = file(folder.path(), SMALL as usize);
+    remember(&root, &stat, hash);
+    let text = hash.to_string();
+    let (id, json) = (stat.record_id(), "record.json");
+    for (name, id) in [(format!("{text}.hints.json"), &text), (format!("{id}.{json}"), &id)] {
+        let path = folder.path().join(layout::relative("sha1", id, &name));
+        if !give_away(&path) {
+            println!("SKIPPED: hints and records of another user: only the superuser can make some");
+            return;
+        }
+        let before = std::fs::read(&path).unwrap();
+        let other = ContentHash::Sha1(Sha1([0xcd; 20]));
+        remember(&root, &stat, if name.ends_with(json) { other } else { hash });
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{name}");
+    }
+    assert_eq!(recall(&root, &stat, Algorithm::Sha1), None);
+    assert_eq!(find_by_hints(&root, hash), None);
+}
+
+#[test]
+fn hints_and_records_that_others_may_write_are_not_believed() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (folder, root) = root();
+    let (_, stat, hash) = file(folder.path(), SMALL as usize);
+    remember(&root, &stat, hash);
+    let (text, id) = (hash.to_string(), stat.record_id());
+    let paths = [(&text, "hints"), (&id, "record")]
+        .map(|(id, kind)| folder.path().join(layout::relative("sha1", id, &format!("{id}.{kind}.json"))));
+    let believed = || (recall(&root, &stat, Algorithm::Sha1).is_some(), find_by_hints(&root, hash).is_some());
+    let set = |mode| {
+        paths.iter().for_each(|p| std::fs::set_permissions(p, PermissionsExt::from_mode(mode)).unwrap());
+    };
+    set(0o644);
+    assert_eq!(believed(), (true, true));
+    set(0o646);
+    assert_eq!(believed(), (false, false));
+    set(0o664);
+    let metadata = std::fs::metadata(&paths[0]).unwrap();
+    let private = metadata.gid() == metadata.uid();
+    assert_eq!(believed(), (private, private), "a group of the user's own number is private");
+    if paths.iter().any(|path| std::os::unix::fs::chown(path, None, Some(2900)).is_err()) {
+        println!("SKIPPED: a file that a group may write: only the superuser can give it to any group");
+        return;
+    }
+    assert_eq!(believed(), (false, false));
+}

@@ -192,6 +192,36 @@ fn our_own_folder_is_not_used_through_a_link() {
 }
 
 #[test]
+fn a_sidecar_that_another_user_wrote_does_not_vouch_for_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, store) = store();
+    let (bytes, wrong) = (sample(11, 300_000), sample(12, 300_000));
+    let sha1 = digest(&bytes);
+    let path = plant(&store, sha1, &wrong);
+    let stamp = crate::store::disk::Stamp::of(&std::fs::metadata(&path).unwrap());
+    crate::store::sidecar::write(&store.inner.root, sha1, &stamp, &[[0; 20]]).unwrap();
+    let name =
+        crate::store::layout::relative("kachery-p2p/states", &sha1.to_string(), &format!("{sha1}.states"));
+    let sidecar = store.root().join(name);
+    let mode = std::fs::metadata(&sidecar).unwrap().permissions().mode();
+    assert_eq!(mode & 0o022, 0, "others can write ours: {mode:o}");
+    let believed = || {
+        let fresh = Store::open(store.root()).unwrap();
+        fresh.find_verified(ContentHash::Sha1(sha1), &|_| {}).is_ok()
+    };
+    assert!(believed(), "a sidecar of ours is believed, and here it is wrong");
+    std::fs::set_permissions(&sidecar, PermissionsExt::from_mode(0o666)).unwrap();
+    assert!(!believed(), "anybody may have written it");
+    std::fs::set_permissions(&sidecar, PermissionsExt::from_mode(0o644)).unwrap();
+    if std::os::unix::fs::chown(&sidecar, Some(1901), None).is_err() {
+        println!("SKIPPED: a sidecar of another user: only the superuser can make one");
+        return;
+    }
+    assert!(!believed(), "another user wrote it");
+    assert!(store.open_served(sha1).unwrap().is_none());
+}
+
+#[test]
 fn remembered_verdicts_are_bounded() {
     let (_folder, store) = store();
     let path = plant(&store, digest(b"x"), b"x");

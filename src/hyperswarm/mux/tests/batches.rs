@@ -1,7 +1,7 @@
 //! Batches both ways, pauses and back-pressure.
 
 use super::*;
-use crate::limits::{MUX_BATCH_BYTES, MUX_MESSAGE_BYTES, MUX_SEND_BYTES};
+use crate::limits::{MUX_BATCH_BYTES, MUX_MESSAGE_BYTES, MUX_SEND_BYTES, SECRET_DEFAULT_FRAME_BYTES};
 
 /// Two sides with a channel open on both.
 fn joined() -> (Side, ChannelId, Side, ChannelId) {
@@ -65,10 +65,11 @@ fn corks_nest_and_an_empty_batch_is_not_sent() {
 }
 
 #[test]
-fn a_batch_is_sent_when_it_has_eight_mebibytes() {
+fn a_batch_is_sent_when_it_has_half_a_mebibyte_so_that_it_fits_the_default_frame() {
+    const { assert!(2 * MUX_BATCH_BYTES <= SECRET_DEFAULT_FRAME_BYTES) };
     let (mut a, of_a, mut b, _) = joined();
     a.mux.cork();
-    let body = vec![7; 1 << 20];
+    let body = vec![7; MUX_BATCH_BYTES / 8];
     for _ in 0..9 {
         a.send(of_a, 0, &body);
     }

@@ -27,6 +27,7 @@ mod error;
 mod futures_io;
 mod keeper;
 mod messages;
+mod options;
 mod receiver;
 mod sender;
 mod shared;
@@ -38,8 +39,9 @@ mod udx;
 
 pub use error::StreamError;
 pub use messages::Messages;
+pub use options::Options;
 pub use receiver::SecretReceiver;
 pub use sender::SecretSender;
 pub use shared::Counters;
-pub use stream::{Options, SecretStream};
+pub use stream::SecretStream;
 pub use transport::{ByteStream, Transport, Unordered};

@@ -9,8 +9,8 @@ use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::StreamError;
+use super::options::Options;
 use super::shared::{Over, Shared};
-use super::stream::Options;
 use super::transport::Transport;
 use crate::limits::SECRET_READ_BYTES;
 use crate::secret_stream::{Error, Receiver};

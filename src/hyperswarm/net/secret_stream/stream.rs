@@ -7,41 +7,16 @@ use zeroize::Zeroizing;
 use super::StreamError;
 use super::keeper;
 use super::messages::Messages;
+use super::options::Options;
 use super::receiver::SecretReceiver;
 use super::sender::SecretSender;
 use super::shared::{Counters, Shared};
 use super::transport::{Transport, Unordered};
 use crate::crypto::noise::{Handshake, Keys};
 use crate::crypto::{KeyPair, PublicKey};
-use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_READ_BYTES};
+use crate::limits::SECRET_READ_BYTES;
 use crate::net::random;
 use crate::secret_stream::{MessageSealer, Opening, Receiver, Sender};
-
-/// How a stream is to behave.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Send an empty message when nothing else was sent for so long (5 s in hyperdht), and discard empty messages
-    /// that come in. None by default.
-    pub keep_alive: Option<Duration>,
-    /// Destroy the stream when somebody has waited for a message for so long and not a byte came, or when the handshake
-    /// as a whole takes so long. None by default.
-    pub timeout: Option<Duration>,
-    /// Discard empty messages even without keep-alive (`filterZeroByteMessages`).
-    pub discard_empty: bool,
-    /// Bytes of the longest frame taken, at most and by default 16,777,215: a message and 17 bytes.
-    pub max_frame_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            keep_alive: None,
-            timeout: None,
-            discard_empty: false,
-            max_frame_bytes: MAX_SECRET_FRAME_BYTES,
-        }
-    }
-}
 
 /// An authenticated and encrypted stream of messages, or of bytes, over a transport (npm @hyperswarm/secret-stream).
 ///
@@ -93,12 +68,9 @@ impl<T: Transport> SecretStream<T> {
 
     async fn open(transport: T, handshake: Handshake, options: Options) -> Result<Self, StreamError> {
         let exchanged = exchange(&transport, handshake);
-        let exchanged = match options.timeout {
-            Some(limit) => {
-                tokio::time::timeout(limit, exchanged).await.unwrap_or(Err(StreamError::TimedOut(limit)))
-            }
-            None => exchanged.await,
-        };
+        let limit = options.timeout.unwrap_or(Duration::MAX).min(options.handshake_timeout);
+        let exchanged =
+            tokio::time::timeout(limit, exchanged).await.unwrap_or(Err(StreamError::TimedOut(limit)));
         match exchanged {
             Ok((keys, rest)) => Self::start(transport, &keys, rest, options),
             Err(error) => {

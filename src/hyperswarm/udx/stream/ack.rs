@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stream;
 use super::flight::Sent;
 use super::rate::{Newest, RateSampler};
 use super::recovery::{Rack, Rtt};
+use super::sending::{Notes, Sending};
 use crate::limits::UDX_WINDOW_MAX_BYTES;
 use crate::udx::congestion::Ack;
 use crate::udx::packet::Packet;
@@ -64,9 +64,14 @@ impl Delivery<'_> {
     }
 }
 
-impl Stream {
+impl Sending {
     /// The acknowledging part of a packet; false if it acknowledges what was never sent.
-    pub(super) fn handle_acknowledgement(&mut self, now: Instant, packet: &Packet<'_>) -> bool {
+    pub(super) fn handle_acknowledgement(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        notes: &mut Notes,
+    ) -> bool {
         let header = &packet.header;
         let base = self.flight.base();
         let distance = header.ack.wrapping_sub(self.wire(base)) as i32;
@@ -75,7 +80,7 @@ impl Stream {
         }
         let window =
             (distance >= 0 && self.peer_window.is_news(header.seq, header.ack)).then_some(header.window);
-        let progress = self.deliver(now, base + u64::try_from(distance).unwrap_or(0), packet);
+        let progress = self.deliver(now, base + u64::try_from(distance).unwrap_or(0), packet, notes);
         if let Some(bytes) = window {
             let bytes = bytes.min(UDX_WINDOW_MAX_BYTES as u32);
             let limit = self.acknowledged + u64::from(bytes);
@@ -83,13 +88,13 @@ impl Stream {
         }
         self.watch_window(now);
         if progress || window.is_some() {
-            self.wake();
+            notes.wake();
         }
         true
     }
 
     /// Acknowledges cumulatively and selectively. True if anything was new.
-    fn deliver(&mut self, now: Instant, ack: u64, packet: &Packet<'_>) -> bool {
+    fn deliver(&mut self, now: Instant, ack: u64, packet: &Packet<'_>, notes: &mut Notes) -> bool {
         let base = self.flight.base();
         let blocks = packet.sack_blocks();
         let (first, next) = (self.first, self.flight.next());
@@ -116,30 +121,32 @@ impl Stream {
         let Delivery { bytes, newest, sample, probe, .. } = delivery;
         let cumulative = offset.is_some();
         if let Some(offset) = offset {
-            self.on_cumulative(now, offset);
+            self.on_cumulative(now, offset, notes);
         }
         let Some(newest) = newest else { return cumulative };
-        self.on_delivered(now, bytes, &newest, sample.map(|(_, rtt)| rtt), probe);
+        let rtt = sample.map(|(_, rtt)| rtt);
+        notes.counters.lost += self.on_delivered(now, bytes, &newest, rtt, probe);
         true
     }
 
     /// Everything before `offset` in the stream arrived.
-    fn on_cumulative(&mut self, now: Instant, offset: u64) {
+    fn on_cumulative(&mut self, now: Instant, offset: u64, notes: &mut Notes) {
         self.acknowledged = offset;
         self.queue.release(offset);
         self.mtu.on_data_acknowledged();
         if self.paths.forget_old(self.flight.base()) {
-            self.events.push(Event::RemoteChanged);
+            notes.events.push(Event::RemoteChanged);
         }
         self.timers.rto = (!self.flight.is_empty()).then(|| now + self.recovery.rtt.rto());
-        if self.end.is_some_and(|end| self.flight.base() > end) && !self.finished {
-            self.finished = true;
-            self.events.push(Event::Finished);
+        if self.ending.number.is_some_and(|end| self.flight.base() > end) && !self.ending.arrived {
+            self.ending.arrived = true;
+            notes.events.push(Event::Finished);
             // libudx tells the peer once more what it has.
-            self.control.ack = true;
+            notes.control.ack = true;
         }
     }
 
+    /// Returns how many packets that showed to be lost.
     fn on_delivered(
         &mut self,
         now: Instant,
@@ -147,7 +154,7 @@ impl Stream {
         newest: &Newest,
         rtt: Option<Duration>,
         probe: Option<u32>,
-    ) {
+    ) -> u64 {
         if let Some(rtt) = rtt {
             self.recovery.rtt.sample(now, rtt);
         }
@@ -155,7 +162,7 @@ impl Stream {
         if probe.is_some_and(|size| self.mtu.probe_arrived(size)) {
             self.on_packet_size();
         }
-        let lost = self.detect_losses(now);
+        let (lost, packets_lost) = self.detect_losses(now);
         self.leave_recovery(now);
         let (delivery_rate, prior_delivered, app_limited) = self.rate.sample(newest, self.recovery.rtt.min());
         self.controller.on_ack(&Ack {
@@ -171,5 +178,6 @@ impl Stream {
         });
         self.set_pace(now);
         self.timers.tail = self.recovery.tail_deadline(now, &self.flight, self.timers.rto);
+        packets_lost
     }
 }

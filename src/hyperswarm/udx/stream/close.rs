@@ -104,11 +104,11 @@ impl Events {
 
 impl Stream {
     pub(in crate::udx) fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        !self.notes.events.is_empty()
     }
 
     pub(in crate::udx) fn take_event(&mut self) -> Option<Event> {
-        self.events.take()
+        self.notes.events.take()
     }
 
     pub(in crate::udx) fn take_farewell(&mut self) -> Option<Farewell> {
@@ -122,12 +122,12 @@ impl Stream {
 
     /// Where packets go, on all ways that are in use.
     pub(in crate::udx) fn ways(&self) -> (Option<Path>, Option<Path>) {
-        (self.paths.current(), self.paths.old())
+        (self.sending.paths.current(), self.sending.paths.old())
     }
 
     /// Both directions are over, and both sides know?
     pub(super) fn close_if_done(&mut self) {
-        if self.finished && self.receiver.ended() {
+        if self.sending.ending.arrived && self.receiver.ended() {
             self.close(CloseReason::Ended);
         }
     }
@@ -140,23 +140,20 @@ impl Stream {
         let relaying = self.relay.is_some();
         let last = match reason {
             CloseReason::Destroyed if !relaying => Some((flag::DESTROY, true, false)),
-            CloseReason::Ended => Some((0, self.control.ack, true)),
+            CloseReason::Ended => Some((0, self.notes.control.ack, true)),
             _ => None,
         };
-        if let Some(path) = self.paths.current()
+        if let Some(path) = self.sending.paths.current()
             && let Some((flags, due, linger)) = last
         {
-            let packet = self.header(flags, self.flight.next(), 0, path).encode();
+            let next = self.sending.flight.next();
+            let packet = self.sending.header(flags, next, 0, path, &mut self.receiver).encode();
             self.life.farewell = Some(Farewell { path, packet, due, linger });
         }
         self.life.closed = Some(reason);
-        self.events.push(Event::Closed(reason));
-        self.timers.clear();
-        self.mtu = super::Discovery::new();
-        self.control = super::Control::default();
-        self.queue = super::SendQueue::default();
-        self.flight = super::Flight::default();
-        self.messages.clear();
+        self.notes.events.push(Event::Closed(reason));
+        self.notes.control = super::Control::default();
+        self.sending.clear();
         self.receiver.drop_early();
     }
 }

@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
+use rangemap::RangeSet;
+
 use super::rate::Stamp;
-use crate::udx::ranges::Ranges;
 
 /// A DATA or END packet that was sent and is not acknowledged cumulatively.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub(super) struct Flight {
     order: VecDeque<(u64, u32)>,
     /// Lost packets. The lowest is repeated first: the reader waits for it, and all others wait with it.
     lost: BTreeSet<u64>,
-    sacked: Ranges,
+    sacked: RangeSet<u64>,
     sacked_count: usize,
     bytes: u64,
 }
@@ -185,7 +186,7 @@ impl Flight {
             self.base += 1;
         }
         if offset.is_some() && !self.sacked.is_empty() {
-            self.sacked.remove_below(self.base);
+            self.sacked.remove(0..self.base);
         }
         if self.packets.is_empty() {
             self.rest();
@@ -201,13 +202,15 @@ impl Flight {
         mut delivered: impl FnMut(u64, &Sent),
     ) {
         let Self { packets, base, sacked, sacked_count, bytes, .. } = self;
-        let end = end.min(*base + packets.len() as u64);
-        sacked.insert(start.max(*base), end, |from, to| {
-            for number in from..to {
-                let Some(packet) = usize::try_from(number - *base).ok().and_then(|at| packets.get_mut(at))
-                else {
-                    return;
-                };
+        let block = start.max(*base)..end.min(*base + packets.len() as u64);
+        if block.is_empty() {
+            return;
+        }
+        // What was there already is stepped over as a whole: a peer that repeats large blocks costs nothing.
+        let mut news = false;
+        for number in sacked.gaps(&block).flatten() {
+            news = true;
+            if let Some(packet) = usize::try_from(number - *base).ok().and_then(|at| packets.get_mut(at)) {
                 match packet.state {
                     State::Flying => *bytes -= u64::from(packet.size),
                     State::Lost => {}
@@ -217,7 +220,10 @@ impl Flight {
                 *sacked_count += 1;
                 delivered(number, packet);
             }
-        });
+        }
+        if news {
+            sacked.insert(block);
+        }
     }
 
     /// Nothing is under way: a stream that now falls idle keeps no large rings.

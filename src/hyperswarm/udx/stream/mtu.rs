@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::udx::packet::{Extension, HEADER_BYTES};
-use crate::udx::types::Remote;
+use crate::udx::types::{LARGEST_DATAGRAM, Remote};
 
 const BASE: usize = 1200;
 const STEP: usize = 32;
@@ -17,8 +17,6 @@ const ETHERNET: usize = 1500;
 /// Common jumbo frames: the largest packets outside loopback, and tried if what the route promises does not get through.
 const JUMBO_FRAME: usize = 9000;
 const TRIES: u8 = 3;
-/// UDP payload bytes of the largest datagram there is.
-pub(in crate::udx) const LARGEST_DATAGRAM: u16 = 65_507;
 /// The least a probe beyond 1500 bytes is waited for.
 const MIN_WAIT: Duration = Duration::from_millis(100);
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::frames::Frames;
+use crate::limits::UDX_SEND_QUEUE_BYTES;
 
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
@@ -20,6 +21,8 @@ pub(super) struct SendQueue {
     flushed: u64,
     /// On a framed stream: packets end with frames.
     frames: Option<Frames>,
+    /// A writer was told that there is no room.
+    full: bool,
 }
 
 impl SendQueue {
@@ -46,6 +49,20 @@ impl SendQueue {
 
     pub(super) fn flush(&mut self) {
         self.flushed = self.written;
+    }
+
+    /// Bytes that should be written at most now.
+    pub(super) fn room(&mut self) -> usize {
+        let room = UDX_SEND_QUEUE_BYTES.saturating_sub(self.unsent());
+        self.full |= room == 0;
+        room
+    }
+
+    /// True once after there was no room, when half of it is there.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let again = self.full && self.unsent() <= UDX_SEND_QUEUE_BYTES / 2;
+        self.full &= !again;
+        again
     }
 
     /// Bytes never sent.

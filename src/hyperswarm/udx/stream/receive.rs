@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rangemap::RangeSet;
 
 use super::budget::{Budget, Share};
 use super::buffer::ReadBuffer;
@@ -13,7 +14,6 @@ use crate::limits::{
     UDX_GUARANTEED_WINDOW_BYTES, UDX_OUT_OF_ORDER_OVERHEAD, UDX_RECENT_SACK_BLOCKS,
 };
 use crate::udx::packet::flag;
-use crate::udx::ranges::Ranges;
 
 /// Sequence numbers are counted from the stream's start, in 64 bits; the wire has the lower 32 of them, shifted by
 /// the first one.
@@ -29,7 +29,8 @@ pub(super) struct Receiver {
     early: BTreeMap<u64, Early>,
     /// Bytes in `early`, overhead included.
     early_bytes: usize,
-    ranges: Ranges,
+    /// The numbers of `early`.
+    ranges: RangeSet<u64>,
     /// Numbers in `ranges` that arrived since the last acknowledgement, one of each run, the latest.
     recent: VecDeque<u64>,
     end: Option<u64>,
@@ -65,7 +66,7 @@ impl Receiver {
             share: Share::new(budget),
             early: BTreeMap::new(),
             early_bytes: 0,
-            ranges: Ranges::default(),
+            ranges: RangeSet::new(),
             recent: VecDeque::new(),
             end: None,
             received: 0,
@@ -128,14 +129,15 @@ impl Receiver {
         let recent = std::mem::take(&mut self.recent);
         let mut high = Vec::new();
         if self.ranges.len() > MAX_UDX_SACK_BLOCKS {
-            high.extend(recent.iter().filter_map(|number| self.ranges.around(*number)));
-            high.sort_unstable();
+            high.extend(recent.iter().filter_map(|number| self.ranges.get(number).cloned()));
+            high.sort_unstable_by_key(|block| block.start);
             high.dedup();
         }
         let low = MAX_UDX_SACK_BLOCKS - high.len();
-        let last = self.ranges.iter().take(low).last().map_or(0, |(start, _)| start);
-        high.retain(|(start, _)| *start > last);
-        self.ranges.iter().take(low).chain(high).map(|(start, end)| (self.wire(start), self.wire(end)))
+        let last = self.ranges.iter().take(low).last().map_or(0, |block| block.start);
+        high.retain(|block| block.start > last);
+        let low = self.ranges.iter().take(low).cloned();
+        low.chain(high).map(|block| (self.wire(block.start), self.wire(block.end)))
     }
 
     /// Whether packets are kept out of order.
@@ -167,7 +169,7 @@ impl Receiver {
     pub(super) fn drop_early(&mut self) {
         self.early.clear();
         self.early_bytes = 0;
-        self.ranges = Ranges::default();
+        self.ranges.clear();
         self.account();
     }
 
@@ -234,7 +236,7 @@ impl Receiver {
             self.early_bytes -= early.payload.len() + UDX_OUT_OF_ORDER_OVERHEAD;
             self.deliver(early.flags, &early.payload);
         }
-        self.ranges.remove_below(self.next);
+        self.ranges.remove(0..self.next);
     }
 
     fn note(&mut self, number: u64) {
@@ -264,7 +266,7 @@ impl Receiver {
         let data = if flags & flag::DATA != 0 { payload } else { &[] };
         self.early.insert(number, Early { flags, payload: Bytes::copy_from_slice(data) });
         self.early_bytes += data.len() + UDX_OUT_OF_ORDER_OVERHEAD;
-        self.ranges.insert(number, number + 1, |_, _| {});
+        self.ranges.insert(number..number + 1);
         self.note(number);
         self.account();
         Accepted::Kept

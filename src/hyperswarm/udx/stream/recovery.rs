@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stream;
-use super::flight::{Flight, Sent};
+use super::flight::{Flight, Sent, State};
+use super::sending::Sending;
 use crate::udx::congestion::Loss;
 use crate::udx::types::CloseReason;
 
@@ -174,16 +174,16 @@ impl Recovery {
     }
 }
 
-impl Stream {
+impl Sending {
     /// Marks as lost what was sent too long before the newest packet that arrived; sets a timer for what may still
-    /// turn out to be. Returns the bytes lost.
-    pub(super) fn detect_losses(&mut self, now: Instant) -> u64 {
+    /// turn out to be. Returns the bytes lost that tell of congestion, and the packets lost.
+    pub(super) fn detect_losses(&mut self, now: Instant) -> (u64, u64) {
         self.timers.reorder = None;
-        let Some(newest) = self.recovery.rack.newest else { return 0 };
+        let Some(newest) = self.recovery.rack.newest else { return (0, 0) };
         let recovery = &self.recovery;
         let patience = recovery.rack.rtt
             + recovery.rack.window(&recovery.rtt, recovery.recovering(), self.flight.sacked());
-        let mut lost = 0;
+        let (mut lost, mut packets) = (0, 0);
         while let Some((number, packet)) = self.flight.oldest() {
             if (packet.sent_at, number) >= newest {
                 break;
@@ -194,23 +194,23 @@ impl Stream {
                 break;
             }
             lost += self.lose(number);
+            packets += 1;
         }
         if lost > 0 {
             self.report_loss(now, lost, false);
         }
-        lost
+        (lost, packets)
     }
 
-    /// The retransmission timer: the peer acknowledged nothing for long.
-    pub(super) fn on_rto(&mut self, now: Instant) {
+    /// The retransmission timer: the peer acknowledged nothing for long. Returns the packets lost, or why to give up.
+    pub(super) fn on_rto(&mut self, now: Instant) -> Result<u64, CloseReason> {
         let base = self.flight.base();
         let Some(first) = self.flight.first_mut() else {
             self.timers.rto = None;
-            return;
+            return Ok(0);
         };
         if first.timeouts >= MAX_TIMEOUTS {
-            self.close(CloseReason::TimedOut { seq: base });
-            return;
+            return Err(CloseReason::TimedOut { seq: base });
         }
         first.timeouts += 1;
         if first.timeouts == BLACK_HOLE_TIMEOUTS && self.mtu.on_black_hole(first.size) {
@@ -219,16 +219,19 @@ impl Stream {
         let recovery = &self.recovery;
         let patience = recovery.rack.rtt
             + recovery.rack.window(&recovery.rtt, recovery.recovering(), self.flight.sacked());
-        let mut lost = self.lose(base);
+        let flying = self.flight.get(base).is_some_and(|packet| packet.state == State::Flying);
+        let (mut lost, mut packets) = (self.lose(base), u64::from(flying));
         while let Some((number, packet)) = self.flight.oldest() {
             if now < packet.sent_at + patience {
                 break;
             }
             lost += self.lose(number);
+            packets += 1;
         }
         (self.recovery.tail_probe, self.recovery.tail_probes) = (false, None);
         (self.timers.tail, self.timers.rto) = (None, Some(now + 2 * self.recovery.rtt.rto()));
         self.report_loss(now, lost, true);
+        Ok(packets)
     }
 
     /// Sends something although the window may be full, so that the peer's acknowledgement shows what is missing.
@@ -253,7 +256,6 @@ impl Stream {
     /// Bytes lost that tell of congestion: those of a probe do not.
     fn lose(&mut self, number: u64) -> u64 {
         let Some(size) = self.flight.lose(number) else { return 0 };
-        self.counters.lost += 1;
         match self.flight.get_mut(number) {
             Some(packet) if packet.probe => {
                 packet.probe = false;
@@ -275,7 +277,6 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::udx::stream::flight::State;
     use crate::udx::stream::rate::RateSampler;
 
     const MS: Duration = Duration::from_millis(1);

@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use super::Stream;
 use super::flight::{Sent, State};
-use super::mtu::{self, LARGEST_DATAGRAM};
+use super::mtu;
 use super::path::Path;
-use crate::limits::UDX_SEND_QUEUE_BYTES;
+use super::receive::Receiver;
+use super::sending::{Notes, Sending};
 use crate::udx::packet::{Extension, HEADER_BYTES, Header, flag};
-use crate::udx::types::{Event, SocketId, Transmit};
+use crate::udx::types::{Event, LARGEST_DATAGRAM, SocketId, Transmit};
 
 /// Bytes of one batch: what a kernel segments at most.
 const MAX_BATCH: usize = LARGEST_DATAGRAM as usize;
@@ -25,6 +25,12 @@ pub(super) struct Control {
     pub(super) heartbeat: bool,
     /// A probe of so many bytes is to be answered.
     pub(super) reply: Option<u16>,
+}
+
+/// What goes along with every packet: the receiving half's acknowledgement; and what is to be told.
+pub(super) struct With<'a> {
+    pub(super) receiver: &'a mut Receiver,
+    pub(super) notes: &'a mut Notes,
 }
 
 /// A batch being filled.
@@ -67,38 +73,31 @@ impl Batch {
     }
 }
 
-impl Stream {
-    /// Whether there may be something to send; asking resets it.
-    pub(in crate::udx) fn take_awake(&mut self) -> bool {
-        std::mem::take(&mut self.awake)
-    }
-
+impl Sending {
     /// The next packets from this socket, appended to `out`.
-    pub(in crate::udx) fn transmit(
+    pub(super) fn transmit(
         &mut self,
         now: Instant,
         socket: SocketId,
         max: usize,
         out: &mut Vec<u8>,
+        with: &mut With<'_>,
     ) -> Option<Transmit> {
-        if self.life.is_closed() {
-            return None;
-        }
         let path = self.paths.current().filter(|path| path.socket == socket);
         // Data carries the acknowledgement along; the blocks of gaps need a packet of their own.
         if let Some(path) = path
-            && (!self.control.ack || self.receiver.has_gaps())
-            && let Some(transmit) = self.transmit_control(now, &path, out)
+            && (!with.notes.control.ack || with.receiver.has_gaps())
+            && let Some(transmit) = self.transmit_control(now, &path, out, with)
         {
             return Some(transmit);
         }
-        let transmit = self.transmit_lost(now, socket, max, out).or_else(|| {
+        let transmit = self.transmit_lost(now, socket, max, out, with).or_else(|| {
             let path = path?;
             // What was lost goes first, also if it waits for another socket or for a larger allowance than new data
             // would: that would leave it none until it timed out.
-            self.transmit_messages(&path, max, out).or_else(|| match self.flight.next_lost() {
+            self.transmit_messages(&path, max, out, with).or_else(|| match self.flight.next_lost() {
                 Some(_) => None,
-                None => self.transmit_new(now, &path, max, out),
+                None => self.transmit_new(now, &path, max, out, with),
             })
         });
         match transmit {
@@ -106,19 +105,26 @@ impl Stream {
                 self.timers.touch_keep_alive(now);
                 Some(transmit)
             }
-            None => self.transmit_control(now, &path?, out),
+            None => self.transmit_control(now, &path?, out, with),
         }
     }
 
     /// A header of this stream, with the newest acknowledgement and window.
-    pub(super) fn header(&mut self, flags: u8, number: u64, data_offset: u8, path: Path) -> Header {
+    pub(super) fn header(
+        &self,
+        flags: u8,
+        number: u64,
+        data_offset: u8,
+        path: Path,
+        receiver: &mut Receiver,
+    ) -> Header {
         Header {
             flags,
             data_offset,
             stream: path.remote.id,
-            window: self.receiver.advertise(),
+            window: receiver.advertise(),
             seq: self.wire(number),
-            ack: self.receiver.ack(),
+            ack: receiver.ack(),
         }
     }
 
@@ -127,25 +133,35 @@ impl Stream {
         self.pacer.set_rate(now, self.controller.pacing_rate(), self.mtu.packet() as u64);
     }
 
-    fn transmit_control(&mut self, now: Instant, path: &Path, out: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit_control(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        out: &mut Vec<u8>,
+        with: &mut With<'_>,
+    ) -> Option<Transmit> {
         let mut batch = Batch::new(out, 1);
         let next = self.flight.next();
-        if std::mem::take(&mut self.control.ack) {
-            let flags = if self.receiver.has_gaps() { flag::SACK } else { 0 };
-            out.extend_from_slice(&self.header(flags, next, 0, *path).encode());
-            for (start, end) in self.receiver.sack_blocks() {
+        if std::mem::take(&mut with.notes.control.ack) {
+            let flags = if with.receiver.has_gaps() { flag::SACK } else { 0 };
+            out.extend_from_slice(&self.header(flags, next, 0, *path, with.receiver).encode());
+            for (start, end) in with.receiver.sack_blocks() {
                 out.extend_from_slice(&start.to_le_bytes());
                 out.extend_from_slice(&end.to_le_bytes());
             }
-        } else if std::mem::take(&mut self.control.heartbeat) {
-            out.extend_from_slice(&self.header(flag::HEARTBEAT, next, 0, *path).encode());
+        } else if std::mem::take(&mut with.notes.control.heartbeat) {
+            out.extend_from_slice(&self.header(flag::HEARTBEAT, next, 0, *path, with.receiver).encode());
             self.timers.touch_keep_alive(now);
-        } else if let Some(size) = self.control.reply.take() {
-            out.extend_from_slice(&self.header(0, next, Extension::BYTES as u8, *path).encode());
+        } else if let Some(size) = with.notes.control.reply.take() {
+            out.extend_from_slice(
+                &self.header(0, next, Extension::BYTES as u8, *path, with.receiver).encode(),
+            );
             mtu::append_extension(Extension::Reply(size), 0, out);
         } else if let Some(size) = self.mtu.jumbo_due() {
             self.mtu.jumbo_sent(now, self.recovery.rtt.smoothed());
-            out.extend_from_slice(&self.header(0, next, Extension::BYTES as u8, *path).encode());
+            out.extend_from_slice(
+                &self.header(0, next, Extension::BYTES as u8, *path, with.receiver).encode(),
+            );
             let padding = usize::from(size).saturating_sub(HEADER_BYTES + Extension::BYTES);
             mtu::append_extension(Extension::Probe(size), padding, out);
         } else {
@@ -179,9 +195,9 @@ impl Stream {
         by_window.min(by_pacer)
     }
 
-    fn on_sent(&mut self, now: Instant, bytes: u64, packets: usize) {
-        self.counters.sent += packets as u64;
-        self.control.ack &= self.receiver.has_gaps();
+    fn on_sent(&mut self, now: Instant, bytes: u64, packets: usize, with: &mut With<'_>) {
+        with.notes.counters.sent += packets as u64;
+        with.notes.control.ack &= with.receiver.has_gaps();
         self.pacer.on_sent(now, bytes);
         self.controller.on_sent(now, bytes, self.flight.bytes());
         self.set_pace(now);
@@ -198,6 +214,7 @@ impl Stream {
         socket: SocketId,
         max: usize,
         out: &mut Vec<u8>,
+        with: &mut With<'_>,
     ) -> Option<Transmit> {
         let mut batch = Batch::new(out, max);
         let mut way = None;
@@ -222,7 +239,7 @@ impl Stream {
                 break;
             }
             batch.oversized = oversized;
-            self.repeat(now, number, path, out);
+            self.repeat(now, number, path, out, with);
             left = left.saturating_sub(size as u64);
             if !batch.add(size) || probe.is_some() || oversized {
                 break;
@@ -230,8 +247,8 @@ impl Stream {
         }
         if batch.count > 0 {
             self.recovery.tail_probe &= probe.is_none();
-            self.counters.retransmitted += batch.count as u64;
-            self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
+            with.notes.counters.retransmitted += batch.count as u64;
+            self.on_sent(now, (out.len() - batch.start) as u64, batch.count, with);
         }
         batch.finish(&way?, out)
     }
@@ -248,18 +265,24 @@ impl Stream {
         })
     }
 
-    fn repeat(&mut self, now: Instant, number: u64, path: Path, out: &mut Vec<u8>) {
+    fn repeat(&mut self, now: Instant, number: u64, path: Path, out: &mut Vec<u8>, with: &mut With<'_>) {
         let Some(packet) = self.flight.get(number) else { return };
         let (offset, length, flags) = (packet.offset, packet.length as usize, packet.flags);
         let start = out.len();
-        self.append_header(number, flags, 0, path, out);
+        self.append_header(number, flags, 0, path, out, with);
         self.queue.copy(offset, length, out);
         let size = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
         let stamp = self.rate.stamp(now, self.flight.bytes());
         self.flight.repeat(number, now, size, stamp);
     }
 
-    fn transmit_messages(&mut self, path: &Path, max: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit_messages(
+        &mut self,
+        path: &Path,
+        max: usize,
+        out: &mut Vec<u8>,
+        with: &mut With<'_>,
+    ) -> Option<Transmit> {
         let mut batch = Batch::new(out, max);
         while let Some(message) = self.messages.front() {
             let size = HEADER_BYTES + message.len();
@@ -267,7 +290,7 @@ impl Stream {
                 break;
             }
             let Some(message) = self.messages.pop_front() else { break };
-            let header = self.header(flag::MESSAGE, self.flight.next(), 0, *path);
+            let header = self.header(flag::MESSAGE, self.flight.next(), 0, *path, with.receiver);
             out.extend_from_slice(&header.encode());
             out.extend_from_slice(&message);
             if !batch.add(size) {
@@ -277,7 +300,14 @@ impl Stream {
         batch.finish(path, out)
     }
 
-    fn transmit_new(&mut self, now: Instant, path: &Path, max: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+    fn transmit_new(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        max: usize,
+        out: &mut Vec<u8>,
+        with: &mut With<'_>,
+    ) -> Option<Transmit> {
         let mut batch = Batch::new(out, max);
         let probe = std::mem::take(&mut self.recovery.tail_probe);
         self.new_packet()?;
@@ -292,15 +322,17 @@ impl Stream {
             if !batch.takes(size) {
                 break;
             }
-            self.append_new(now, length, padding, *path, out);
+            self.append_new(now, length, padding, *path, out, with);
             left = left.saturating_sub(size as u64);
             if !batch.add(size) || padding > 0 || probe {
                 break;
             }
         }
         if batch.count > 0 {
-            self.on_sent(now, (out.len() - batch.start) as u64, batch.count);
-            self.tell_writable();
+            self.on_sent(now, (out.len() - batch.start) as u64, batch.count, with);
+            if self.queue.has_room_again() {
+                with.notes.events.push(Event::Writable);
+            }
         }
         self.notice_want();
         batch.finish(path, out)
@@ -321,7 +353,7 @@ impl Stream {
         let length = self.queue.ready(full);
         if length == 0 {
             // An end of its own takes no room at the peer.
-            let ends = self.finishing && self.end.is_none() && self.queue.unsent() == 0;
+            let ends = self.ending.wanted && self.ending.number.is_none() && self.queue.unsent() == 0;
             return ends.then_some(0);
         }
         let window = self.peer_window.bytes as usize;
@@ -340,16 +372,24 @@ impl Stream {
         self.mtu.padding(length).unwrap_or(0)
     }
 
-    fn append_new(&mut self, now: Instant, length: usize, padding: u8, path: Path, out: &mut Vec<u8>) {
+    fn append_new(
+        &mut self,
+        now: Instant,
+        length: usize,
+        padding: u8,
+        path: Path,
+        out: &mut Vec<u8>,
+        with: &mut With<'_>,
+    ) {
         let number = self.flight.next();
         let (start, offset) = (out.len(), self.queue.offset());
-        let last = self.finishing && self.end.is_none() && self.queue.unsent() == length;
+        let last = self.ending.wanted && self.ending.number.is_none() && self.queue.unsent() == length;
         let mut flags = if length > 0 { flag::DATA } else { 0 };
         if last {
             flags |= flag::END;
-            self.end = Some(number);
+            self.ending.number = Some(number);
         }
-        self.append_header(number, flags, padding, path, out);
+        self.append_header(number, flags, padding, path, out, with);
         self.queue.take(length, self.mtu.payload(), out);
         if padding > 0 {
             self.mtu.probe_sent();
@@ -370,10 +410,18 @@ impl Stream {
     }
 
     /// The header of a DATA or END packet, with the announcement on the first one, or padding.
-    fn append_header(&mut self, number: u64, flags: u8, padding: u8, path: Path, out: &mut Vec<u8>) {
+    fn append_header(
+        &mut self,
+        number: u64,
+        flags: u8,
+        padding: u8,
+        path: Path,
+        out: &mut Vec<u8>,
+        with: &mut With<'_>,
+    ) {
         let announce = self.extension_bytes(number);
         let data_offset = if announce > 0 { announce as u8 } else { padding };
-        out.extend_from_slice(&self.header(flags, number, data_offset, path).encode());
+        out.extend_from_slice(&self.header(flags, number, data_offset, path, with.receiver).encode());
         if announce > 0 {
             mtu::append_extension(Extension::Announce(self.largest_datagram), 0, out);
         } else {
@@ -384,12 +432,5 @@ impl Stream {
     /// Bytes of the announcement that this packet carries: the first one does, so it arrives for certain.
     fn extension_bytes(&self, number: u64) -> usize {
         if number == 0 && self.largest_datagram > 0 { Extension::BYTES } else { 0 }
-    }
-
-    fn tell_writable(&mut self) {
-        if self.full && self.queue.unsent() <= UDX_SEND_QUEUE_BYTES / 2 {
-            self.full = false;
-            self.events.push(Event::Writable);
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stream;
+use super::sending::{Notes, Sending};
+use crate::udx::types::CloseReason;
 
 #[derive(Debug)]
 pub(super) struct Timers {
@@ -56,45 +57,50 @@ fn is_due(timer: Option<Instant>, now: Instant) -> bool {
     timer.is_some_and(|at| at <= now)
 }
 
-impl Stream {
+impl Sending {
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
-    pub(in crate::udx) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match (self.timers.next(), self.mtu.deadline()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    pub(in crate::udx) fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due; why the stream is over, if it is.
+    pub(super) fn handle_timeout(&mut self, now: Instant, notes: &mut Notes) -> Option<CloseReason> {
         if is_due(self.timers.reorder, now) {
-            self.detect_losses(now);
+            notes.counters.lost += self.detect_losses(now).1;
         }
         if is_due(self.timers.tail, now) {
             self.on_tail_timeout();
         }
         if is_due(self.timers.rto, now) {
-            self.on_rto(now);
+            match self.on_rto(now) {
+                Ok(lost) => notes.counters.lost += lost,
+                Err(reason) => return Some(reason),
+            }
         }
         if is_due(self.timers.pace, now) {
             self.timers.pace = None;
         }
         if is_due(self.timers.window, now) {
-            self.control.heartbeat = true;
+            notes.control.heartbeat = true;
             self.timers.window = Some(now + 2 * self.recovery.rtt.rto());
         }
         if is_due(self.timers.keep_alive, now) {
-            self.control.heartbeat = true;
+            notes.control.heartbeat = true;
             self.timers.touch_keep_alive(now);
         }
         self.mtu.on_timeout(now);
-        self.wake();
+        notes.wake();
+        None
     }
 
     /// Bytes were written: if the peer's window is closed and nothing is under way that would tell when it opens, it
     /// is asked at once.
-    pub(super) fn probe_window(&mut self, now: Instant) {
+    pub(super) fn probe_window(&mut self, now: Instant, notes: &mut Notes) {
         if self.is_shut() && self.timers.window.is_none() {
-            self.control.heartbeat = true;
+            notes.control.heartbeat = true;
             self.timers.window = Some(now + self.recovery.rtt.rto());
         }
     }

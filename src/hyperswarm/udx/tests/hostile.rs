@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
+use crate::testkit::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
 use crate::udx::{CloseReason, Extension, flag};
 
 /// RELIABILITY 7: everywhere, near what is expected, and mostly empty.

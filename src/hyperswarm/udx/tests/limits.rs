@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::pair::{IDS, Pair, SOCKET, address, packet};
 use crate::limits::{
     MAX_UDX_LINGERING, MAX_UDX_LOOSE_DATAGRAMS, MAX_UDX_MESSAGE_BYTES, MAX_UDX_MESSAGES,
     MAX_UDX_OUT_OF_ORDER, MAX_UDX_SACK_BLOCKS, MAX_UDX_STREAMS, UDX_OUT_OF_ORDER_OVERHEAD,
     UDX_SEND_QUEUE_BYTES, UDX_WINDOW_BYTES, UDX_WINDOW_SLACK_BYTES,
 };
+use crate::testkit::pair::{IDS, Pair, SOCKET, address, packet};
 use crate::udx::{
     CloseReason, Config, Disposition, Endpoint, MessageError, OpenError, Remote, StreamId, StreamOptions,
     flag,

@@ -4,7 +4,6 @@ mod budget;
 mod hostile;
 mod limits;
 mod operations;
-mod pair;
 mod recovery;
 mod relay;
 mod rules;

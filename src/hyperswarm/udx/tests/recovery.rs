@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::pair::{Filter, MS, Pair, packet};
+use crate::testkit::pair::{Filter, MS, Pair, packet};
 use crate::udx::{Header, flag};
 
 /// Loses the `count`th transmission of each data packet in `numbers` from side 0.

@@ -5,97 +5,67 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
-use crate::udx::{
-    CloseReason, Config, Endpoint, Event, Header, Remote, SocketId, StreamId, StreamOptions, flag,
-};
+use crate::testkit::Endpoints;
+use crate::testkit::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
+use crate::udx::{CloseReason, Endpoint, Event, Header, Remote, SocketId, StreamId, flag};
 
-fn host(number: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, number], 1))
-}
-
-const ALICE: u8 = 1;
-const BOB: u8 = 2;
-const RELAY: u8 = 3;
+const ALICE: usize = 0;
+const BOB: usize = 1;
+const RELAY: usize = 2;
 
 /// Alice (stream 10) and Bob (20) with a relay (100 and 200) between them, as in the captured scenario.
 struct Relayed {
-    now: Instant,
-    ends: Vec<(SocketAddr, Endpoint)>,
-    hops: Vec<(u8, Bytes)>,
+    world: Endpoints,
+    hops: Vec<(usize, Bytes)>,
 }
 
 impl Relayed {
     fn new() -> Self {
-        let now = Instant::now();
-        let ends = [ALICE, BOB, RELAY].map(|n| (host(n), Endpoint::new(Config::default(), n.into()))).into();
-        let mut relayed = Self { now, ends, hops: Vec::new() };
+        let hosts = [1, 2, 3].map(|number| SocketAddr::from(([10, 0, 0, number], 1)));
+        let mut world = Endpoints::new(Instant::now(), hosts);
         for (end, id, remote) in
             [(ALICE, 10, Some(100)), (BOB, 20, Some(200)), (RELAY, 100, None), (RELAY, 200, None)]
         {
-            let end = relayed.end(end);
-            let id = end.open(now, StreamOptions { id: Some(id), ..StreamOptions::default() }).unwrap();
-            if let Some(remote) = remote {
-                let remote = Remote { id: remote, address: host(RELAY), path_mtu: 1500 };
-                end.stream(id).unwrap().connect(now, SOCKET, remote).unwrap();
-            }
+            world.open(end, id, remote.map(|id| (RELAY, id))).unwrap();
         }
+        let mut relayed = Self { world, hops: Vec::new() };
         let relay = relayed.end(RELAY);
         relay.stream(StreamId(100)).unwrap().relay_to(StreamId(200));
         relay.stream(StreamId(200)).unwrap().relay_to(StreamId(100));
         relayed
     }
 
-    fn end(&mut self, number: u8) -> &mut Endpoint {
-        &mut self.ends[usize::from(number) - 1].1
+    fn end(&mut self, number: usize) -> &mut Endpoint {
+        self.world.get(number).unwrap()
     }
 
-    fn write(&mut self, end: u8, id: u32, text: &'static str) {
-        let now = self.now;
-        let mut stream = self.end(end).stream(StreamId(id)).unwrap();
-        stream.write(now, Bytes::from_static(text.as_bytes()));
-        stream.flush();
+    fn write(&mut self, end: usize, id: u32, text: &'static str) {
+        self.world.write(end, id, Bytes::from_static(text.as_bytes()));
     }
 
-    /// Lets datagrams go where they want; the relay connects its streams to whom it hears.
+    /// Lets datagrams go where they want; the relay connects its streams to those it hears from.
     fn run(&mut self) {
-        let mut buffer = Vec::new();
-        loop {
-            let mut idle = true;
-            for from in 0..self.ends.len() {
-                while let Some(transmit) = self.ends[from].1.poll_transmit(self.now, SOCKET, 1, &mut buffer) {
-                    idle = false;
-                    self.hops.push((from as u8 + 1, Bytes::copy_from_slice(&buffer)));
-                    let source = self.ends[from].0;
-                    let (now, to) =
-                        (self.now, self.ends.iter_mut().find(|end| end.0 == transmit.destination));
-                    to.unwrap().1.handle_datagram(now, SOCKET, source, &buffer);
-                    buffer.clear();
-                    self.welcome();
-                }
-            }
-            if idle {
-                return;
+        let Self { world, hops } = self;
+        let mut again = true;
+        while again {
+            again = false;
+            for from in [ALICE, BOB, RELAY] {
+                let hop = |from, datagram: &[u8]| hops.push((from, Bytes::copy_from_slice(datagram)));
+                again |= world.turn(from, 1, hop, |now, relay, id, event| {
+                    if let Event::FirstContact { socket, from } = event {
+                        let remote = Remote { id: id.0 / 10, address: from, path_mtu: 1500 };
+                        relay.stream(id).unwrap().connect(now, socket, remote).unwrap();
+                    }
+                });
             }
         }
     }
 
-    fn welcome(&mut self) {
-        let now = self.now;
-        let relay = self.end(RELAY);
-        while let Some((id, event)) = relay.poll_event() {
-            if let Event::FirstContact { socket, from } = event {
-                let remote = Remote { id: id.0 / 10, address: from, path_mtu: 1500 };
-                relay.stream(id).unwrap().connect(now, socket, remote).unwrap();
-            }
-        }
-    }
-
-    fn read(&mut self, end: u8, id: u32) -> Option<Bytes> {
+    fn read(&mut self, end: usize, id: u32) -> Option<Bytes> {
         self.end(end).stream(StreamId(id)).unwrap().read(100)
     }
 
-    fn closed(&mut self, end: u8, id: u32) -> Option<CloseReason> {
+    fn closed(&mut self, end: usize, id: u32) -> Option<CloseReason> {
         self.end(end).stream(StreamId(id)).unwrap().closed()
     }
 }

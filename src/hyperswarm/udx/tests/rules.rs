@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
+use crate::testkit::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
 use crate::udx::{
     CloseReason, Config, Disposition, Endpoint, Event, Firewall, MessageError, Packet, Remote, StateError,
     StreamId, StreamOptions, flag,

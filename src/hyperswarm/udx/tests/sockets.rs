@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::pair::{IDS, Pair, SOCKET, address, packet};
 use crate::limits::{MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS};
+use crate::testkit::pair::{IDS, Pair, SOCKET, address, packet};
 use crate::udx::{CloseReason, Endpoint, Remote, SocketId, StreamId, StreamOptions, flag};
 
 const SIBLING: SocketId = SocketId(7);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::pair::{Pair, pattern};
+use crate::testkit::pair::{Pair, pattern};
 use crate::udx::{CloseReason, Config, Event};
 
 /// Writes so many bytes each way and ends; panics unless both sides close in time with the right bytes.

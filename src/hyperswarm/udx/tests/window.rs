@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
 use crate::limits::{UDX_WINDOW_BYTES, UDX_WINDOW_MAX_BYTES};
+use crate::testkit::pair::{IDS, MS, Pair, SOCKET, address, packet, pattern};
 use crate::udx::{Remote, flag};
 
 #[test]

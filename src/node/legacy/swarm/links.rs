@@ -5,7 +5,7 @@
 //! brought before ([`Evidence`]). Connections with evidence are used first and closed last.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -200,8 +200,11 @@ impl Connections {
     /// Whether some of its connections may be impostors': there are more than two daemons need, or from several hosts.
     fn is_doubtful(&self, node: &Node) -> bool {
         let of = |direction| self.ready_links(node).filter(move |(_, link)| link.info.direction == direction);
-        let hosts: HashSet<_> = self.ready_links(node).map(|(_, link)| link.info.remote.ip()).collect();
-        of(Direction::Accepted).count() > 1 || of(Direction::Dialled).count() > 1 || hosts.len() > 1
+        let mut hosts = self.ready_links(node).map(|(_, link)| link.info.remote.ip());
+        let first = hosts.next();
+        of(Direction::Accepted).count() > 1
+            || of(Direction::Dialled).count() > 1
+            || hosts.any(|host| Some(host) != first)
     }
 
     /// Where messages to a node go: its incoming connection if that is ready, else its outgoing one, as the originals. To
@@ -222,6 +225,12 @@ impl Connections {
             Some((_, id)) => vec![id],
             None => self.message_links(node),
         }
+    }
+
+    /// Whether any connection of this node has strong evidence.
+    pub(super) fn is_proven(&self, id: NodeId) -> bool {
+        let node = self.nodes.get(&id);
+        node.is_some_and(|node| self.ready_links(node).any(|(_, link)| link.is_turned()))
     }
 
     /// The same for parts of an answer, of which no part may go another way.

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 
 pub use types::{
-    CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestFailure, RequestKey, Room,
+    BUSY, CloseReason, ConnectionId, ConnectionInfo, Event, Output, Reply, RequestFailure, RequestKey, Room,
     SeekId, SwarmConfig,
 };
 

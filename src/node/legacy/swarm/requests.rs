@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::seen::Seen;
-use super::{ConnectionId, Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
+use super::{BUSY, ConnectionId, Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
 use crate::limits;
 use crate::node::legacy::message::{Message, NodeMessage, RequestBody};
 use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Style, WireId};
@@ -144,13 +144,14 @@ impl LegacySwarm {
         id
     }
 
-    /// Sends a request again, on all connections that may be the node's: it did not hear it on the best one.
+    /// Sends a request again, on all connections that may be the node's: it did not hear it on the best one. If nothing
+    /// proves that any of them is, to all nodes: it may be behind one of them.
     fn repeat(&mut self, now: Instant, id: WireId) {
         let Some((to, request)) = self.requests.asked.get(&id).map(|asked| (asked.to, asked.request)) else {
             return;
         };
         let message = Message::Request { to, request: id, body: RequestBody::File(request) };
-        if self.is_connected(to) {
+        if self.connections.is_proven(to) {
             let frame = self.own_frame(to.style, message, Some(to));
             return self.send_to(now, to, &frame);
         }
@@ -314,7 +315,7 @@ impl LegacySwarm {
         self.reply(now, key, NodeMessage::Received { request: key.id });
         match body {
             RequestBody::File(_) if full => {
-                self.reply_error(now, key, "Too many requests at once, try again later.".to_owned());
+                self.reply_error(now, key, BUSY.to_owned());
             }
             RequestBody::File(request) => {
                 self.requests.serve(key);

@@ -132,6 +132,9 @@ pub enum CloseReason {
     Unexpected(&'static str),
 }
 
+/// The error text of a node that has too much to do; another attempt later may succeed.
+pub const BUSY: &str = "Too many requests at once, try again later.";
+
 /// Why a request of ours will not be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFailure {

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyperswarm::net::sleep_until;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::clock::{Rate, ReadingClock, now};
 use super::{EMPTY_CLAIM, TICK};
 use crate::node::error::LoadError;
+use crate::node::peer::{PathKind, Unit};
 use crate::node::runtime::disk::{Disk, Verdict};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Sink;
@@ -28,6 +30,7 @@ const INBOX: usize = 8;
 pub(super) struct Member {
     pub(super) offer: Offer,
     pub(super) source: Source,
+    unit: Mutex<Unit>,
 }
 
 /// What the download wants of an attempt. Whenever this is touched, the attempt looks at its members again.
@@ -42,6 +45,15 @@ pub(super) struct Wanted {
 }
 
 impl Member {
+    pub(super) fn new(offer: Offer, source: Source) -> Self {
+        Self { offer, source, unit: Mutex::new(offer.unit()) }
+    }
+
+    /// More became known of what it can be asked for.
+    pub(super) fn set_unit(&self, unit: Unit) {
+        *self.unit.lock() = unit;
+    }
+
     /// Whether it can be asked now.
     pub(super) fn is_reached(&self) -> bool {
         matches!(self.source.reach(), Reach::Reached(_))
@@ -87,12 +99,19 @@ pub(super) struct Setup {
     pub(super) dropped: mpsc::Sender<Dropped>,
 }
 
+/// A member, and what the plan was told of it.
+struct Known {
+    member: Arc<Member>,
+    relayed: bool,
+    unit: Unit,
+}
+
 struct Attempt {
     setup: Setup,
     plan: Plan,
     disk: Disk,
     clock: ReadingClock,
-    members: HashMap<ProviderKey, Arc<Member>>,
+    members: HashMap<ProviderKey, Known>,
     /// Requests under way.
     requests: HashMap<RequestKey, Asked>,
     inbox: mpsc::Receiver<Arrival>,
@@ -107,9 +126,7 @@ impl Setup {
         if self.size == 0 {
             return End::Impossible(EMPTY_CLAIM.to_owned());
         }
-        let environment = &self.environment;
-        let store = environment.store.clone();
-        let disk = match Disk::open(store, &environment.disks, self.sha1, self.size).await {
+        let disk = match Disk::open(&self.environment, self.sha1, self.size).await {
             Ok(disk) => disk,
             Err(error) if is_impossible(&error) => {
                 let size = self.size;
@@ -205,14 +222,25 @@ impl Attempt {
         let now = self.clock.now();
         let wanted = self.setup.wanted.borrow_and_update().clone();
         for member in &wanted.members {
-            if !self.members.values().any(|known| Arc::ptr_eq(known, member)) {
-                let key = self.plan.add_provider(member.offer.unit(), now);
-                self.members.insert(key, member.clone());
+            if !self.members.values().any(|known| Arc::ptr_eq(&known.member, member)) {
+                let unit = *member.unit.lock();
+                let key = self.plan.add_provider(unit, now);
+                self.members.insert(key, Known { member: member.clone(), relayed: false, unit });
             }
         }
-        for (key, member) in &self.members {
-            match member.source.reach() {
-                Reach::Reached(_) => self.plan.set_reachable(*key, !wanted.paused, now),
+        for (key, known) in &mut self.members {
+            let unit = *known.member.unit.lock();
+            if std::mem::replace(&mut known.unit, unit) != unit {
+                self.plan.set_kind(*key, unit);
+            }
+            match known.member.source.reach() {
+                Reach::Reached(path) => {
+                    let relayed = path == PathKind::Relayed;
+                    if std::mem::replace(&mut known.relayed, relayed) != relayed {
+                        self.plan.set_relayed(*key, relayed, now);
+                    }
+                    self.plan.set_reachable(*key, !wanted.paused, now);
+                }
                 Reach::Opening | Reach::Connecting => self.plan.set_reachable(*key, false, now),
                 Reach::Unusable(why) => self.plan.drop_provider(*key, Failure::Refused(why), now),
             }
@@ -271,16 +299,16 @@ impl Attempt {
     }
 
     fn request(&mut self, request: RequestKey, provider: ProviderKey, ask: Ask) {
-        let Some(member) = self.members.get(&provider) else { return };
+        let Some(known) = self.members.get(&provider) else { return };
         let sink = Sink { inbox: self.sender.clone(), request };
-        if let Some(asked) = member.source.request(self.setup.sha1, ask, sink) {
+        if let Some(asked) = known.member.source.request(self.setup.sha1, ask, sink) {
             self.requests.insert(request, asked);
         }
     }
 
     async fn drop_member(&mut self, key: ProviderKey, why: Failure) {
-        let Some(member) = self.members.remove(&key) else { return };
-        let offer = member.offer;
+        let Some(known) = self.members.remove(&key) else { return };
+        let offer = known.member.offer;
         tracing::info!(sha1 = %self.setup.sha1, node = offer.id(), %why, "a provider is not used any more");
         if why.is_lie() {
             self.setup.environment.add_liar(offer.peer);

@@ -142,7 +142,7 @@ type Running = tokio::task::JoinHandle<Option<Result<Loaded, LoadError>>>;
 
 /// A provider of zeros that is reached at once.
 fn part(piece: usize, pause: Duration) -> Part {
-    Part { content: Bytes::new(), piece, pause, connects_after: Duration::ZERO }
+    Part { content: Bytes::new(), piece, pause, floods: false, connects_after: Duration::ZERO }
 }
 
 fn silent() -> Part {
@@ -241,4 +241,97 @@ async fn junk_for_a_large_claim_is_bounded_while_another_size_is_loaded() {
         world.provider(10_000_000_000, part(256 << 10, Duration::from_millis(6)));
     })
     .await;
+}
+
+fn nowhere(number: usize) -> Sha1 {
+    let mut bytes = [0xee; 20];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Sha1(bytes)
+}
+
+#[tokio::test]
+async fn a_hundred_loads_that_only_search_hold_up_no_other() {
+    let mut world = World::new(MIB).await;
+    let searches: Vec<_> = (0..100).map(|number| world.start_of(nowhere(number), seconds(30))).collect();
+    let began = now();
+    world.honest();
+    let (outcome, took) = world.load(seconds(5)).await;
+    println!("check 29: measured {:.2} s beside 100 searches, bar 2 s, seed {SEED}", took.as_secs_f64());
+    assert!(outcome.expect("found").is_ok() && took < seconds(2), "{took:?}");
+    let mut latest = Duration::ZERO;
+    for (_search, _, running) in searches {
+        assert!(running.await.expect("no panic").is_none(), "nobody has it");
+        latest = latest.max(now() - began);
+    }
+    println!("check 29: measured {:.2} s for a time-out of 30 s, bar 31 s", latest.as_secs_f64());
+    assert!(latest >= seconds(30) && latest < seconds(31), "{latest:?}");
+}
+
+#[tokio::test]
+async fn a_turn_in_which_nothing_comes_is_given_back_to_those_who_wait() {
+    let mut world = World::new(MIB).await;
+    world.provider(MIB as u64, silent());
+    let _silent: Vec<_> =
+        (0..limits::ACTIVE_DOWNLOADS).map(|number| world.start_of(nowhere(number), seconds(100))).collect();
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(world.turns.available_permits(), 0, "the silent ones have all turns");
+    world.claims.clear();
+    world.honest();
+    let (outcome, took) = world.load(seconds(20)).await;
+    assert!(outcome.expect("found").is_ok() && took < seconds(3), "{took:?}");
+}
+
+#[tokio::test]
+async fn waiting_for_a_turn_counts_in_the_time_out() {
+    let mut world = World::new(MIB).await;
+    world.honest();
+    let turns = world.turns.clone();
+    let _all = turns.acquire_many(limits::ACTIVE_DOWNLOADS as u32).await.expect("never closed");
+    let (outcome, took) = world.load(seconds(5)).await;
+    let Some(Err(LoadError::Transfer { reasons })) = outcome else { panic!("{outcome:?}") };
+    assert!(reasons[0].1.contains("other downloads"), "{reasons:?}");
+    assert!(took >= seconds(5) && took < seconds(6), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_load_to_which_only_bytes_trickle_ends_at_its_time_out() {
+    let mut world = World::new(MIB).await;
+    for _ in 0..3 {
+        world.provider(MIB as u64, trickling());
+    }
+    let (outcome, took) = world.load(seconds(20)).await;
+    assert!(matches!(outcome, Some(Err(LoadError::Transfer { .. }))), "{outcome:?}");
+    assert!(took < seconds(21), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_stall_of_our_own_disk_is_no_providers_silence() {
+    let mut world = World::new(40 * MIB).await;
+    world.honest();
+    world.honest();
+    world.environment.stage.stall_disk(limits::SILENCE * 3);
+    let (_search, mut seen, running) = world.start(seconds(60));
+    tokio::time::sleep(limits::SILENCE * 3).await;
+    // More than what waited for the disk, so the providers are asked again.
+    let on = |event: &LoadEvent| matches!(event, LoadEvent::Downloading { bytes, .. } if *bytes > 20 << 20);
+    let event = seen.wait_for(on).await.expect("progress").clone();
+    assert!(matches!(event, LoadEvent::Downloading { providers: 2, .. }), "{event:?}");
+    assert!(running.await.expect("no panic").expect("found").is_ok());
+}
+
+#[tokio::test]
+async fn a_flood_of_arrivals_does_not_put_off_the_time_outs_of_an_attempt() {
+    let mut world = World::new(1).await;
+    world.provider(1 << 30, Part { floods: true, ..silent() });
+    let (search, _, running) = world.start(seconds(1000));
+    drop(search);
+    let began = now();
+    while !running.is_finished() {
+        // The flood leaves the clock no pause in which it would go on by itself.
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert!(now() - began < seconds(100), "the silent one is still asked");
+    }
+    let outcome = running.await.expect("no panic");
+    let Some(Err(LoadError::Transfer { reasons })) = outcome else { panic!("{outcome:?}") };
+    assert!(reasons[0].1.contains("sent nothing"), "{reasons:?}");
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::super::inbox::{Heard, Sink};
-use super::super::provide::Provider;
+use super::super::provide::{Provider, refuses_connection};
 use crate::limits;
 use crate::node::legacy::{
     CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId,
@@ -366,7 +366,14 @@ impl SwarmHandle {
         self.left.cancel();
     }
 
+    /// Runs a connection; refused, it is closed, and the peer comes again later.
     fn connect(self: &Arc<Self>, connection: Connection) {
+        let own = |node: &NodeId| node.key == self.signer.public();
+        let for_loads = matches!(&self.purpose, Purpose::Transfer(node) if !own(node));
+        if refuses_connection(for_loads || connection.initiator) {
+            tracing::debug!(purpose = %self.label(), "too many files are open: refused a connection");
+            return;
+        }
         tokio::spawn(super::connection::run(self.clone(), connection));
     }
 

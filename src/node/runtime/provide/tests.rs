@@ -69,10 +69,11 @@ async fn a_look_into_the_store_waits_while_as_many_as_allowed_go_on() {
 async fn opening_and_reading_wait_while_as_many_reads_as_allowed_go_on() {
     let (provider, folder) = provider();
     let sha1 = stored(&provider, &folder, 10);
-    let others = busy(&provider.reads, limits::STORE_READS - 1).await;
-    let file = Arc::new(provider.open(sha1).await.expect("the last turn"));
+    let others = busy(&provider.peers.reads, limits::STORE_READS - 1).await;
+    let file = provider.open(sha1).await.expect("the last turn");
+    provider.open.clear();
     assert_eq!(provider.read(file.clone(), 0, 10).await.expect("the last turn").len(), 10);
-    let last = busy(&provider.reads, 1).await;
+    let last = busy(&provider.peers.reads, 1).await;
     let mut open = std::pin::pin!(provider.open(sha1));
     let mut read = std::pin::pin!(provider.read(file, 0, 10));
     assert!(tokio::time::timeout(Duration::from_millis(50), open.as_mut()).await.is_err());
@@ -99,12 +100,12 @@ async fn who_waits_for_a_verification_keeps_nobody_from_reading() {
     let verified = stored(&provider, &folder, 200_000);
     let unverified = planted(&folder, &[9; 300_000]);
     assert_eq!(provider.size_of(unverified).await, Some((300_000, true)));
-    let verifying = busy(&provider.verifications, limits::STORE_VERIFICATIONS).await;
+    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
     let waiting: Vec<_> = (0..2 * limits::STORE_READS + 1).map(|_| provider.open(unverified)).collect();
     let mut waiting = std::pin::pin!(futures::future::join_all(waiting));
     assert!(tokio::time::timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
-    assert_eq!(provider.reads.available_permits(), limits::STORE_READS);
-    let file = Arc::new(provider.open(verified).await.expect("others go on"));
+    assert_eq!(provider.peers.reads.available_permits(), limits::STORE_READS);
+    let file = provider.open(verified).await.expect("others go on");
     assert_eq!(provider.read(file, 0, 10).await.expect("others go on").len(), 10);
     drop(verifying);
     assert!(waiting.await.iter().all(Result::is_ok));
@@ -115,10 +116,10 @@ async fn who_waits_for_a_verification_keeps_nobody_from_reading() {
 async fn one_verification_at_a_time_and_that_goes_on_when_nobody_waits_for_it() {
     let (provider, folder) = provider();
     let unverified = planted(&folder, &[9; 300_000]);
-    let others = busy(&provider.verifications, limits::STORE_VERIFICATIONS - 1).await;
+    let others = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS - 1).await;
     let (begun, started) = std::sync::mpsc::sync_channel(1);
     let (finish, finished) = std::sync::mpsc::sync_channel::<()>(1);
-    let hashing = in_turn(&provider.verifications, move || {
+    let hashing = in_turn(&provider.peers.verifications, move || {
         begun.send(()).expect("begun");
         // Ends with the sender.
         finished.recv().ok();
@@ -129,12 +130,63 @@ async fn one_verification_at_a_time_and_that_goes_on_when_nobody_waits_for_it() 
         _ = hashing => panic!("nobody finished it"),
         () = async { started.recv().expect("begun") } => {}
     }
-    assert_eq!(provider.verifications.available_permits(), 0, "its asker has left, but it goes on");
+    assert_eq!(provider.peers.verifications.available_permits(), 0, "its asker has left, but it goes on");
     let mut open = std::pin::pin!(provider.open(unverified));
     assert!(futures::poll!(open.as_mut()).is_pending());
     drop(finish);
     assert!(open.await.is_ok());
     drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_user_waits_for_no_file_that_peers_have_verified() {
+    let (provider, folder) = provider();
+    let unverified = planted(&folder, &[9; 300_000]);
+    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
+    let reading = busy(&provider.peers.reads, limits::STORE_READS).await;
+    let found = provider.find_verified(unverified, || {}).await;
+    assert!(matches!(found, Ok(Some(_))), "{found:?}");
+    assert!(matches!(provider.open_verified(unverified).await, Ok(Some(_))));
+    drop((verifying, reading));
+}
+
+/// Files in the folder that this process has open.
+fn open_in(folder: &tempfile::TempDir) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+    let files = links.filter_map(|link| std::fs::read_link(link.path()).ok()).filter(|to| to.is_file());
+    files.filter(|to| to.starts_with(folder.path())).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_hold_a_bounded_number_of_files_open() {
+    let (provider, folder) = provider();
+    let files: Vec<_> = (0..3 * limits::SERVED_FILES as u32)
+        .map(|number| planted(&folder, &[number.to_le_bytes(), [7; 4]].concat()))
+        .collect();
+    let room = Notify::new();
+    let waiting = files.iter().map(|sha1| {
+        let request = FileRequest::Whole { sha1: *sha1 };
+        provider.send(Dialect::V021, request, &room, |_| Room::Full)
+    });
+    let mut waiting = Box::pin(futures::future::join_all(waiting));
+    assert!(tokio::time::timeout(Duration::from_secs(1), waiting.as_mut()).await.is_err());
+    assert_eq!(open_in(&folder), limits::SERVED_FILES);
+    drop(waiting);
+    assert_eq!(open_in(&folder), 0, "nobody is served any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_descriptors_to_spare_peers_are_told_busy_and_the_user_is_served() {
+    let (mut provider, folder) = provider();
+    let sha1 = stored(&provider, &folder, 10);
+    Arc::get_mut(&mut provider).expect("no other user").scarce = || true;
+    let room = Notify::new();
+    for _ in 0..100 {
+        let sent = provider.send(Dialect::V021, FileRequest::Whole { sha1 }, &room, |_| Room::More).await;
+        assert_eq!(sent, Err(BUSY.to_owned()));
+    }
+    assert!(matches!(provider.open_verified(sha1).await, Ok(Some(_))));
+    assert_eq!(open_in(&folder), 0);
 }
 
 /// Serves to an asker whose connection is always full and gets room after `pause`; what is offered, and when it ended.

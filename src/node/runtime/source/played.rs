@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::super::inbox::Sink;
 use crate::node::peer::{PathKind, PeerKey};
+use crate::node::transfer::plan::RequestKey;
 use crate::node::transfer::{Arrival, Ask, Offer, Reach};
 
 /// How a provider behaves once it is asked.
@@ -22,6 +23,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) piece: usize,
     /// Time before each piece.
     pub(in crate::node::runtime) pause: Duration,
+    /// It floods the download with what nobody asked for, without a pause, instead of answering.
+    pub(in crate::node::runtime) floods: bool,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -30,6 +33,7 @@ pub(in crate::node::runtime) struct Part {
 #[derive(Default)]
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
+    disk_stall: Mutex<Duration>,
 }
 
 pub(in crate::node::runtime) struct Source {
@@ -44,6 +48,15 @@ pub(in crate::node::runtime) struct Asked(AbortHandle);
 impl Stage {
     pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
         self.parts.lock().insert(peer, part);
+    }
+
+    /// The disk does nothing for this long after it was opened.
+    pub(in crate::node::runtime) fn stall_disk(&self, time: Duration) {
+        *self.disk_stall.lock() = time;
+    }
+
+    pub(in crate::node::runtime) fn disk_stall(&self) -> Duration {
+        *self.disk_stall.lock()
     }
 
     pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
@@ -77,6 +90,12 @@ impl Source {
 }
 
 async fn send(part: Part, start: u64, end: u64, sink: Sink) {
+    while part.floods {
+        let unknown = RequestKey(u64::MAX);
+        if sink.inbox.send(Arrival::Data(unknown, Bytes::from_static(&[0]))).await.is_err() {
+            return;
+        }
+    }
     let mut at = start;
     while at < end {
         tokio::time::sleep(part.pause).await;

@@ -102,7 +102,7 @@ fn after_a_wrong_hash_with_everybody_gone_the_first_to_come_back_is_asked() {
 fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
     use sha1::Digest;
     const BASE: u64 = 1_500_000;
-    let (mut completed, mut wrong, mut trusted) = (0, 0, 0);
+    let (mut completed, mut wrong, mut trusted, mut accused) = (0, 0, 0, 0);
     for seed in BASE..BASE + 100 {
         let mut random = StdRng::seed_from_u64(seed);
         let size = random.random_range(1..400_000usize);
@@ -133,10 +133,14 @@ fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
             "seed {seed}: {:?}",
             world.dropped
         );
-        trusted += usize::from(!reputation.is_liar(&PeerKey(PublicKey([0; 32])), world.now));
+        // Answers that are cut off or too long may be a fault of the path.
+        let lied = !matches!(manner, Manner::ShortAfter(_) | Manner::Long);
+        let is_liar = reputation.is_liar(&PeerKey(PublicKey([0; 32])), world.now);
+        trusted += usize::from(lied && !is_liar);
+        accused += usize::from(!lied && is_liar);
     }
     println!(
-        "check 15: measured {completed} of 100 completed, {wrong} wrong files stored, {trusted} liars still trusted, bar 100, 0, 0, seed {BASE}"
+        "check 15: measured {completed} of 100 completed, {wrong} wrong files stored, {trusted} liars still trusted, {accused} accused without a lie, bar 100, 0, 0, 0, seed {BASE}"
     );
-    assert_eq!((completed, wrong, trusted), (100, 0, 0));
+    assert_eq!((completed, wrong, trusted, accused), (100, 0, 0, 0));
 }

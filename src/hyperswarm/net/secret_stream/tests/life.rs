@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::limits::{SECRET_DEFAULT_FRAME_BYTES, SECRET_HANDSHAKE_TIME};
 
 fn keep_alive(after: Duration) -> Options {
     Options { keep_alive: Some(after), ..Options::default() }
@@ -73,6 +74,36 @@ async fn a_peer_that_never_shakes_hands_is_given_up() {
     let options = Options { timeout: Some(seconds(10)), ..Options::default() };
     let result = SecretStream::initiate(one, &key_pair(1), options).await;
     assert!(matches!(result.err(), Some(StreamError::TimedOut(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_shakes_hands_is_given_up_even_if_nobody_set_a_timeout() {
+    let (one, _silent) = pipe(4096);
+    let begin = Instant::now();
+    let result = SecretStream::accept(one, &key_pair(1), Options::default()).await;
+    assert!(matches!(result.err(), Some(StreamError::TimedOut(SECRET_HANDSHAKE_TIME))));
+    assert_eq!(begin.elapsed(), SECRET_HANDSHAKE_TIME);
+    let (one, _silent) = pipe(4096);
+    let patient = Options { handshake_timeout: Duration::MAX, ..Options::default() };
+    let own = key_pair(1);
+    let opening = timeout(100 * SECRET_HANDSHAKE_TIME, SecretStream::accept(one, &own, patient));
+    assert!(opening.await.is_err(), "it still waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_longer_than_a_mebibyte_is_taken_only_by_a_stream_that_asked_for_it() {
+    let longest = SECRET_DEFAULT_FRAME_BYTES - 17;
+    let larger = Options { max_frame_bytes: SECRET_DEFAULT_FRAME_BYTES + 1, ..Options::default() };
+    for (options, length, taken) in [
+        (Options::default(), longest, true),
+        (Options::default(), longest + 1, false),
+        (larger, longest + 1, true),
+    ] {
+        let (mut one, mut other) = pair_with(4 << 20, options).await;
+        one.send(&vec![7; length]).await.expect("send");
+        let result = other.next().await.expect("a message or an error");
+        assert_eq!(result.is_ok(), taken, "{length} bytes: {:?}", result.err());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -295,6 +295,18 @@ impl World {
         world
     }
 
+    /// One sender with so many streams to one receiver, who reads none of them yet.
+    pub(super) fn unread(seed: u64, streams: u32, bytes: u64, config: Config, links: (Link, Link)) -> Self {
+        let mut world = Self::quiet(seed, 1, config, links);
+        for (at, peer, bytes) in [(address(101), address(1), 0), (address(1), address(101), bytes)] {
+            world.host(at, |host| {
+                (1..=streams).for_each(|id| host.transfer(id, peer, 1500, bytes));
+                host.transfers.iter_mut().for_each(|transfer| transfer.paused = bytes == 0);
+            });
+        }
+        world
+    }
+
     /// Hosts and links, no streams.
     fn quiet(seed: u64, flows: u8, config: Config, (forth, back): (Link, Link)) -> Self {
         let start = Instant::now();

@@ -151,6 +151,28 @@ fn a_reader_that_stops_for_a_minute_holds_no_more_than_its_window() {
 }
 
 #[test]
+fn fifty_streams_whose_readers_wait_for_one_disk_hold_no_more_than_the_budget_and_all_go_on() {
+    const STREAMS: u32 = 50;
+    let budget = 16 << 20;
+    let config = Config { receive_budget: budget, ..config() };
+    let mut world = World::unread(1, STREAMS, MEGABYTE, config, path(200, 10 * MS));
+    let mut held = 0;
+    for _ in 0..60 {
+        world.network.run(Duration::from_secs(1));
+        held = held.max(world.host(address(101), |host| host.endpoint.held()));
+    }
+    println!(
+        "check 21: measured {held} bytes held by {STREAMS} streams without readers, bar {budget}, seed 1"
+    );
+    assert!(held <= budget && held > budget / 2);
+    world.host(address(101), |host| (0..STREAMS as usize).for_each(|at| host.resume(at)));
+    world.network.run(Duration::from_secs(30));
+    let received: Vec<_> =
+        world.host(address(101), |host| host.transfers.iter().map(|transfer| transfer.received).collect());
+    assert_eq!(received, vec![MEGABYTE; STREAMS as usize]);
+}
+
+#[test]
 fn packets_stay_below_a_black_hole() {
     let (forth, back) = path(100, 10 * MS);
     let mut world = World::new(1, 1, 20 * MEGABYTE, config(), (Link { mtu: Some(1400), ..forth }, back));

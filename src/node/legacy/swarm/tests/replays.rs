@@ -108,6 +108,18 @@ fn the_real_node_is_asked_and_gives_however_many_impostors_show_its_ready() {
     }
 }
 
+#[test]
+fn a_node_behind_another_is_reached_although_impostors_hold_connections_in_its_name() {
+    let mut sim = Simulation::of(3, Protocol::Daemon02, &Purpose::Transfer(node(REAL)));
+    impostors(&mut sim, |_| "192.0.2.66:4000".to_owned());
+    sim.join(0, 2);
+    sim.join(2, 1);
+    let (now, to) = (sim.now, sim.id(1, Style::Spki));
+    sim.machines[0].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end: 5 });
+    sim.run(Duration::from_secs(1));
+    assert!(sim.take_events(1).iter().any(|event| matches!(event, Event::Requested { .. })));
+}
+
 fn is_request(frame: &[u8]) -> bool {
     frame.windows(13).any(|window| window == b"requestToNode")
         && frame.windows(11).any(|w| w == b"startByte\":5")
@@ -161,6 +173,53 @@ fn a_message_that_was_replayed_proves_nothing() {
     assert_eq!(sim.machines[0].swarm.respond(now, &key, Reply::Data(Bytes::from_static(b"x"))), Room::More);
     sim.deliver();
     assert_eq!((sim.read(real).len(), sim.read(other).len()), (1, 0));
+}
+
+#[test]
+fn what_any_neighbour_of_a_node_could_pass_on_counts_less_than_its_answer_to_us() {
+    let mut sim = Simulation::of(1, Protocol::Daemon02, &Purpose::Transfer(node(REAL)));
+    let real = impostor(&mut sim, "192.0.2.1:4000");
+    let other = impostor(&mut sim, "192.0.2.2:4000");
+    let ask = |sim: &mut Simulation| {
+        let now = sim.now;
+        let range = FileRequest::Range { sha1: FILE, start: 0, end: 10 };
+        let id = sim.machines[0].swarm.request(now, node(REAL), range);
+        sim.deliver();
+        let heard = [real, other].map(|connection| {
+            let requests =
+                |frame: &&serde_json::Value| frame["body"]["body"]["message"]["type"] == "requestToNode";
+            sim.read(connection).iter().filter(requests).count()
+        });
+        (id, heard)
+    };
+    let (id, heard) = ask(&mut sim);
+    assert_eq!(heard, [1, 1], "nothing tells them apart");
+    let received = serde_json::json!({
+        "type": "messageToNode", "toNodeId": node(1).to_string(),
+        "messageBody": {"type": "requestToNodeReceived", "requestId": id.to_string()},
+    });
+    sim.write(0, real, &envelope(REAL, &broadcast(REAL, REAL, "m1", &received)));
+    sim.write(0, other, &envelope(REAL, &broadcast(REAL, REAL, "m2", &seeking(&"ab".repeat(20)))));
+    assert_eq!(ask(&mut sim).1, [1, 0]);
+}
+
+#[test]
+fn of_too_many_connections_that_brought_news_the_one_that_brought_none_for_longest_is_closed() {
+    let mut sim = Simulation::of(1, Protocol::Daemon02, &Purpose::Transfer(node(1)));
+    let connections: Vec<_> = (0..=limits::NODE_CONNECTIONS_MAX)
+        .map(|at| {
+            let connection = impostor(&mut sim, "192.0.2.1:4000");
+            let request = serde_json::json!({
+                "type": "requestToNode", "toNodeId": node(1).to_string(), "requestId": format!("r{at}"),
+                "requestBody": {"type": "other"},
+            });
+            assert_eq!(sim.machines[0].closed, []);
+            sim.write(0, connection, &envelope(REAL, &broadcast(REAL, REAL, &format!("m{at}"), &request)));
+            sim.now += Duration::from_millis(1);
+            connection
+        })
+        .collect();
+    assert_eq!(sim.machines[0].closed, [(connections[0], CloseReason::TooMany)]);
 }
 
 /// How many of `count` seekings, sent by neighbour 8 in this time, machine 0 handled and relayed.

@@ -1,4 +1,4 @@
-//! Two endpoints and the way between them.
+//! Two UDX endpoints with a stream each and the way between them, in virtual time.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,50 +12,48 @@ use crate::udx::{
     Config, Endpoint, Event, Header, Packet, Remote, SocketId, StreamId, StreamOptions, Transmit,
 };
 
-pub(super) const MS: Duration = Duration::from_millis(1);
-pub(super) const SOCKET: SocketId = SocketId(0);
-pub(super) const IDS: [StreamId; 2] = [StreamId(1001), StreamId(2002)];
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SOCKET: SocketId = SocketId(0);
+pub(crate) const IDS: [StreamId; 2] = [StreamId(1001), StreamId(2002)];
 
 /// On loopback, where packets may be as large as the route promises.
-pub(super) fn address(side: usize) -> SocketAddr {
+pub(crate) fn address(side: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1 + side as u8], 4000))
 }
 
 /// What becomes of a datagram: from which side, and its bytes. False drops it.
-pub(super) type Filter = Box<dyn FnMut(usize, &[u8]) -> bool>;
+pub(crate) type Filter = Box<dyn FnMut(usize, &[u8]) -> bool>;
 
-pub(super) struct Pair {
-    pub(super) start: Instant,
-    pub(super) now: Instant,
-    pub(super) ends: [Endpoint; 2],
-    pub(super) delay: Duration,
-    pub(super) path_mtu: u16,
-    pub(super) loss: f64,
-    pub(super) jitter: Duration,
-    pub(super) filter: Option<Filter>,
+pub(crate) struct Pair {
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    pub(crate) ends: [Endpoint; 2],
+    pub(crate) delay: Duration,
+    pub(crate) path_mtu: u16,
+    pub(crate) loss: f64,
+    pub(crate) jitter: Duration,
+    pub(crate) filter: Option<Filter>,
     /// Sent datagrams: when, from which side.
-    pub(super) trace: Vec<(Duration, usize, Bytes)>,
-    pub(super) tracing: bool,
-    pub(super) events: [Vec<Event>; 2],
-    pub(super) received: [Vec<u8>; 2],
-    pub(super) messages: [Vec<Bytes>; 2],
+    pub(crate) trace: Vec<(Duration, usize, Bytes)>,
+    pub(crate) tracing: bool,
+    pub(crate) events: [Vec<Event>; 2],
+    pub(crate) received: [Vec<u8>; 2],
+    pub(crate) messages: [Vec<Bytes>; 2],
     /// Whether each side reads what arrives.
-    pub(super) reading: [bool; 2],
+    pub(crate) reading: [bool; 2],
     /// Datagrams in each batch that may be cut into fragments.
-    pub(super) fragmented: Vec<usize>,
-    /// Each side has more streams, which the test looks after.
-    pub(super) others: bool,
-    pub(super) flying: BTreeMap<(Instant, u64), (usize, Bytes)>,
+    pub(crate) fragmented: Vec<usize>,
+    pub(crate) flying: BTreeMap<(Instant, u64), (usize, Bytes)>,
     count: u64,
     rng: StdRng,
 }
 
 impl Pair {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self::with(Config::default(), seed)
     }
 
-    pub(super) fn with(config: Config, seed: u64) -> Self {
+    pub(crate) fn with(config: Config, seed: u64) -> Self {
         let start = Instant::now();
         let mut ends = [Endpoint::new(config, seed), Endpoint::new(config, seed + 1)];
         for (end, id) in ends.iter_mut().zip(IDS) {
@@ -77,7 +75,6 @@ impl Pair {
             messages: Default::default(),
             reading: [true; 2],
             fragmented: Vec::new(),
-            others: false,
             flying: BTreeMap::new(),
             count: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -85,52 +82,52 @@ impl Pair {
     }
 
     /// Both connected to each other.
-    pub(super) fn connected(seed: u64) -> Self {
+    pub(crate) fn connected(seed: u64) -> Self {
         let mut pair = Self::new(seed);
         pair.connect();
         pair
     }
 
-    pub(super) fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.connect_side(0);
         self.connect_side(1);
     }
 
-    pub(super) fn connect_side(&mut self, side: usize) {
+    pub(crate) fn connect_side(&mut self, side: usize) {
         let remote = Remote { id: IDS[1 - side].0, address: address(1 - side), path_mtu: self.path_mtu };
         let now = self.now;
         self.stream(side).connect(now, SOCKET, remote).unwrap();
     }
 
-    pub(super) fn stream(&mut self, side: usize) -> crate::udx::StreamGuard<'_> {
+    pub(crate) fn stream(&mut self, side: usize) -> crate::udx::StreamGuard<'_> {
         self.ends[side].stream(IDS[side]).unwrap()
     }
 
-    pub(super) fn write(&mut self, side: usize, bytes: impl Into<Bytes>) {
+    pub(crate) fn write(&mut self, side: usize, bytes: impl Into<Bytes>) {
         let now = self.now;
         let mut stream = self.stream(side);
         stream.write(now, bytes.into());
         stream.flush();
     }
 
-    pub(super) fn finish(&mut self, side: usize) {
+    pub(crate) fn finish(&mut self, side: usize) {
         let now = self.now;
         self.stream(side).finish(now);
     }
 
     /// Hands a datagram to a side, as if the other had sent it.
-    pub(super) fn inject(&mut self, side: usize, datagram: &[u8]) -> crate::udx::Disposition {
+    pub(crate) fn inject(&mut self, side: usize, datagram: &[u8]) -> crate::udx::Disposition {
         let disposition = self.ends[side].handle_datagram(self.now, SOCKET, address(1 - side), datagram);
         self.drain();
         disposition
     }
 
-    pub(super) fn since_start(&self) -> Duration {
+    pub(crate) fn since_start(&self) -> Duration {
         self.now - self.start
     }
 
     /// Takes events and bytes, and lets everything leave that can.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         for side in 0..2 {
             self.take_events(side);
             let mut buffer = Vec::new();
@@ -151,10 +148,8 @@ impl Pair {
 
     fn take_events(&mut self, side: usize) {
         while let Some((id, event)) = self.ends[side].poll_event() {
-            assert!(id == IDS[side] || self.others, "an event of stream {id}");
-            if id == IDS[side] {
-                self.events[side].push(event);
-            }
+            assert_eq!(id, IDS[side]);
+            self.events[side].push(event);
         }
         let Some(mut stream) = self.ends[side].stream(IDS[side]) else { return };
         while self.reading[side]
@@ -184,7 +179,7 @@ impl Pair {
     }
 
     /// Goes to the next thing that happens; false if nothing will within `limit` of the start.
-    pub(super) fn step(&mut self, limit: Duration) -> bool {
+    pub(crate) fn step(&mut self, limit: Duration) -> bool {
         self.drain();
         let arrival = self.flying.keys().next().map(|(at, _)| *at);
         let timers = self.ends.iter().filter_map(Endpoint::poll_timeout);
@@ -209,19 +204,19 @@ impl Pair {
     }
 
     /// Until this time since the start.
-    pub(super) fn run_until(&mut self, limit: Duration) {
+    pub(crate) fn run_until(&mut self, limit: Duration) {
         while self.step(limit) {}
         self.now = self.now.max(self.start + limit);
     }
 
     /// For so long.
-    pub(super) fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         let limit = self.since_start() + time;
         self.run_until(limit);
     }
 
     /// The packets that a side sent, with when.
-    pub(super) fn sent(&self, side: usize) -> Vec<(Duration, Packet<'_>)> {
+    pub(crate) fn sent(&self, side: usize) -> Vec<(Duration, Packet<'_>)> {
         self.trace
             .iter()
             .filter(|(_, from, _)| *from == side)
@@ -231,12 +226,12 @@ impl Pair {
 }
 
 /// A packet for side 0, as its peer would write it.
-pub(super) fn packet(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
     let header = Header { flags, data_offset: 0, stream: IDS[0].0, window: 4 << 20, seq, ack };
     [&header.encode(), payload].concat()
 }
 
 /// Bytes that repeat late, so that misplaced ones are noticed.
-pub(super) fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }

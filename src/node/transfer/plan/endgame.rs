@@ -1,0 +1,104 @@
+//! The end game: all that is missing was asked for, and somebody is idle.
+//!
+//! An idle provider takes the second half of what the slowest other one still owes. Where the others are far slower
+//! than itself, or stalled, it takes the beginning, however many were asked for it: so one honest provider completes
+//! any file, whatever the others do. Its own rate must be known for that. One that is not known yet is asked for what
+//! two or more others hold only when it comes late, by twice as many each second: this bounds what is sent twice.
+
+use std::time::Instant;
+
+use super::assign::doubling;
+use super::{Plan, ProviderKey, Request, SMALLEST_REQUEST, STALLED};
+
+/// A provider is far slower than another if it has less than this part of its rate.
+const FAR: u64 = 4;
+
+/// Missing bytes that the same providers were asked for.
+#[derive(Debug)]
+pub(super) struct Held {
+    start: u64,
+    end: u64,
+    /// How many were asked.
+    copies: usize,
+    /// Bytes per second of the fastest of them; 0: unknown, or no data for a while.
+    rate: u64,
+    /// When the first of them was asked.
+    asked: Instant,
+}
+
+impl Plan {
+    /// All missing bytes that were asked for, in order.
+    pub(super) fn held(&self, now: Instant) -> Vec<Held> {
+        let mut cuts: Vec<u64> = self.requests.values().flat_map(|r| [r.at(), r.end]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut all = Vec::new();
+        for (start, end) in cuts.iter().zip(cuts.iter().skip(1)) {
+            let holders = self.requests.values().filter(|r| r.at() <= *start && *end <= r.end);
+            let sums = holders.fold((0, 0, now), |(copies, rate, asked), request| {
+                (copies + 1, self.rate_of(request, now).max(rate), request.asked.min(asked))
+            });
+            let (copies, rate, asked) = sums;
+            if copies > 0 {
+                let gaps = self.present.gaps(*start, *end).into_iter();
+                all.extend(gaps.map(|(start, end)| Held { start, end, copies, rate, asked }));
+            }
+        }
+        all
+    }
+
+    fn rate_of(&self, request: &Request, now: Instant) -> u64 {
+        match self.providers.get(&request.provider) {
+            Some(owner) if request.clock.lag(now) < STALLED => owner.rate.current(now),
+            _ => 0,
+        }
+    }
+
+    /// True if somebody waits for the moment to help.
+    pub(super) fn has_idle_helpers(&self) -> bool {
+        let busy = |key: &ProviderKey| self.requests.values().any(|request| request.provider == *key);
+        self.trust.only().is_none()
+            && self.providers.iter().any(|(key, p)| p.reachable && p.kind.has_ranges() && !busy(key))
+            && !self.requests.is_empty()
+    }
+
+    /// What a provider that can take more work is asked although others were.
+    pub(super) fn help(
+        &self,
+        helper: ProviderKey,
+        busy: bool,
+        held: &[Held],
+        now: Instant,
+    ) -> Option<(u64, u64)> {
+        let provider = self.providers.get(&helper).filter(|provider| provider.kind.has_ranges())?;
+        let own = if busy { provider.rate.current(now) } else { provider.rate.average() };
+        let mine: Vec<_> = self.requests.values().filter(|r| r.provider == helper).collect();
+        let is_open = |held: &Held| mine.iter().all(|r| held.end <= r.start || r.end <= held.start);
+        let is_late = |held: &Held| now.saturating_duration_since(held.asked) >= STALLED;
+        let is_far_slower = |held: &Held| is_late(held) && own / FAR >= held.rate.max(1);
+        let is_stalled = |held: &Held| is_late(held) && held.rate <= 1;
+        let may_help = |held: &Held| {
+            let late = doubling(now.saturating_duration_since(held.asked));
+            let worth_it = own == 0 || held.rate <= 2 * own;
+            is_far_slower(held) || (!busy && worth_it && (held.copies == 1 || held.copies < late))
+        };
+        let time = |held: &Held| (held.end - held.start).saturating_mul(1000) / held.rate.max(1);
+        let open = held.iter().enumerate().filter(|(_, held)| is_open(held) && may_help(held));
+        let (index, slowest) = open.max_by_key(|(index, held)| (time(held), std::cmp::Reverse(*index)))?;
+        let want = provider.request_size();
+        let owed = slowest.end - slowest.start;
+        if !is_far_slower(slowest) && !is_stalled(slowest) {
+            let middle = if owed <= 2 * SMALLEST_REQUEST { slowest.start } else { slowest.start + owed / 2 };
+            return Some((middle.max(slowest.end.saturating_sub(want)), slowest.end));
+        }
+        // What follows is taken along, so that crumbs cost no request each.
+        let (start, mut end) = (slowest.start, slowest.end);
+        for next in held.iter().skip(index + 1) {
+            if next.start != end || end - start >= want || !is_open(next) || !is_far_slower(next) {
+                break;
+            }
+            end = next.end;
+        }
+        Some((start, end.min(start + want)))
+    }
+}
