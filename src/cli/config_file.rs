@@ -28,7 +28,8 @@ pub(super) struct FileSettings {
 }
 
 impl FileSettings {
-    /// Reads the settings in the config folder that was given, or in `~/.kachery-p2p`; a missing folder or file says nothing.
+    /// Reads the settings in the config folder that was given, or in `~/.kachery-p2p`. A missing folder or file says
+    /// nothing.
     pub(super) fn read(config_dir: Option<&Path>) -> Result<Self, Failure> {
         let Some(folder) = folder(config_dir) else { return Ok(Self::default()) };
         let wrong = |why: &dyn std::fmt::Display| {

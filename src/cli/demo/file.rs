@@ -20,7 +20,7 @@ pub(super) struct Original {
     path: PathBuf,
     size: u64,
     sha256: String,
-    /// The SHA-256 of a random file.
+    /// The seed of a random file.
     seed: Option<u64>,
 }
 
