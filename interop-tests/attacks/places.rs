@@ -7,14 +7,14 @@ use crate::lab::{Lab, SOON};
 
 /// A new honest peer must be connected and serve within this.
 const BAR: Duration = Duration::from_secs(10);
-/// Per address and port: as many as there are places.
-const EACH: usize = 24;
+/// Connections to each port, all addresses together: twice as many as there are places.
+const CONNECTIONS: usize = 48;
 
 fn all_places_taken(addresses: &[String]) {
     let Some(lab) = Lab::new() else { return };
     let content = lab.file("wanted", 1 << 20);
     let victim = lab.daemon("victim");
-    let (id, each) = (victim.node_id(), EACH.to_string());
+    let (id, each) = (victim.node_id(), CONNECTIONS.div_ceil(addresses.len()).to_string());
     let mut arguments = vec!["places", "--victim", &id, "--count", &each];
     for address in addresses {
         arguments.extend(["--address", address]);

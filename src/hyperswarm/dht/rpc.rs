@@ -111,9 +111,11 @@ pub struct Requests<C> {
     in_flight: usize,
     rate: Rate,
     actions: VecDeque<Action<C>>,
+    /// Requests sent a second time, and not yet told to the owner. It takes them after every call.
+    late: VecDeque<(SocketAddrV4, C)>,
 }
 
-impl<C> Requests<C> {
+impl<C: Clone> Requests<C> {
     /// No requests; the first id is random.
     pub fn new(now: Instant, rng: &mut StdRng) -> Self {
         Self {
@@ -124,6 +126,7 @@ impl<C> Requests<C> {
             in_flight: 0,
             rate: Rate::new(now),
             actions: VecDeque::new(),
+            late: VecDeque::new(),
         }
     }
 
@@ -214,6 +217,11 @@ impl<C> Requests<C> {
         self.actions.pop_front()
     }
 
+    /// A request that the first datagram brought no answer to, and its context.
+    pub fn poll_late(&mut self) -> Option<(SocketAddrV4, C)> {
+        self.late.pop_front()
+    }
+
     fn request_due(&mut self, now: Instant, tick: u64, rid: u16) {
         let saturated = self.saturated(now);
         let Some(request) = self.requests.get_mut(&rid) else { return };
@@ -240,6 +248,9 @@ impl<C> Requests<C> {
             sent.due = tick + 1;
         } else {
             sent.tries += 1;
+            if sent.tries == 2 && self.late.len() < MAX_REQUESTS {
+                self.late.push_back((request.to, request.context.clone()));
+            }
             sent.due = tick + if sent.tries < TRIES { RESEND_TICKS } else { FAIL_TICKS };
             self.actions.push_back(Action::Send { to: request.to, payload: request.payload.clone() });
             if let Some(referrer) = request.referrer {

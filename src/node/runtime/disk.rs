@@ -230,12 +230,13 @@ mod tests {
 
     use sha1::Digest;
 
+    use super::super::legacy::transfers::Transfers;
     use super::*;
 
     const SIZE: u64 = 5 * CHUNK + 77;
 
     /// A file of which an earlier process left all but the last bytes, with one byte changed in the third chunk.
-    fn damaged() -> (tempfile::TempDir, Store, Sha1, Vec<u8>) {
+    async fn damaged() -> (tempfile::TempDir, Environment, Sha1, Vec<u8>) {
         let folder = tempfile::tempdir().expect("folder");
         let store = Store::open(folder.path()).expect("store");
         let bytes: Vec<u8> = (0..SIZE).map(|n| (n / 9 + n) as u8).collect();
@@ -246,7 +247,8 @@ mod tests {
         let data = folder.path().join(format!("kachery-p2p/partial/{sha1}-{SIZE}.data"));
         let data = std::fs::File::options().write(true).open(data).expect("data");
         data.write_all_at(&[!bytes[2 * CHUNK as usize + 9]], 2 * CHUNK + 9).expect("damage");
-        (folder, store, sha1, bytes)
+        let transfers = Transfers::without_peers(store.clone()).await;
+        (folder, Environment::new(store, transfers), sha1, bytes)
     }
 
     fn part(bytes: &[u8], start: u64, end: u64) -> Bytes {
@@ -255,8 +257,8 @@ mod tests {
 
     #[tokio::test]
     async fn damage_on_disk_is_told_while_nothing_else_is_to_do() {
-        let (_folder, store, sha1, bytes) = damaged();
-        let mut disk = Disk::open(store, &TaskTracker::new(), sha1, SIZE).await.expect("open");
+        let (_folder, environment, sha1, bytes) = damaged().await;
+        let mut disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
         assert_eq!(disk.present, [(0, 5 * CHUNK)]);
         assert_eq!(disk.damaged.recv().await, Some(vec![(2 * CHUNK, 3 * CHUNK)]));
         disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
@@ -267,8 +269,8 @@ mod tests {
 
     #[tokio::test]
     async fn damage_that_the_commit_finds_is_missing_and_the_disk_goes_on() {
-        let (_folder, store, sha1, bytes) = damaged();
-        let disk = Disk::open(store, &TaskTracker::new(), sha1, SIZE).await.expect("open");
+        let (_folder, environment, sha1, bytes) = damaged().await;
+        let disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
         disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
         match disk.commit().await {
             Verdict::Missing(ranges) => assert_eq!(ranges, [(2 * CHUNK, 3 * CHUNK)]),

@@ -111,13 +111,22 @@ impl Node {
         match context {
             Purpose::Query { query, .. } => {
                 if let Some(operation) = self.operations.get_mut(&query) {
-                    operation.query.failed();
+                    operation.query.failed(to);
                 }
                 self.drive(now, query);
             }
             Purpose::Check { .. } => {}
             Purpose::MakeRoom { ping, .. } => self.make_room_failed(now, ping, sent),
             Purpose::Reach { query } => self.emit(Event::Reached(query, Err(Unreachable))),
+        }
+    }
+
+    /// A request was sent again: its query may go on without its host.
+    pub(super) fn request_late(&mut self, now: Instant, to: SocketAddrV4, context: Purpose) {
+        let Purpose::Query { query, .. } = context else { return };
+        if let Some(operation) = self.operations.get_mut(&query) {
+            operation.query.late(to);
+            self.drive(now, query);
         }
     }
 
