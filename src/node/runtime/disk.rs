@@ -17,8 +17,10 @@ enum Order {
     Write(u64, Bytes),
     Forget(u64, u64),
     Commit(oneshot::Sender<Verdict>),
-    /// Keep what is there for the next attempt.
+    /// End, and keep what is there for the next attempt.
     Close(oneshot::Sender<()>),
+    /// End, and keep nothing.
+    Discard(oneshot::Sender<()>),
 }
 
 /// The outcome of a commit.
@@ -96,9 +98,18 @@ impl Disk {
 
     /// Ends the task after what is queued, so that the partial can be opened again.
     pub(super) async fn close(self) {
-        let (reply, closed) = oneshot::channel();
-        let _ = self.orders.send(Order::Close(reply)).await;
-        let _ = closed.await;
+        self.end(Order::Close).await;
+    }
+
+    /// Ends the task; nothing of the partial is left.
+    pub(super) async fn discard(self) {
+        self.end(Order::Discard).await;
+    }
+
+    async fn end(self, order: fn(oneshot::Sender<()>) -> Order) {
+        let (reply, ended) = oneshot::channel();
+        let _ = self.orders.send(order(reply)).await;
+        let _ = ended.await;
     }
 }
 
@@ -174,6 +185,11 @@ impl Work {
             match order {
                 Order::Write(offset, bytes) => self.write(offset, &bytes)?,
                 Order::Forget(start, end) => self.partial.forget(start, end)?,
+                Order::Discard(reply) => {
+                    self.partial.discard()?;
+                    let _ = reply.send(());
+                    return Ok((None, false));
+                }
                 Order::Close(reply) => {
                     self.partial.sync()?;
                     drop(self.partial);

@@ -66,7 +66,7 @@ fn after_a_part_that_did_not_fit_no_later_part_passes_although_there_is_room_aga
     let (from, now) = (sim.id(2, Style::Spki), sim.now);
     let id = ask(&mut sim, 2, 0, 20_000_000);
     let key = RequestKey { from, id };
-    let mut send = |sim: &mut Simulation| {
+    let send = |sim: &mut Simulation| {
         let data = Bytes::from(vec![0; limits::DATA_PIECE]);
         assert_eq!(sim.machines[0].swarm.respond(now, &key, Reply::Data(data)), Room::More);
         sim.deliver();
