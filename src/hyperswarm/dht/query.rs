@@ -75,6 +75,8 @@ pub struct Query {
     late: BTreeSet<SocketAddrV4>,
     /// By host: such requests, and those that failed.
     silent: BTreeMap<Ipv4Addr, usize>,
+    /// By host: all requests of this phase.
+    asked_of: BTreeMap<Ipv4Addr, usize>,
     requests: usize,
     counts: Counts,
 }
@@ -104,6 +106,7 @@ impl Query {
             in_flight: 0,
             late: BTreeSet::new(),
             silent: BTreeMap::new(),
+            asked_of: BTreeMap::new(),
             requests: 0,
             counts: Counts::default(),
         }
@@ -144,7 +147,7 @@ impl Query {
         self.requests += 1;
     }
 
-    /// The requests to make now: nearest first, as many as `free` allows, and at least one while nothing of this
+    /// The requests to make now: nearest first, but hosts that were not asked much before those that were, as many as `free` allows, and at least one while nothing of this
     /// query is in flight. Moves on to the update and to the end when nothing is left.
     pub fn next(&mut self, free: usize) -> Vec<Ask> {
         loop {
@@ -219,18 +222,24 @@ impl Query {
     fn take(&mut self, free: usize, update: bool) -> Vec<Ask> {
         let list = if update { &mut self.closest } else { &mut self.unverified };
         let mut asks = Vec::new();
-        for candidate in list.iter_mut() {
-            if asks.len() >= free {
-                break;
-            }
-            if candidate.queried || is_silent(&self.silent, *candidate.addr.ip()) {
-                continue;
-            }
-            candidate.queried = true;
-            // A liar could name one victim under many ids: each address is asked once per phase.
-            if self.asked.insert(candidate.addr) {
-                asks.push(Ask { candidate: *candidate, update });
-                candidate.asked_before = true;
+        // A host that always knows nearer nodes of its own must not keep the others from being asked.
+        for most in [MAX_NODES_PER_HOST, usize::MAX] {
+            for candidate in list.iter_mut() {
+                let host = *candidate.addr.ip();
+                let asked_of = self.asked_of.entry(host).or_default();
+                if candidate.queried || *asked_of >= most || is_silent(&self.silent, host) {
+                    continue;
+                }
+                if asks.len() >= free {
+                    return asks;
+                }
+                candidate.queried = true;
+                // A liar could name one victim under many ids: each address is asked once per phase.
+                if self.asked.insert(candidate.addr) {
+                    *asked_of += 1;
+                    asks.push(Ask { candidate: *candidate, update });
+                    candidate.asked_before = true;
+                }
             }
         }
         asks
@@ -240,6 +249,7 @@ impl Query {
         if self.phase == Phase::MovingCloser && self.wants_update {
             self.phase = Phase::Updating;
             self.asked.clear();
+            self.asked_of.clear();
             for candidate in &mut self.closest {
                 candidate.queried = false;
             }

@@ -300,15 +300,14 @@ fn a_host_that_leaves_many_requests_unanswered_is_not_waited_for() {
     let mut query = Query::new(OWN, TARGET, true);
     query.add_candidate(id(300), addr(300), None);
     (1..=full + 4).for_each(|n| query.add_candidate(id(n), silent(n), None));
-    assert_eq!(query.next(full as usize).len(), full as usize);
-    (1..full).for_each(|n| query.late(silent(n)));
-    assert_eq!(query.next(1).len(), 1, "one more may be late");
-    query.late(silent(full));
-    // Only the other host is left, and then the update begins though nine requests are in flight.
-    assert_eq!(asked(&query.next(0)), []);
-    query.late(silent(full + 1));
-    assert_eq!(asked(&query.next(0)), [id(300)]);
+    assert_eq!(query.next(full as usize + 1).len(), full as usize + 1);
     query.answered(reply(300), false);
+    (1..full).for_each(|n| query.late(silent(n)));
+    assert_eq!(asked(&query.next(1)).len(), 1, "one more may be late");
+    query.late(silent(full));
+    assert!(query.next(1).is_empty(), "the last one is waited for, no other is asked");
+    query.late(silent(full + 1));
+    // The update begins though nine requests are in flight.
     let update = query.next(0);
     assert!(asked(&update) == [id(300)] && update[0].update);
     query.answered(reply(300), true);
@@ -320,9 +319,19 @@ fn a_late_answer_is_no_silence() {
     let mut query = Query::new(OWN, TARGET, false);
     for n in 1..=3 * MAX_QUERY_SILENT_PER_HOST as u32 {
         let slow = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
-        query.add_candidate(id(n), slow, None);
+        // Ever nearer.
+        query.add_candidate(id(1000 - n), slow, None);
         assert_eq!(query.next(16).len(), 1, "{n}");
         query.late(slow);
-        query.answered(Reply { from: slow, ..reply(n) }, false);
+        query.answered(Reply { from: slow, ..reply(1000 - n) }, false);
     }
+}
+
+#[test]
+fn a_host_that_knows_ever_nearer_nodes_does_not_keep_the_others_from_being_asked() {
+    let mut query = Query::new(OWN, TARGET, false);
+    let liar = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
+    (1..=19).for_each(|n| query.add_candidate(id(n), liar(n), None));
+    query.add_candidate(id(300), addr(300), None);
+    assert_eq!(asked(&query.next(4)), [1, 2, 300, 3].map(id));
 }

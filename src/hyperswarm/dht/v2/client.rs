@@ -184,7 +184,7 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let background = matches!(operation.what, What::Bootstrap) && !alone;
         let concurrency = if background { BACKGROUND_CONCURRENCY } else { CONCURRENCY };
-        let asks = operation.query.next(concurrency.saturating_sub(self.requests.in_flight()));
+        let asks = operation.query.next(concurrency.saturating_sub(self.requests.expected()));
         for ask in asks {
             self.ask(now, id, ask);
         }

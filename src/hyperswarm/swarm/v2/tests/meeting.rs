@@ -70,6 +70,8 @@ fn attacked(seed: u64, name_nobody: bool) -> World {
         world.network.add(SocketAddrV4::new(ATTACKER, 5000 + n), Host::Liar(Box::new(liar)));
     }
     world.network.run(Duration::from_secs(30));
+    let known = world.with_dht(|node, _| node.table_len());
+    assert!(known >= 20, "the liars must surround the topic: {known} known");
     world
 }
 

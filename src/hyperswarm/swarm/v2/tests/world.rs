@@ -196,12 +196,12 @@ pub(super) struct Liar {
 impl Liar {
     /// The `n`th of 50 on one host.
     pub(super) fn new(now: Instant, host: Ipv4Addr, n: u16, name_nobody: bool, dht: SocketAddrV4) -> Self {
-        let record = |n| NodeRecord { id: liar_id(n), addr: SocketAddrV4::new(host, 5000 + n) };
+        let record = |n| NodeRecord { id: liar_id(LIARS + n), addr: SocketAddrV4::new(host, 5000 + n) };
         let others = (n..n + 20).map(|n| record(n % 50)).collect();
         let peers: Vec<u8> =
             (0..50).flat_map(|i| encode_address(SocketAddrV4::new(host, 10_000 + 50 * n + i))).collect();
         let peers = PeersOutput { peers: Some(peers.into()), ..PeersOutput::default() }.encode();
-        let (id, token, out) = (liar_id(n), [9; 32], VecDeque::new());
+        let (id, token, out) = (liar_id(LIARS + n), [9; 32], VecDeque::new());
         Self { id, token, others, name_nobody, count: 0, peers, dht, next: now, out }
     }
 
@@ -217,8 +217,10 @@ impl Liar {
         if self.name_nobody {
             for node in &mut self.others {
                 self.count += 1;
-                let port = 20_000 + self.count % 40_000;
-                *node = NodeRecord { id: liar_id(port), addr: SocketAddrV4::new(*node.addr.ip(), port) };
+                // Nearer to the topic than the liars themselves.
+                let n = self.count % LIARS;
+                let addr = SocketAddrV4::new(*node.addr.ip(), 20_000 + n);
+                *node = NodeRecord { id: liar_id(n), addr };
             }
         }
         let answer = Message {
@@ -241,7 +243,10 @@ impl Liar {
     }
 }
 
-/// Ids that share ever more bits with the topic.
+/// Number of the first liar that is there; those before it are not, and nearer to the topic.
+const LIARS: u16 = 20_000;
+
+/// Ids that share their first 240 bits with the topic.
 fn liar_id(n: u16) -> [u8; 32] {
     let mut id = TOPIC.0;
     id[30..].copy_from_slice(&(n + 1).to_be_bytes());
