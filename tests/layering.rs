@@ -40,7 +40,7 @@ node/legacy: limits hyperswarm store
 node/peer: hyperswarm node/legacy
 node/transfer: limits store node/error node/peer
 node/runtime/inbox: node/transfer
-node/runtime/provide: limits store node/legacy node/runtime/legacy
+node/runtime/provide: limits store node/peer
 node/runtime/legacy: limits hyperswarm store node/legacy node/peer node/transfer node/runtime/inbox node/runtime/provide
 node/runtime: limits hyperswarm store node/error node/types node/config node/identity node/legacy node/peer node/transfer node/runtime
 node: limits hyperswarm store node
@@ -239,6 +239,7 @@ fn the_check_sees_a_wrong_arrow_however_it_is_written() {
         ("node/transfer/plan.rs", "use crate::node::legacy::NodeId;"),
         ("node/transfer/plan.rs", "use super::super::runtime::disk::Disk;"),
         ("node/runtime/legacy/swarm.rs", "use super::super::download::Download;"),
+        ("node/runtime/provide.rs", "use super::legacy::swarm::SwarmHandle;"),
         ("node/runtime/download.rs", "use crate::node::Node;"),
         ("unknown/mod.rs", ""),
     ] {

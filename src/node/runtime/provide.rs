@@ -1,4 +1,4 @@
-//! The giving side: answers to seeking, and files in pieces.
+//! The giving side, for every protocol: what the store has, and pieces of its files, in turns at the disk.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -11,22 +11,27 @@ mod descriptors;
 mod open_files;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use self::descriptors::Seldom;
-use self::open_files::OpenFiles;
-
-use super::legacy::swarm::SwarmHandle;
+use self::open_files::{InUse, OpenFiles};
 use crate::limits;
-use crate::node::legacy::{BUSY, Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
+use crate::node::peer::PeerKey;
 use crate::store::{ContentHash, ServedFile, Sha1, Store, StoreError, StoreErrorKind};
 
-/// The error text of 0.2.1 for a file that it does not have.
-const NOT_FOUND: &str = "Unable to find file.";
-/// Read from disk at once for a peer that takes a message of that size.
-const PIECE: u64 = limits::DATA_PIECE as u64;
-/// Read from disk at once for a 0.1.2 peer, which gets it in messages of 378 bytes.
-const SMALL_PIECE: u64 = 8 << 10;
+/// Why a peer is not given what it asked for. Paths and errors of the system are nobody else's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotServed {
+    /// The store does not have it, or what is there is damaged.
+    #[error("the file is not here")]
+    NotFound,
+    /// No descriptor is to spare.
+    #[error("too many files are open")]
+    Busy,
+    /// The disk failed.
+    #[error("the file cannot be read")]
+    Unreadable,
+}
 
 pub(crate) use self::descriptors::refuses_connection;
 
@@ -36,7 +41,7 @@ pub(crate) struct Provider {
     /// Looks into the store at the same time; further ones wait.
     looks: Arc<Semaphore>,
     /// Looks under way or waiting, by seeker. Beyond the limits seekings are dropped.
-    lookers: Mutex<HashMap<NodeId, usize>>,
+    lookers: Mutex<HashMap<PeerKey, usize>>,
     /// For peers.
     peers: Turns,
     /// For the user of this machine, who never waits for what peers asked for.
@@ -85,35 +90,22 @@ impl Provider {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Says that we have the file, if we do.
-    pub(crate) fn answer(
-        self: &Arc<Self>,
-        swarm: &Arc<SwarmHandle>,
-        from: NodeId,
-        dialect: Dialect,
-        sha1: Sha1,
-    ) {
-        let Some(turn) = self.look(from) else {
-            tracing::debug!(%from, "too many seekings at once; one dropped");
-            return;
-        };
-        let (provider, swarm) = (self.clone(), swarm.clone());
-        tokio::spawn(async move {
-            if let Some((size, unverified)) = provider.size_of(sha1).await {
-                swarm.provide(dialect, sha1, size);
-                // So that it is done, or under way, when the file is asked for. Seekings must not queue up work before
-                // requests: not while another file is verified.
-                if unverified && provider.peers.verifications.available_permits() > 0 {
-                    // What is wrong with the file is logged, and told to whoever asks for it.
-                    let _: Result<Arc<ServedFile>, String> = provider.open(sha1).await;
-                }
-            }
-            drop(turn);
-        });
+    /// Counts bytes that were handed to a connection.
+    pub(crate) fn add_served(&self, bytes: u64) {
+        self.served.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Verifies a file so that it is done, or under way, when it is asked for. Seekings must not queue up work before
+    /// requests: not while another file is verified.
+    pub(crate) async fn verify_ahead(&self, sha1: Sha1) {
+        if self.peers.verifications.available_permits() > 0 {
+            // What is wrong with the file is logged, and told to whoever asks for it.
+            let _: Result<Arc<ServedFile>, NotServed> = self.open(sha1).await;
+        }
     }
 
     /// Of a file that we can serve; and whether it must be verified before.
-    async fn size_of(&self, sha1: Sha1) -> Option<(u64, bool)> {
+    pub(crate) async fn size_of(&self, sha1: Sha1) -> Option<(u64, bool)> {
         let store = self.store.clone();
         let look = move || match store.served_size(sha1)? {
             Some(size) => Ok(Some((size, store.needs_hashing(sha1)?))),
@@ -132,71 +124,13 @@ impl Provider {
         }
     }
 
-    /// Serves a request in pieces, each read when there is room for it.
-    pub(crate) fn serve(
-        self: &Arc<Self>,
-        swarm: &Arc<SwarmHandle>,
-        key: RequestKey,
-        dialect: Dialect,
-        request: FileRequest,
-        room: Arc<Notify>,
-    ) {
-        let (provider, swarm) = (self.clone(), swarm.clone());
-        tokio::spawn(async move {
-            let end = tokio::select! {
-                result = provider.send(dialect, request, &room, |data| swarm.respond(&key, data)) => match result {
-                    Ok(true) => Reply::Finished,
-                    Ok(false) => return,
-                    Err(why) => Reply::Error(why),
-                },
-                () = swarm.ended.cancelled() => return,
-            };
-            let _: Room = swarm.respond(&key, end);
-        });
-    }
-
-    /// Hands what was asked for to `respond`, again after waiting for `room` when that is full. False: the asker has left.
-    /// Nothing is held open meanwhile: each piece is read from the file that is open, or opened for it.
-    async fn send(
-        &self,
-        dialect: Dialect,
-        request: FileRequest,
-        room: &Notify,
-        respond: impl Fn(Reply) -> Room,
-    ) -> Result<bool, String> {
-        let sha1 = request.sha1();
-        let _in_use = self.open.begin();
-        let size = self.open(sha1).await?.size();
-        let (mut at, end) = match request {
-            FileRequest::Whole { .. } => (0, size),
-            FileRequest::Range { start, end, .. } => (start, end),
-        };
-        if end > size {
-            return Err(format!("Range ends at {end}, beyond the end of the file: {size}"));
-        }
-        let piece = if dialect == Dialect::V012 { SMALL_PIECE } else { PIECE };
-        while at < end {
-            let length = piece.min(end - at);
-            let file = self.open(sha1).await?;
-            let bytes = self.read(file, at, length as usize).await?;
-            loop {
-                match respond(Reply::Data(bytes.clone())) {
-                    Room::More => break,
-                    Room::Full => match tokio::time::timeout(limits::SERVE_STALL, room.notified()).await {
-                        Ok(()) => {}
-                        Err(_) => return Err("The data was not taken in time.".to_owned()),
-                    },
-                    Room::Gone => return Ok(false),
-                }
-            }
-            at += length;
-            self.served.fetch_add(length, Ordering::Relaxed);
-        }
-        Ok(true)
+    /// A request begins to be served; with the last one all files are closed.
+    pub(crate) fn begin(&self) -> InUse<'_> {
+        self.open.begin()
     }
 
     /// The file, verified, from those that are open if it is one of them.
-    async fn open(&self, sha1: Sha1) -> Result<Arc<ServedFile>, String> {
+    pub(crate) async fn open(&self, sha1: Sha1) -> Result<Arc<ServedFile>, NotServed> {
         if let Some(file) = self.open.get(sha1) {
             return Ok(file);
         }
@@ -205,21 +139,21 @@ impl Provider {
         }
         match self.verified(&self.peers, sha1, || {}, Store::open_served).await {
             Ok(Some(file)) => Ok(self.open.add(sha1, file)),
-            Ok(None) => Err(NOT_FOUND.to_owned()),
+            Ok(None) => Err(NotServed::NotFound),
             Err(error) if error.kind() == StoreErrorKind::TooManyOpenFiles => Err(self.busy()),
             Err(error) => {
                 // The path in it is nobody else's business.
                 tracing::warn!(%sha1, %error, "cannot serve a file");
-                Err(NOT_FOUND.to_owned())
+                Err(NotServed::NotFound)
             }
         }
     }
 
     /// What a peer is told when there is no descriptor for it. Those of files that are served are given back.
-    fn busy(&self) -> String {
+    fn busy(&self) -> NotServed {
         self.open.clear();
         self.complain();
-        BUSY.to_owned()
+        NotServed::Busy
     }
 
     fn complain(&self) {
@@ -266,7 +200,13 @@ impl Provider {
         in_turn(&turns.verifications, move || work(&store, sha1)).await
     }
 
-    async fn read(&self, file: Arc<ServedFile>, at: u64, length: usize) -> Result<Bytes, String> {
+    /// A piece of a file for a peer.
+    pub(crate) async fn read(
+        &self,
+        file: Arc<ServedFile>,
+        at: u64,
+        length: usize,
+    ) -> Result<Bytes, NotServed> {
         let work = move || {
             let mut buffer = vec![0; length];
             file.read_at(at, &mut buffer)?;
@@ -274,12 +214,12 @@ impl Provider {
         };
         in_turn(&self.peers.reads, work).await.map_err(|error| {
             tracing::warn!(%error, "cannot read a served file");
-            "Unable to read file.".to_owned()
+            NotServed::Unreadable
         })
     }
 
     /// A turn at the store for a seeker; none: it, or all together, have too many already.
-    fn look(self: &Arc<Self>, from: NodeId) -> Option<Turn> {
+    pub(crate) fn look(self: &Arc<Self>, from: PeerKey) -> Option<Turn> {
         let mut lookers = self.lookers.lock();
         let all: usize = lookers.values().sum();
         let count = lookers.get(&from).copied().unwrap_or(0);
@@ -307,9 +247,10 @@ async fn in_turn<T: Send + 'static>(
     })
 }
 
-struct Turn {
+/// A turn at the store, until dropped.
+pub(crate) struct Turn {
     provider: Arc<Provider>,
-    from: NodeId,
+    from: PeerKey,
 }
 
 impl Drop for Turn {
@@ -325,4 +266,4 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

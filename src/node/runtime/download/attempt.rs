@@ -40,6 +40,8 @@ pub(super) struct Wanted {
     pub(super) members: Vec<Arc<Member>>,
     /// Nobody is asked while this is set.
     pub(super) paused: bool,
+    /// Nobody is asked when so many new bytes came.
+    pub(super) most: u64,
     /// No more of this size is wanted for now. What has at most so many bytes on disk is thrown away.
     pub(super) ended: Option<u64>,
 }
@@ -117,6 +119,8 @@ struct Attempt {
     inbox: mpsc::Receiver<Arrival>,
     sender: mpsc::Sender<Arrival>,
     downloaded: u64,
+    /// More than this is not wanted now.
+    most: u64,
     rate: Rate,
 }
 
@@ -162,6 +166,7 @@ impl Attempt {
             inbox,
             sender,
             downloaded: 0,
+            most: u64::MAX,
             rate: Rate::new(now),
         }
     }
@@ -230,6 +235,8 @@ impl Attempt {
     fn look_at_members(&mut self) {
         let now = self.clock.now();
         let wanted = self.setup.wanted.borrow_and_update().clone();
+        self.most = wanted.most;
+        let paused = wanted.paused || self.downloaded >= self.most;
         for member in &wanted.members {
             if !self.members.values().any(|known| Arc::ptr_eq(&known.member, member)) {
                 let unit = *member.unit.lock();
@@ -248,7 +255,7 @@ impl Attempt {
                     if std::mem::replace(&mut known.relayed, relayed) != relayed {
                         self.plan.set_relayed(*key, relayed, now);
                     }
-                    self.plan.set_reachable(*key, !wanted.paused, now);
+                    self.plan.set_reachable(*key, !paused, now);
                 }
                 Reach::Opening | Reach::Connecting => self.plan.set_reachable(*key, false, now),
                 Reach::Unusable(why) => self.plan.drop_provider(*key, Failure::Refused(why), now),
@@ -288,6 +295,9 @@ impl Attempt {
             self.setup.environment.add_downloaded(bytes);
             self.rate.add(bytes);
             self.clock.stand_while(self.disk.write(offset, piece)).await;
+            if self.downloaded >= self.most {
+                self.look_at_members();
+            }
         }
     }
 

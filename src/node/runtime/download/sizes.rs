@@ -90,7 +90,7 @@ impl Sizes {
     }
 
     fn start_one(&mut self, size: u64, members: Vec<Arc<Member>>) {
-        let (wanted, wanted_seen) = watch::channel(Wanted { members, paused: true, ended: None });
+        let (wanted, wanted_seen) = watch::channel(Wanted { members, paused: true, most: 0, ended: None });
         let (progress, progress_seen) = watch::channel(Progress::default());
         let setup = Setup {
             environment: self.environment.clone(),
@@ -131,21 +131,26 @@ impl Sizes {
         known.min().map(|(_, size)| size)
     }
 
-    /// Tells the attempts whom to ask. All but the one that will be there first pause when they have brought so much
-    /// that, if it is junk, no more of it is to be kept.
+    /// Tells the attempts whom to ask, and all but the one that will be there first how much they may bring: if it is
+    /// junk, no more of it is to be kept.
     pub(super) fn arrange(&mut self, members: &[Arc<Member>], paused: bool) {
         for running in self.running.values_mut() {
-            if !running.wanted.borrow().paused {
-                running.rate = running.progress().rate;
+            let progress = running.progress();
+            let asks = {
+                let wanted = running.wanted.borrow();
+                !wanted.paused && progress.downloaded < wanted.most
+            };
+            if asks {
+                running.rate = progress.rate;
             }
         }
         let first = self.first();
         for (size, running) in &self.running {
-            let full = running.progress().downloaded >= limits::JUNK_PER_SIZE;
-            let paused = paused || full && Some(*size) != first;
+            let most = if Some(*size) == first { u64::MAX } else { limits::JUNK_PER_SIZE };
             // Also when nothing is new here: a provider may be reached in another way.
             running.wanted.send_modify(|wanted| {
                 wanted.paused = paused;
+                wanted.most = most;
                 wanted.members = of_size(members, *size);
             });
         }

@@ -261,7 +261,7 @@ async fn of_a_size_that_another_will_outrun_only_so_much_is_kept_and_in_the_end_
     }
     assert!(running.await.expect("no panic").expect("found").is_ok());
     assert!(most >= limits::JUNK_PER_SIZE, "the junk was not let in: {most}");
-    assert!(most <= limits::JUNK_PER_SIZE + (16 << 20), "{most} bytes of junk");
+    assert!(most <= limits::JUNK_PER_SIZE + MIB as u64, "{most} bytes of junk");
     assert!(!name.exists() && world.junk() < 1 << 20, "{} bytes are left", world.junk());
 }
 

@@ -2,6 +2,7 @@
 //! topics, and providers that are asked in their transfer swarms.
 
 mod connection;
+mod serve;
 mod source;
 pub(crate) mod swarm;
 pub(crate) mod transfers;

@@ -43,7 +43,7 @@ pub(crate) struct SwarmHandle {
     /// Number of connected nodes; changes whenever one comes or goes.
     peers: watch::Sender<usize>,
     status: watch::Sender<SwarmStatus>,
-    provider: Arc<Provider>,
+    pub(super) provider: Arc<Provider>,
     /// Ends all tasks of the swarm.
     pub(crate) ended: CancellationToken,
     /// Everything is closed and unannounced.
@@ -289,10 +289,8 @@ impl SwarmHandle {
                     tokio::spawn(async move { inbox.send(arrival).await });
                 }
             }
-            Deed::Answer(from, dialect, sha1) => self.provider.answer(self, from, dialect, sha1),
-            Deed::Serve(key, dialect, request, room) => {
-                self.provider.serve(self, key, dialect, request, room)
-            }
+            Deed::Answer(from, dialect, sha1) => self.answer(from, dialect, sha1),
+            Deed::Serve(key, dialect, request, room) => self.serve(key, dialect, request, room),
         }
     }
 

@@ -22,7 +22,7 @@ struct State {
 }
 
 /// A request being served, until dropped.
-pub(super) struct InUse<'a> {
+pub(crate) struct InUse<'a> {
     open: &'a OpenFiles,
 }
 

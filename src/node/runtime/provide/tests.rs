@@ -3,22 +3,21 @@
 use std::time::Duration;
 
 use super::*;
-use crate::node::legacy::Style;
 use hyperswarm::crypto::PublicKey;
 
-fn node(number: usize) -> NodeId {
+fn node(number: usize) -> PeerKey {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&number.to_le_bytes());
-    NodeId::new(PublicKey(key), Style::Spki)
+    PeerKey(PublicKey(key))
 }
 
-fn provider() -> (Arc<Provider>, tempfile::TempDir) {
+pub(in crate::node::runtime) fn provider() -> (Arc<Provider>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("folder");
     (Provider::new(Store::open(folder.path()).expect("store")), folder)
 }
 
 /// A stored file of so many bytes.
-fn stored(provider: &Provider, folder: &tempfile::TempDir, size: usize) -> Sha1 {
+pub(in crate::node::runtime) fn stored(provider: &Provider, folder: &tempfile::TempDir, size: usize) -> Sha1 {
     let path = folder.path().join("source");
     std::fs::write(&path, vec![7; size]).expect("write");
     provider.store.put_file(&path).expect("store").sha1
@@ -84,7 +83,7 @@ async fn opening_and_reading_wait_while_as_many_reads_as_allowed_go_on() {
 }
 
 /// A file as Python stores it: nothing says that it was verified.
-fn planted(folder: &tempfile::TempDir, bytes: &[u8]) -> Sha1 {
+pub(in crate::node::runtime) fn planted(folder: &tempfile::TempDir, bytes: &[u8]) -> Sha1 {
     use sha1::Digest;
     let sha1 = Sha1(sha1::Sha1::digest(bytes).into());
     let name = sha1.to_string();
@@ -151,83 +150,17 @@ async fn the_user_waits_for_no_file_that_peers_have_verified() {
 }
 
 /// Files in the folder that this process has open.
-fn open_in(folder: &tempfile::TempDir) -> usize {
+pub(in crate::node::runtime) fn open_in(folder: &tempfile::TempDir) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
     let files = links.filter_map(|link| std::fs::read_link(link.path()).ok()).filter(|to| to.is_file());
     files.filter(|to| to.starts_with(folder.path())).count()
 }
 
-#[tokio::test(start_paused = true)]
-async fn requests_that_wait_hold_a_bounded_number_of_files_open() {
-    let (provider, folder) = provider();
-    let files: Vec<_> = (0..3 * limits::SERVED_FILES as u32)
-        .map(|number| planted(&folder, &[number.to_le_bytes(), [7; 4]].concat()))
-        .collect();
-    let room = Notify::new();
-    let waiting = files.iter().map(|sha1| {
-        let request = FileRequest::Whole { sha1: *sha1 };
-        provider.send(Dialect::V021, request, &room, |_| Room::Full)
-    });
-    let mut waiting = Box::pin(futures::future::join_all(waiting));
-    assert!(tokio::time::timeout(Duration::from_secs(1), waiting.as_mut()).await.is_err());
-    assert_eq!(open_in(&folder), limits::SERVED_FILES);
-    drop(waiting);
-    assert_eq!(open_in(&folder), 0, "nobody is served any more");
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_descriptors_to_spare_peers_are_told_busy_and_the_user_is_served() {
-    let (mut provider, folder) = provider();
-    let sha1 = stored(&provider, &folder, 10);
-    Arc::get_mut(&mut provider).expect("no other user").scarce = || true;
-    let room = Notify::new();
-    for _ in 0..100 {
-        let sent = provider.send(Dialect::V021, FileRequest::Whole { sha1 }, &room, |_| Room::More).await;
-        assert_eq!(sent, Err(BUSY.to_owned()));
+impl Provider {
+    /// Without a descriptor to spare for peers.
+    pub(in crate::node::runtime) fn without_descriptors(store: Store) -> Arc<Self> {
+        let mut provider = Self::new(store);
+        Arc::get_mut(&mut provider).expect("no other user").scarce = || true;
+        provider
     }
-    assert!(matches!(provider.open_verified(sha1).await, Ok(Some(_))));
-    assert_eq!(open_in(&folder), 0);
-}
-
-/// Serves to an asker whose connection is always full and gets room after `pause`; what is offered, and when it ended.
-async fn serve_slowly(pause: Duration) -> (Result<bool, String>, Vec<usize>, Duration) {
-    let (provider, folder) = provider();
-    let sha1 = stored(&provider, &folder, PIECE as usize + 5);
-    let (room, offered) = (Notify::new(), Mutex::new(Vec::new()));
-    let respond = |reply| {
-        let Reply::Data(data) = reply else { panic!("only data is sent here") };
-        let mut offered = offered.lock();
-        offered.push(data.len());
-        // Every other time it is the same data again, and is taken.
-        if offered.len() % 2 == 0 { Room::More } else { Room::Full }
-    };
-    let begun = tokio::time::Instant::now();
-    let send = provider.send(Dialect::V021, FileRequest::Whole { sha1 }, &room, respond);
-    let make_room = async {
-        loop {
-            tokio::time::sleep(pause).await;
-            room.notify_one();
-        }
-    };
-    let result = tokio::select! {
-        biased;
-        result = send => result,
-        () = make_room => unreachable!("it goes on for ever"),
-    };
-    drop(folder);
-    (result, offered.into_inner(), begun.elapsed())
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_asker_that_takes_data_just_in_time_gets_all_of_it() {
-    let (result, offered, _) = serve_slowly(limits::SERVE_STALL - Duration::from_millis(2)).await;
-    assert_eq!((result, offered), (Ok(true), vec![PIECE as usize, PIECE as usize, 5, 5]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_asker_that_takes_no_data_is_given_up() {
-    let (result, offered, time) = serve_slowly(limits::SERVE_STALL + Duration::from_millis(2)).await;
-    assert_eq!(result, Err("The data was not taken in time.".to_owned()));
-    assert_eq!(offered, [PIECE as usize], "nothing is read for it any more");
-    assert!(time < limits::SERVE_STALL + Duration::from_millis(2), "{time:?}");
 }
