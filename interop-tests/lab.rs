@@ -139,7 +139,7 @@ impl Lab {
         let mut command = js("attacker.js");
         command.args(["--channel", CHANNEL, "--bootstrap", &self.bootstrap]).args(arguments);
         let peer = Peer { process: Process::start(&format!("attacker {arguments:?}"), &mut command) };
-        peer.event("ready", SOON, |_| true);
+        peer.event("ready", LONG, |_| true);
         peer
     }
 

@@ -81,6 +81,22 @@ async fn each_reason_for_nothing_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_of_what_nobody_has_ends_ten_seconds_after_the_last_peer_was_asked() {
+    let dht = PrivateDht::start().await;
+    let asker = TestNode::start(&dht, &["one"]).await;
+    let other = TestNode::start(&dht, &["one"]).await;
+    asker.connected("one", 1).await;
+    let began = Instant::now();
+    let long = kachery_p2p::node::LoadOptions { timeout: Duration::from_secs(60), provider: None };
+    let outcome = finish(asker.node.load(Sha1([7; 20]), long)).await;
+    assert!(matches!(outcome, Err(LoadError::NotFound { asked: 1 })), "{outcome:?}");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(12), "{took:?}");
+    asker.node.shutdown().await;
+    other.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutting_down_takes_less_than_three_seconds() {
     let dht = PrivateDht::start().await;
     let node = TestNode::start(&dht, &["x", "y"]).await;

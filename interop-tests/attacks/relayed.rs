@@ -89,9 +89,11 @@ fn a_load_through_a_daemon_of_ours_survives_a_pause_of_the_loader() {
 
 /// A relay that loses some of what it should forward.
 fn lossy(percent: u32) {
+    const SEED: &str = "2463534242";
     let Some(lab) = Lab::new() else { return };
     let files = contents(&lab);
-    let relay = lab.peer("0.2.1", &[], &["--relay", "--relay-loss", &percent.to_string()]);
+    let relay =
+        lab.peer("0.2.1", &[], &["--relay", "--relay-loss", &percent.to_string(), "--relay-seed", SEED]);
     let provider = hidden_provider(&lab, &files, &[relay.node_id()]);
     let id = provider.node_id();
     relay.event("peer", SOON, |event| {
@@ -99,7 +101,7 @@ fn lossy(percent: u32) {
     });
     let loader = lab.daemon("loader");
     loader.connected(1);
-    load_all(&format!("a relay that loses {percent} %"), &loader, &files);
+    load_all(&format!("a relay that loses {percent} % (seed {SEED})"), &loader, &files);
     assert!(provider.was_asked());
 }
 

@@ -6,7 +6,8 @@
 //     [--bootstrap HOST:PORT]... [--no-mdns]   where to find others (without --bootstrap: multicast DNS only)
 //     [--file PATH]... [--misbehave die|lie|stall|garbage|short|long] [--answer-delay MS]   what to provide, and how
 //     [--rate BYTES_PER_SECOND] [--price]   slowly; at the original's price: a process for each request
-//     [--only NODE]... [--relay] [--relay-loss PERCENT]   be reachable for these nodes only; relay for all, with loss
+//     [--only NODE]... [--relay] [--relay-loss PERCENT] [--relay-seed N]   be reachable for these nodes only; relay for all, and lose some
+//     of the requests and answers
 //     [--find SHA1 | --load SHA1 --dest FILE] [--repeat N] [--peers N] [--timeout SECONDS]  one errand, then exit
 //     [--commands]   errands from standard input: `find SHA1`, `load SHA1 FILE`, `quit`; ends with it
 //     [--seed HEX]   a fixed identity
@@ -30,6 +31,7 @@ const { values: options } = parseArgs({
     only: { type: 'string', multiple: true },
     relay: { type: 'boolean', default: false },
     'relay-loss': { type: 'string', default: '0' },
+    'relay-seed': { type: 'string', default: '1' },
     find: { type: 'string' },
     load: { type: 'string' },
     dest: { type: 'string' },
@@ -48,6 +50,18 @@ const { misbehaviours } = require('./lib/misbehave');
 
 const report = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
 const milliseconds = (since) => Number(process.hrtime.bigint() - since) / 1e6;
+
+/** Loses `percent` of the requests and answers, which ones is up to the seed (32-bit xorshift). Seekings are not lost: each is sent once. */
+function lossy(percent, seed) {
+  let state = seed;
+  return ({ type }) => {
+    if (type !== 'requestToNode' && type !== 'messageToNode') return false;
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % 10000 < percent * 100;
+  };
+}
 
 async function findOnce(daemon, sha1) {
   const started = process.hrtime.bigint();
@@ -104,7 +118,7 @@ async function main() {
     price: options.price,
     accepts: options.only && ((nodeId) => options.only.includes(nodeId)),
     relay: options.relay,
-    relayLoss: Number(options['relay-loss']),
+    loses: lossy(Number(options['relay-loss']), Number(options['relay-seed'])),
     seed: options.seed && Buffer.from(options.seed, 'hex'),
   }, report);
   const files = await Promise.all(options.file.map((path) => daemon.provider.add(path)));

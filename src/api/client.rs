@@ -190,7 +190,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(text).map_err(|error| ClientError::Unexpected(format!("bad JSON: {error}")))
 }
 
-/// Who answers on a port that is taken.
+/// The program that answers on a port that is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A daemon of this program.

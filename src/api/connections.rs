@@ -1,9 +1,9 @@
 //! The table of open connections, bounded, and who has to go when it is full.
 //!
 //! A connection either waits for its client (a request's head or body is still to come, or the client does not
-//! read its answer) or works for it. When the table is full, the connection that has kept us waiting longest is closed for
-//! the newcomer; so clients that trickle bytes can occupy the table, but never keep a real client out. Connections at work
-//! are not closed; fewer requests that take long are answered at once than the table has places (`state`).
+//! read its answer) or works for it. When the table is full, the connection that has kept us waiting longest is closed
+//! for the newcomer; so clients that trickle bytes can occupy the table, but never keep a real client out. Connections
+//! at work are not closed; `state` lets fewer long requests begin than the table has places.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{legacy, v1};
 
-/// `data` is the body of a request, read in every way that there is. Whether anything could be made of it.
+/// `data` is the body of a request, read in every way that there is. True if anything could be made of it.
 pub fn bodies(data: &[u8]) -> bool {
     let key = legacy::object(data).ok().and_then(|request| legacy::file_key(&request));
     let search = v1::search(data, Duration::ZERO).ok();

@@ -1,4 +1,4 @@
-//! Who may drive the daemon: programs on this machine, and no web page.
+//! The daemon obeys programs on this machine, and no web page.
 //!
 //! Any page open in the user's browser can send requests to loopback. Against DNS rebinding, `Host` must be a
 //! loopback name; against forged cross-site requests, whatever a browser says about the page it acts for
@@ -77,7 +77,7 @@ fn same_origin(url: &str, own: &str) -> bool {
         .is_some_and(|authority| authority.eq_ignore_ascii_case(own))
 }
 
-/// Whether every value of a header passes; a value that is not text does not.
+/// True if every value of a header passes; a value that is not text does not.
 fn all(headers: &HeaderMap, name: HeaderName, good: impl Fn(&str) -> bool) -> bool {
     headers.get_all(name).iter().all(|value| value.to_str().is_ok_and(&good))
 }

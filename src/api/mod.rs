@@ -83,7 +83,7 @@ impl Backend for Node {
 /// What a daemon says about itself, besides its node's status.
 #[derive(Clone, Debug, Serialize)]
 pub struct About {
-    /// Of this program.
+    /// The version of this program.
     pub version: &'static str,
     /// Its process id.
     pub pid: u32,

@@ -40,7 +40,7 @@ pub enum ApiError {
     PortInUse {
         /// The port.
         port: u16,
-        /// Who answered there.
+        /// The program that answered there.
         holder: client::Holder,
     },
     /// The system said no.

@@ -1,5 +1,5 @@
 //! Our own endpoints, under `/api/v1/`. Errors: a 4xx status with `{"error": {"code", "message"}}`; in a stream of
-//! newline-delimited JSON, a last line `{"type": "error", "code", "message"}`.
+//! newline-delimited JSON, a last line `{"type": "error", "code", "message"}`. [`super::wire`] has the codes and the lines.
 //!
 //! | | body | answer |
 //! | --- | --- | --- |

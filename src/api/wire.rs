@@ -105,7 +105,7 @@ pub enum FindLine {
         provider: Provider,
         /// Where it was found.
         channel: String,
-        /// Of the message protocols.
+        /// The message protocol on which the answer came.
         protocol: String,
     },
     /// The last line.
@@ -116,7 +116,7 @@ pub enum FindLine {
         #[serde(flatten)]
         asked: Asked,
     },
-    /// Of another version of the daemon.
+    /// A daemon of another version says something that is not known here.
     #[serde(other)]
     Unknown,
 }
@@ -195,7 +195,7 @@ pub enum LoadLine {
     Progress(Progress),
     /// The last line of a load that succeeded.
     Result {
-        /// Of the file, in the daemon's store.
+        /// Where the file is in the daemon's store.
         path: String,
         /// Bytes.
         size: u64,
@@ -204,7 +204,7 @@ pub enum LoadLine {
     },
     /// The last line of one that failed.
     Error(Problem),
-    /// Of another version of the daemon.
+    /// A daemon of another version says something that is not known here.
     #[serde(other)]
     Unknown,
 }
@@ -238,7 +238,7 @@ pub enum Progress {
     },
     /// Comparing the hash.
     Verifying,
-    /// Of another version of the daemon.
+    /// A daemon of another version says something that is not known here.
     #[serde(other)]
     Unknown,
 }

@@ -28,7 +28,8 @@ pub(super) struct FileSettings {
 }
 
 impl FileSettings {
-    /// Of the config folder that was given, or `~/.kachery-p2p`; nothing if there is no such folder or file.
+    /// Reads the settings in the config folder that was given, or in `~/.kachery-p2p`. A missing folder or file says
+    /// nothing.
     pub(super) fn read(config_dir: Option<&Path>) -> Result<Self, Failure> {
         let Some(folder) = folder(config_dir) else { return Ok(Self::default()) };
         let wrong = |why: &dyn std::fmt::Display| {
@@ -83,7 +84,7 @@ pub(super) fn fill<T>(slot: &mut T, from_file: Option<T>, given: bool) {
     }
 }
 
-/// Whether a flag or a variable gave this argument.
+/// True if a flag or a variable gave this argument.
 pub(super) fn given(matches: &ArgMatches, id: &str) -> bool {
     matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }

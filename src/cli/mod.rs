@@ -81,7 +81,7 @@ fn run_words(words: Vec<OsString>) -> ExitCode {
     };
     let settings = match file {
         Ok(mut file) => {
-            // Of content on standard output there is no JSON; who wants JSON otherwise need not be told so.
+            // Content on standard output cannot be JSON. The file asks for JSON in general, so this is no error.
             if arguments.command.writes_content() {
                 file.json = None;
             }

@@ -55,7 +55,7 @@ impl Output {
         }
     }
 
-    /// Whether a progress bar can be drawn.
+    /// True if a progress bar can be drawn and colours can be shown.
     pub(super) fn stderr_is_terminal() -> bool {
         io::stderr().is_terminal()
     }

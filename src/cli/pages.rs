@@ -39,7 +39,7 @@ pub(super) fn manual(settings: &Settings, program: &str, dir: Option<&Path>) -> 
     settings.output.result(&format!("{}\n", dir.display()), json!({"dir": dir.to_string_lossy()}))
 }
 
-/// Of a program, or of one of the commands that are programs too (`kachery-p2p-load`).
+/// The definition of a program, or of one of the commands that are programs too (`kachery-p2p-load`).
 fn definition(program: &str) -> Result<Command, Failure> {
     let mut main = Arguments::command();
     if program == MAIN {

@@ -19,7 +19,7 @@ use crate::store::{Algorithm, NotASha1, Sha1, Store, StoreError};
 const BOOTSTRAP_V2: [&str; 3] =
     ["bootstrap1.hyperdht.org:49737", "bootstrap2.hyperdht.org:49737", "bootstrap3.hyperdht.org:49737"];
 
-/// Of one invocation.
+/// The settings of one invocation.
 pub(super) struct Settings {
     pub(super) output: Output,
     /// Draw or print progress.

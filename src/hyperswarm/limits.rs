@@ -30,6 +30,9 @@ pub const MAX_QUERIES: usize = 256;
 /// Requests of one iterative query, both phases together. Honest queries take below 100; a liar who always knows a
 /// closer node would otherwise keep one running for ever.
 pub const MAX_QUERY_REQUESTS: usize = 512;
+/// Requests of one query that one host leaves without an answer to the first datagram, before the query goes on without
+/// that host: it could name ever more addresses where nobody is, and each would be waited for 7 s.
+pub const MAX_QUERY_SILENT_PER_HOST: usize = 8;
 /// Events waiting for the owner. The owner drains them after every call; should it not, found peers are dropped.
 pub const MAX_DHT_EVENTS: usize = 4096;
 /// Datagrams waiting to be sent. The driver drains them after every call; should it not, further ones are dropped

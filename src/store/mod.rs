@@ -7,6 +7,8 @@
 //!
 //! * nothing is visible under a hash before its content had that hash, is durable, and was renamed into place;
 //! * what a crash leaves is nothing, a temporary that the next start removes, or a download that resumes;
+//! * what an earlier process left of a download is hashed again before it counts, what another user may have written
+//!   about hashes is not believed;
 //! * below the root no symbolic link is followed when files are served or written;
 //! * the Python package's temporaries and lock files are left alone, its JSON is written under its locks.
 //!

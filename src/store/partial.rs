@@ -252,6 +252,13 @@ impl Partial {
         self.say(&[Record::Forgotten(start, end)])
     }
 
+    /// Gives the download up: nothing of it is left.
+    pub fn discard(self) -> Result<(), StoreError> {
+        let Some(files) = &self.files else { return Ok(()) };
+        files.folder.remove(&self.key.data())?;
+        files.folder.remove(&self.key.journal())
+    }
+
     /// Verifies the whole and makes it visible in the store: every byte was hashed by this process, when it wrote it or
     /// when it read it back. On `WrongHash`, or if it is incomplete (perhaps because damage was found just now: see
     /// [`Partial::missing`]) or the disk refuses, nothing is visible and the partial is given back, so that the caller

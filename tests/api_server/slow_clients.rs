@@ -25,7 +25,7 @@ async fn trickle(port: u16, count: usize) -> Vec<TcpStream> {
     slow
 }
 
-/// Whether the server has closed it; waits for that if `expected`.
+/// True if the server has closed it; waits for that if `expected`.
 async fn is_closed(socket: &mut TcpStream, expected: bool) -> bool {
     let patience = Duration::from_millis(if expected { 5000 } else { 0 });
     let mut byte = [0; 1];

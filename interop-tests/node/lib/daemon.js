@@ -12,7 +12,7 @@ const loader = require('./loader');
 class Daemon {
   /**
    * `options`: dialect, channels, bootstrap (undefined: the public ones), seed; misbehave, delay, rate, price (see Provider);
-   * accepts, relayLoss (see Swarm);
+   * accepts, loses (see Swarm);
    * `relay`: to join the transfer swarms of all peers in the channels, as a daemon does that loaded from them. `report(event, fields)`.
    */
   constructor(options, report = () => {}) {
@@ -33,8 +33,8 @@ class Daemon {
   }
 
   join(name) {
-    const { accepts, relayLoss } = this.options;
-    const swarm = new Swarm({ dialect: this.dialect, identity: this.identity, name, bootstrap: this.bootstrap, accepts, relayLoss });
+    const { accepts, loses } = this.options;
+    const swarm = new Swarm({ dialect: this.dialect, identity: this.identity, name, bootstrap: this.bootstrap, accepts, loses });
     swarm.on('peer', (nodeId) => this.report('peer', { swarm: name, nodeId }));
     swarm.on('gone', (nodeId) => this.report('gone', { swarm: name, nodeId }));
     swarm.on('warning', (text) => this.report('warning', { swarm: name, text }));

@@ -9,10 +9,13 @@ const { Peer } = require('./peer');
 
 /** Emits `peer` (node id), `gone` (node id), `message` (message, from node id), `warning` (text). */
 class Swarm extends EventEmitter {
-  /** `network`: what finds and connects peers instead of hyperswarm; `accepts(nodeId)`: false for peers to refuse. */
-  constructor({ dialect, identity, name, bootstrap, network = hyperswarm({ bootstrap }), accepts = () => true, relayLoss = 0 }) {
+  /**
+   * `network`: what finds and connects peers instead of hyperswarm; `accepts(nodeId)`: false for peers to refuse;
+   * `loses(message)`: true for messages not to relay.
+   */
+  constructor({ dialect, identity, name, bootstrap, network = hyperswarm({ bootstrap }), accepts = () => true, loses = () => false }) {
     super();
-    Object.assign(this, { dialect, identity, name, accepts, relayLoss });
+    Object.assign(this, { dialect, identity, name, accepts, loses });
     this.topic = messages.topicOf(dialect.protocol, name);
     this.peers = new Map();
     this.seen = new Set(); // message ids, never pruned in the originals
@@ -92,7 +95,7 @@ class Swarm extends EventEmitter {
   }
 
   relay({ fromNodeId, body, signature, excludeNodeIds }) {
-    if (Math.random() * 100 < this.relayLoss) return;
+    if (this.loses(body.message)) return;
     const envelope = { type: 'broadcast', fromNodeId, body, signature };
     if (this.dialect.excludesNodes) envelope.excludeNodeIds = { ...excludeNodeIds, [this.identity.nodeId]: true };
     for (const peer of this.peers.values()) {

@@ -27,5 +27,7 @@ pub(crate) fn become_program(program: &str) -> ExitCode {
 
 /// The path of a program in the folder of this executable; a link to this executable does not count as its place.
 fn beside(program: &str) -> io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.canonicalize()?.with_file_name(program))
+    let own = std::env::current_exe()?;
+    // An executable that was replaced meanwhile has no path of its own any more, but still its folder.
+    Ok(own.canonicalize().unwrap_or(own).with_file_name(program))
 }

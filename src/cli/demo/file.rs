@@ -20,7 +20,7 @@ pub(super) struct Original {
     path: PathBuf,
     size: u64,
     sha256: String,
-    /// Of a random file.
+    /// The seed of a random file.
     seed: Option<u64>,
 }
 
@@ -92,7 +92,7 @@ impl Original {
     }
 }
 
-/// Of a file, in hex.
+/// The SHA-256 of a file, in hex.
 pub(super) fn sha256(path: &Path) -> Result<String, Failure> {
     let fail = |e| Failure::io(format!("read {}", path.display()), &e);
     let mut file = File::open(path).map_err(fail)?;

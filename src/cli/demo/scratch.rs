@@ -50,7 +50,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Whoever wants to know calls `remove`.
+        // `remove` tells if it failed; here nobody can be told.
         let _ = self.remove_all();
     }
 }

@@ -1,12 +1,15 @@
 //! One iterative query: walk towards a target, then perhaps update the nodes found closest (dht-rpc 4.9
 //! `lib/query-stream.js` and `lib/query-table.js`).
 
-use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::id::{NodeId, by_distance};
 use super::shares::Tally;
-use crate::limits::{MAX_BUCKET_NODES, MAX_NODES_PER_HOST, MAX_NODES_PER_NETWORK, MAX_QUERY_REQUESTS};
+use crate::limits::{
+    MAX_BUCKET_NODES, MAX_NODES_PER_HOST, MAX_NODES_PER_NETWORK, MAX_QUERY_REQUESTS,
+    MAX_QUERY_SILENT_PER_HOST,
+};
 
 /// A node to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,12 @@ pub struct Query {
     closest: Vec<Candidate>,
     asked: BTreeSet<SocketAddrV4>,
     in_flight: usize,
+    /// Requests in flight that had to be sent again.
+    late: BTreeSet<SocketAddrV4>,
+    /// By host: such requests, and those that failed.
+    silent: BTreeMap<Ipv4Addr, usize>,
+    /// By host: all requests of this phase.
+    asked_of: BTreeMap<Ipv4Addr, usize>,
     requests: usize,
     counts: Counts,
 }
@@ -95,6 +104,9 @@ impl Query {
             closest: Vec::new(),
             asked: BTreeSet::new(),
             in_flight: 0,
+            late: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            asked_of: BTreeMap::new(),
             requests: 0,
             counts: Counts::default(),
         }
@@ -135,14 +147,14 @@ impl Query {
         self.requests += 1;
     }
 
-    /// The requests to make now: nearest first, as many as `free` allows, and at least one while nothing of this
+    /// The requests to make now: nearest first, but hosts that were not asked much before those that were, as many as `free` allows, and at least one while nothing of this
     /// query is in flight. Moves on to the update and to the end when nothing is left.
     pub fn next(&mut self, free: usize) -> Vec<Ask> {
         loop {
             // The update always keeps enough for the nodes found.
             let reserve = if self.phase == Phase::MovingCloser { MAX_BUCKET_NODES } else { 0 };
             let budget = (MAX_QUERY_REQUESTS - reserve).saturating_sub(self.requests);
-            let free = if free == 0 && self.in_flight == 0 { 1 } else { free }.min(budget);
+            let free = if free == 0 && self.awaited() == 0 { 1 } else { free }.min(budget);
             let asks = match self.phase {
                 Phase::MovingCloser => self.take(free, false),
                 Phase::Updating => self.take(free, true),
@@ -150,7 +162,7 @@ impl Query {
             };
             self.in_flight += asks.len();
             self.requests += asks.len();
-            if !asks.is_empty() || self.in_flight > 0 {
+            if !asks.is_empty() || self.awaited() > 0 {
                 return asks;
             }
             self.advance();
@@ -161,6 +173,11 @@ impl Query {
     /// are candidates.
     pub fn answered(&mut self, reply: Reply, update: bool) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if self.late.remove(&reply.from)
+            && let Some(silent) = self.silent.get_mut(reply.from.ip())
+        {
+            *silent = silent.saturating_sub(1);
+        }
         self.counts.answered += 1;
         if update {
             self.counts.update_answers += 1;
@@ -183,26 +200,46 @@ impl Query {
         self.phase == Phase::MovingCloser
     }
 
+    /// A request of this query had no answer yet and was sent again. A host with too many of those is not waited for.
+    pub fn late(&mut self, addr: SocketAddrV4) {
+        if self.late.insert(addr) {
+            *self.silent.entry(*addr.ip()).or_default() += 1;
+        }
+    }
+
     /// Nobody answered a request of this query.
-    pub fn failed(&mut self) {
+    pub fn failed(&mut self, addr: SocketAddrV4) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.late.remove(&addr);
+    }
+
+    /// Requests in flight that are worth waiting for.
+    fn awaited(&self) -> usize {
+        let hopeless = self.late.iter().filter(|addr| is_silent(&self.silent, *addr.ip()));
+        self.in_flight.saturating_sub(hopeless.count())
     }
 
     fn take(&mut self, free: usize, update: bool) -> Vec<Ask> {
         let list = if update { &mut self.closest } else { &mut self.unverified };
         let mut asks = Vec::new();
-        for candidate in list.iter_mut() {
-            if asks.len() >= free {
-                break;
-            }
-            if candidate.queried {
-                continue;
-            }
-            candidate.queried = true;
-            // A liar could name one victim under many ids: each address is asked once per phase.
-            if self.asked.insert(candidate.addr) {
-                asks.push(Ask { candidate: *candidate, update });
-                candidate.asked_before = true;
+        // A host that always knows nearer nodes of its own must not keep the others from being asked.
+        for most in [MAX_NODES_PER_HOST, usize::MAX] {
+            for candidate in list.iter_mut() {
+                let host = *candidate.addr.ip();
+                let asked_of = self.asked_of.entry(host).or_default();
+                if candidate.queried || *asked_of >= most || is_silent(&self.silent, host) {
+                    continue;
+                }
+                if asks.len() >= free {
+                    return asks;
+                }
+                candidate.queried = true;
+                // A liar could name one victim under many ids: each address is asked once per phase.
+                if self.asked.insert(candidate.addr) {
+                    *asked_of += 1;
+                    asks.push(Ask { candidate: *candidate, update });
+                    candidate.asked_before = true;
+                }
             }
         }
         asks
@@ -212,6 +249,7 @@ impl Query {
         if self.phase == Phase::MovingCloser && self.wants_update {
             self.phase = Phase::Updating;
             self.asked.clear();
+            self.asked_of.clear();
             for candidate in &mut self.closest {
                 candidate.queried = false;
             }
@@ -219,6 +257,10 @@ impl Query {
             self.phase = Phase::Finished;
         }
     }
+}
+
+fn is_silent(silent: &BTreeMap<Ipv4Addr, usize>, host: Ipv4Addr) -> bool {
+    silent.get(&host).is_some_and(|count| *count >= MAX_QUERY_SILENT_PER_HOST)
 }
 
 /// Keeps the list sorted by distance, at most 20 long, each id once. The farthest makes room; while one host or network

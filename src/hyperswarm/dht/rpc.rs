@@ -109,11 +109,16 @@ pub struct Requests<C> {
     /// Ids of paced requests, in order. Each is in `requests`.
     waiting: VecDeque<u16>,
     in_flight: usize,
+    /// Of these, how many had to be sent again.
+    late_in_flight: usize,
     rate: Rate,
     actions: VecDeque<Action<C>>,
+    /// Requests sent a second time, and not yet told to the owner, who takes them after every time-out. No more than
+    /// there are requests.
+    late: VecDeque<(SocketAddrV4, C)>,
 }
 
-impl<C> Requests<C> {
+impl<C: Clone> Requests<C> {
     /// No requests; the first id is random.
     pub fn new(now: Instant, rng: &mut StdRng) -> Self {
         Self {
@@ -122,14 +127,22 @@ impl<C> Requests<C> {
             requests: BTreeMap::new(),
             waiting: VecDeque::new(),
             in_flight: 0,
+            late_in_flight: 0,
             rate: Rate::new(now),
             actions: VecDeque::new(),
+            late: VecDeque::new(),
         }
     }
 
     /// Requests on their way.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Requests on their way of which an answer can be expected: those that had to be sent again are left out, else a few
+    /// nodes that never answer would keep all others waiting.
+    pub fn expected(&self) -> usize {
+        self.in_flight.saturating_sub(self.late_in_flight)
     }
 
     /// Makes a request: sends it, or queues it while the node is saturated, or fails it if there are too many.
@@ -182,7 +195,7 @@ impl<C> Requests<C> {
         }
         let first = request.sent.as_ref()?.first;
         let request = self.requests.remove(&rid)?;
-        self.finished(now);
+        self.finished(now, request.sent.as_ref());
         Some(Answered { context: request.context, elapsed: now.saturating_duration_since(first) })
     }
 
@@ -214,6 +227,11 @@ impl<C> Requests<C> {
         self.actions.pop_front()
     }
 
+    /// A request that the first datagram brought no answer to, and its context.
+    pub fn poll_late(&mut self) -> Option<(SocketAddrV4, C)> {
+        self.late.pop_front()
+    }
+
     fn request_due(&mut self, now: Instant, tick: u64, rid: u16) {
         let saturated = self.saturated(now);
         let Some(request) = self.requests.get_mut(&rid) else { return };
@@ -229,17 +247,18 @@ impl<C> Requests<C> {
         }
         if sent.tries >= TRIES {
             if let Some(request) = self.requests.remove(&rid) {
-                self.actions.push_back(Action::Failed {
-                    to: request.to,
-                    sent: true,
-                    context: request.context,
-                });
-                self.finished(now);
+                let (to, context) = (request.to, request.context);
+                self.actions.push_back(Action::Failed { to, sent: true, context });
+                self.finished(now, request.sent.as_ref());
             }
         } else if saturated {
             sent.due = tick + 1;
         } else {
             sent.tries += 1;
+            if sent.tries == 2 {
+                self.late_in_flight += 1;
+                self.late.push_back((request.to, request.context.clone()));
+            }
             sent.due = tick + if sent.tries < TRIES { RESEND_TICKS } else { FAIL_TICKS };
             self.actions.push_back(Action::Send { to: request.to, payload: request.payload.clone() });
             if let Some(referrer) = request.referrer {
@@ -264,8 +283,11 @@ impl<C> Requests<C> {
     }
 
     /// A request has ended: its place goes to those that wait.
-    fn finished(&mut self, now: Instant) {
+    fn finished(&mut self, now: Instant, sent: Option<&Sent>) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if sent.is_some_and(|sent| sent.tries > 1) {
+            self.late_in_flight = self.late_in_flight.saturating_sub(1);
+        }
         while !self.waiting.is_empty() && !self.saturated(now) {
             if let Some(rid) = self.waiting.pop_front() {
                 self.send_first(now, rid);

@@ -48,10 +48,21 @@ pub const MDNS_JOINS: usize = 8;
 pub const UDP_BATCH: usize = 64;
 /// Connections of one topic, dialled and accepted, attempts included (hyperswarm `maxPeers`).
 pub const SWARM_PEERS: usize = 24;
-/// Connections accepted from one host (not loopback): leaves a third of the slots to everybody else.
-pub const INCOMING_PER_HOST: usize = 16;
+/// Connections of one topic that lost their place and are not closed yet. The application closes them at once; while
+/// it does not, nobody else loses a place.
+pub const SWARM_LEAVING: usize = SWARM_PEERS;
+/// Places that dials leave to those who come, unless somebody has more than a fair share: so newcomers find room in a
+/// channel of more members than places, and nobody dials to win back a place lost to them.
+pub const PLACES_NOT_DIALLED: usize = 8;
 /// Dials of one topic that run at once: dead candidates hold a dial for 10 s each, and dials occupy slots.
 pub const DIALS_AT_ONCE: usize = 4;
+/// Of these, dials to one host, however many of its ports are named to us.
+pub const DIALS_PER_HOST: usize = 2;
+/// Dials to one host that may fail in a row, and further ones only as time gives them back, one a second: anybody in
+/// the DHT can name any number of ports of anybody. A laboratory behind one address has 60 or so.
+pub const FAILED_DIALS_PER_HOST: u32 = 16;
+/// Hosts whose failed dials are counted; with more of them no new host is dialled until one has its dials back.
+pub const DIALLED_HOSTS: usize = 1024;
 /// Candidates of one topic that the DHT named: anybody can announce any number.
 pub const QUEUE_REMOTE: usize = 192;
 /// Candidates of one topic that the local network named.

@@ -8,8 +8,9 @@
 //!
 //! channel                        capacity          when full
 //! application -> instance leave  1                 cannot be: sent once
-//! instance -> application        SWARM_PEERS       cannot be: a waiting connection occupies one of the slots
-//! connection -> instance closed  SWARM_PEERS       cannot be: a connection says so once, then its slot is free
+//! instance -> application        places + leaving  cannot be: a waiting connection has a place, or has just lost it
+//! connection -> instance closed  places + leaving  cannot be: a connection says so once, then its place is free
+//! instance -> connection         1                 cannot be: sent once, when the connection loses its place
 //! instance -> mdns join          MDNS_JOINS        joining waits
 //! mdns -> instance peer          MDNS_EVENTS       dropped: the peer is named again within a minute
 //! ```
@@ -39,6 +40,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::topic::Topic;
 
+pub use crate::swarm::v2::Standing;
 pub use connection::{Ban, Connection, Duplex};
 pub use dht_node::run_dht_node;
 

@@ -17,8 +17,10 @@ enum Order {
     Write(u64, Bytes),
     Forget(u64, u64),
     Commit(oneshot::Sender<Verdict>),
-    /// Keep what is there for the next attempt.
+    /// End, and keep what is there for the next attempt.
     Close(oneshot::Sender<()>),
+    /// End, and keep nothing.
+    Discard(oneshot::Sender<()>),
 }
 
 /// The outcome of a commit.
@@ -96,9 +98,18 @@ impl Disk {
 
     /// Ends the task after what is queued, so that the partial can be opened again.
     pub(super) async fn close(self) {
-        let (reply, closed) = oneshot::channel();
-        let _ = self.orders.send(Order::Close(reply)).await;
-        let _ = closed.await;
+        self.end(Order::Close).await;
+    }
+
+    /// Ends the task; nothing of the partial is left.
+    pub(super) async fn discard(self) {
+        self.end(Order::Discard).await;
+    }
+
+    async fn end(self, order: fn(oneshot::Sender<()>) -> Order) {
+        let (reply, ended) = oneshot::channel();
+        let _ = self.orders.send(order(reply)).await;
+        let _ = ended.await;
     }
 }
 
@@ -174,6 +185,11 @@ impl Work {
             match order {
                 Order::Write(offset, bytes) => self.write(offset, &bytes)?,
                 Order::Forget(start, end) => self.partial.forget(start, end)?,
+                Order::Discard(reply) => {
+                    self.partial.discard()?;
+                    let _ = reply.send(());
+                    return Ok((None, false));
+                }
                 Order::Close(reply) => {
                     self.partial.sync()?;
                     drop(self.partial);
@@ -230,12 +246,13 @@ mod tests {
 
     use sha1::Digest;
 
+    use super::super::legacy::transfers::Transfers;
     use super::*;
 
     const SIZE: u64 = 5 * CHUNK + 77;
 
     /// A file of which an earlier process left all but the last bytes, with one byte changed in the third chunk.
-    fn damaged() -> (tempfile::TempDir, Store, Sha1, Vec<u8>) {
+    async fn damaged() -> (tempfile::TempDir, Environment, Sha1, Vec<u8>) {
         let folder = tempfile::tempdir().expect("folder");
         let store = Store::open(folder.path()).expect("store");
         let bytes: Vec<u8> = (0..SIZE).map(|n| (n / 9 + n) as u8).collect();
@@ -246,7 +263,8 @@ mod tests {
         let data = folder.path().join(format!("kachery-p2p/partial/{sha1}-{SIZE}.data"));
         let data = std::fs::File::options().write(true).open(data).expect("data");
         data.write_all_at(&[!bytes[2 * CHUNK as usize + 9]], 2 * CHUNK + 9).expect("damage");
-        (folder, store, sha1, bytes)
+        let transfers = Transfers::without_peers(store.clone()).await;
+        (folder, Environment::new(store, transfers), sha1, bytes)
     }
 
     fn part(bytes: &[u8], start: u64, end: u64) -> Bytes {
@@ -255,8 +273,8 @@ mod tests {
 
     #[tokio::test]
     async fn damage_on_disk_is_told_while_nothing_else_is_to_do() {
-        let (_folder, store, sha1, bytes) = damaged();
-        let mut disk = Disk::open(store, &TaskTracker::new(), sha1, SIZE).await.expect("open");
+        let (_folder, environment, sha1, bytes) = damaged().await;
+        let mut disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
         assert_eq!(disk.present, [(0, 5 * CHUNK)]);
         assert_eq!(disk.damaged.recv().await, Some(vec![(2 * CHUNK, 3 * CHUNK)]));
         disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
@@ -267,8 +285,8 @@ mod tests {
 
     #[tokio::test]
     async fn damage_that_the_commit_finds_is_missing_and_the_disk_goes_on() {
-        let (_folder, store, sha1, bytes) = damaged();
-        let disk = Disk::open(store, &TaskTracker::new(), sha1, SIZE).await.expect("open");
+        let (_folder, environment, sha1, bytes) = damaged().await;
+        let disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
         disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
         match disk.commit().await {
             Verdict::Missing(ranges) => assert_eq!(ranges, [(2 * CHUNK, 3 * CHUNK)]),

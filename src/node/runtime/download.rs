@@ -123,6 +123,9 @@ impl Download {
                 () = self.turn.come() => {}
                 (size, end) = self.sizes.ended() => {
                     if let Some(result) = self.attempt_ended(size, end) {
+                        if result.is_ok() {
+                            self.sizes.discard().await;
+                        }
                         return Some(result);
                     }
                 }

@@ -13,14 +13,16 @@
 //! `keep_time` (wakes the machine at its deadlines), and per connection a reader and a writer (`legacy/connection`).
 //! Per answered seeking and per served request one short task ([`provide`]). Signing runs on tokio's blocking threads.
 //!
-//! Tasks of a load: the download ([`download`]), its disk thread ([`disk`]), one agent per provider (`legacy/source`),
-//! the search that feeds it, and one follower per caller. All end with the download; the disk thread syncs first.
+//! Tasks of a load: the download ([`download`]), one attempt per claimed size that a reached peer backs, with a disk
+//! task each ([`disk`], which works on blocking threads), one agent per provider that is looked for (`legacy/source`),
+//! the search that feeds the download, and one follower per caller. All end with the download; the disk tasks sync
+//! first, and a shutdown waits for them.
 //!
 //! Locks, all held without waiting: `changing` (async; one join or leave of a channel at a time, held over joining)
 //! before any other; a provider's state before the table of transfer swarms; of the others never two at once: the
 //! channel list; each machine; the tables of downloads, seekers, liars, remembered offers.
 //!
-//! Channels between tasks are bounded. Backwards from a slow disk: the disk queue, the download's inbox, the readers
+//! Channels between tasks are bounded. Backwards from a slow disk: the disk queue, the attempt's inbox, the readers
 //! of its connections, TCP, the provider. Backwards from a slow peer: its socket, the writer, the machine's queue
 //! for the connection (`Room::Full`), the task that reads the file.
 //!

@@ -240,6 +240,10 @@ impl Plan {
         if answered {
             self.answered(key, now);
         }
+        if !pieces.is_empty() && self.present.total() == self.size {
+            self.distrust_unfinished();
+            self.assign(now);
+        }
         pieces
     }
 
@@ -260,9 +264,6 @@ impl Plan {
         let Some(request) = self.requests.remove(&key) else { return };
         if let Some(provider) = self.providers.get_mut(&request.provider) {
             provider.answered(now);
-        }
-        if self.present.total() == self.size {
-            self.distrust_unfinished();
         }
         self.assign(now);
     }

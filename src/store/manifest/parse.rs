@@ -128,11 +128,11 @@ fn last_of_each_name<T>(mut entries: Vec<(OsString, T)>) -> Vec<(OsString, T)> {
     });
     // From the back: a third one goes to the second and from there to the first.
     let mut repeated: Vec<(usize, usize)> = repeated.collect();
-    repeated.sort_unstable_by(|a, b| b.1.cmp(&a.1));
-    for (first, second) in &repeated {
+    repeated.sort_unstable_by_key(|(_, second)| *second);
+    for (first, second) in repeated.iter().rev() {
         entries.swap(*first, *second);
     }
-    let mut gone = repeated.iter().rev().map(|(_, second)| *second).peekable();
+    let mut gone = repeated.iter().map(|(_, second)| *second).peekable();
     let mut place = 0..;
     entries.retain(|_| place.next().is_some_and(|place| gone.next_if_eq(&place).is_none()));
     entries

@@ -82,7 +82,7 @@ fn the_nearest_are_asked_first_and_as_many_as_are_free() {
     }
     assert_eq!(asked(&query.next(3)), [id(1), id(3), id(5)]);
     assert!(query.next(0).is_empty(), "three are in flight");
-    query.failed();
+    query.failed(addr(1));
     assert_eq!(asked(&query.next(1)), [id(7)]);
 }
 
@@ -121,7 +121,7 @@ fn a_query_nobody_answers_fails() {
     let mut query = Query::new(OWN, TARGET, false);
     query.add_candidate(id(1), addr(1), None);
     query.next(16);
-    query.failed();
+    query.failed(addr(1));
     assert!(query.next(16).is_empty() && query.is_finished() && query.has_failed());
 }
 
@@ -209,8 +209,8 @@ fn random_operations(seed: u64) {
             }
             _ if flying.is_empty() => {}
             2 => {
-                flying.swap_remove(rng.random_range(0..flying.len()));
-                query.failed();
+                let ask = flying.swap_remove(rng.random_range(0..flying.len()));
+                query.failed(ask.candidate.addr);
             }
             _ => {
                 let ask = flying.swap_remove(rng.random_range(0..flying.len()));
@@ -230,8 +230,8 @@ fn random_operations(seed: u64) {
     // Whatever happened, it comes to an end when everything fails from now on.
     for _ in 0..2 * MAX_QUERY_REQUESTS {
         flying.extend(query.next(16));
-        if flying.pop().is_some() {
-            query.failed();
+        if let Some(ask) = flying.pop() {
+            query.failed(ask.candidate.addr);
         }
     }
     assert!(query.is_finished());
@@ -291,4 +291,47 @@ fn many_hosts_of_one_network_leave_room_for_others() {
     }
     let asked = asked(&query.next(100));
     assert_eq!(asked, (1..=19).chain([300]).map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_host_that_leaves_many_requests_unanswered_is_not_waited_for() {
+    let silent = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
+    let full = MAX_QUERY_SILENT_PER_HOST as u32;
+    let mut query = Query::new(OWN, TARGET, true);
+    query.add_candidate(id(300), addr(300), None);
+    (1..=full + 4).for_each(|n| query.add_candidate(id(n), silent(n), None));
+    assert_eq!(query.next(full as usize + 1).len(), full as usize + 1);
+    query.answered(reply(300), false);
+    (1..full).for_each(|n| query.late(silent(n)));
+    assert_eq!(asked(&query.next(1)).len(), 1, "one more may be late");
+    query.late(silent(full));
+    assert!(query.next(1).is_empty(), "the last one is waited for, no other is asked");
+    query.late(silent(full + 1));
+    // The update begins though nine requests are in flight.
+    let update = query.next(0);
+    assert!(asked(&update) == [id(300)] && update[0].update);
+    query.answered(reply(300), true);
+    assert!(query.next(0).is_empty() && query.is_finished());
+}
+
+#[test]
+fn a_late_answer_is_no_silence() {
+    let mut query = Query::new(OWN, TARGET, false);
+    for n in 1..=3 * MAX_QUERY_SILENT_PER_HOST as u32 {
+        let slow = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
+        // Ever nearer.
+        query.add_candidate(id(1000 - n), slow, None);
+        assert_eq!(query.next(16).len(), 1, "{n}");
+        query.late(slow);
+        query.answered(Reply { from: slow, ..reply(1000 - n) }, false);
+    }
+}
+
+#[test]
+fn a_host_that_knows_ever_nearer_nodes_does_not_keep_the_others_from_being_asked() {
+    let mut query = Query::new(OWN, TARGET, false);
+    let liar = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
+    (1..=19).for_each(|n| query.add_candidate(id(n), liar(n), None));
+    query.add_candidate(id(300), addr(300), None);
+    assert_eq!(asked(&query.next(4)), [1, 2, 300, 3].map(id));
 }

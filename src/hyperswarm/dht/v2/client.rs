@@ -111,13 +111,22 @@ impl Node {
         match context {
             Purpose::Query { query, .. } => {
                 if let Some(operation) = self.operations.get_mut(&query) {
-                    operation.query.failed();
+                    operation.query.failed(to);
                 }
                 self.drive(now, query);
             }
             Purpose::Check { .. } => {}
             Purpose::MakeRoom { ping, .. } => self.make_room_failed(now, ping, sent),
             Purpose::Reach { query } => self.emit(Event::Reached(query, Err(Unreachable))),
+        }
+    }
+
+    /// A request was sent again: its query may go on without its host.
+    pub(super) fn request_late(&mut self, now: Instant, to: SocketAddrV4, context: Purpose) {
+        let Purpose::Query { query, .. } = context else { return };
+        if let Some(operation) = self.operations.get_mut(&query) {
+            operation.query.late(to);
+            self.drive(now, query);
         }
     }
 
@@ -175,7 +184,7 @@ impl Node {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let background = matches!(operation.what, What::Bootstrap) && !alone;
         let concurrency = if background { BACKGROUND_CONCURRENCY } else { CONCURRENCY };
-        let asks = operation.query.next(concurrency.saturating_sub(self.requests.in_flight()));
+        let asks = operation.query.next(concurrency.saturating_sub(self.requests.expected()));
         for ask in asks {
             self.ask(now, id, ask);
         }

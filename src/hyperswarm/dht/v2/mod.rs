@@ -211,6 +211,9 @@ impl Node {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.requests.handle_timeout(now);
+        while let Some((to, context)) = self.requests.poll_late() {
+            self.request_late(now, to, context);
+        }
         self.run(now);
         self.keep_up(now);
         self.storage.expire(now);

@@ -179,6 +179,12 @@ impl Core {
             .then(|| Arc::clone(socket))
     }
 
+    /// The socket of a stream, if something may leave there now.
+    pub(super) fn waiting(&self, id: StreamId) -> Option<Arc<SocketGuard>> {
+        let socket = &self.streams.get(&id)?.socket;
+        self.endpoint.wants_transmit(socket.state.id).then(|| Arc::clone(socket))
+    }
+
     /// The next deadline, if no task will see to it in time.
     fn unarmed(&self) -> Option<Instant> {
         self.endpoint.poll_timeout().filter(|next| self.armed.is_none_or(|armed| *next < armed))
@@ -228,8 +234,9 @@ impl Core {
         }
     }
 
-    /// The writers' turns are over: partial packets may leave.
-    pub(super) fn flush(&mut self) {
+    /// The writers' turns are over: partial packets may leave. True if somebody had written.
+    pub(super) fn flush(&mut self) -> bool {
+        let any = !self.unflushed.is_empty();
         while let Some(id) = self.unflushed.pop() {
             if let Some(user) = self.streams.get_mut(&id) {
                 (user.unflushed, user.unsent) = (false, 0);
@@ -238,14 +245,19 @@ impl Core {
                 stream.flush();
             }
         }
+        any
     }
 
-    /// Takes the machine's events and collects whom to wake.
-    pub(super) fn dispatch(&mut self, awake: &mut Vec<Waker>) {
+    /// Takes the machine's events and collects whom to wake. True if a reader that waited is among them.
+    pub(super) fn dispatch(&mut self, awake: &mut Vec<Waker>) -> bool {
+        let mut reads = false;
         while let Some((id, event)) = self.endpoint.poll_event() {
             let Some(user) = self.streams.get_mut(&id) else { continue };
             match event {
-                Event::Readable => awake.extend(user.reader.take()),
+                Event::Readable => {
+                    reads |= user.reader.is_some();
+                    awake.extend(user.reader.take());
+                }
                 Event::Writable => awake.extend(user.writer.take()),
                 Event::Message => awake.extend(user.messages.take()),
                 Event::Ended => {
@@ -269,6 +281,7 @@ impl Core {
                 Event::Closed(reason) => user.close(reason, awake),
             }
         }
+        reads
     }
 }
 

@@ -115,26 +115,28 @@ impl UdxStream {
     /// As [`read_chunk`](Self::read_chunk): at most `max` bytes.
     pub fn poll_read_chunk(&self, context: &mut Context<'_>, max: usize) -> Poll<io::Result<Option<Bytes>>> {
         let coop = ready!(poll_proceed(context));
-        let outcome = self.instance.with(|core| {
+        let (outcome, due) = self.instance.with(|core| {
+            // An acknowledgement that waits already leaves with this reader's answer, see `driver`.
+            let waits = core.waiting(self.id).is_some();
             if let Some(bytes) = core.endpoint.stream(self.id).and_then(|mut stream| stream.read(max)) {
-                return Poll::Ready((Ok(Some(bytes)), core.due(self.id)));
+                // The peer may wait to hear that there is room again.
+                return (Poll::Ready(Ok(Some(bytes))), if waits { None } else { core.due(self.id) });
             }
             let Some(user) = core.streams.get_mut(&self.id) else {
-                return Poll::Ready((Err(self.gone()), None));
+                return (Poll::Ready(Err(self.gone())), None);
             };
             if user.progress.ended {
-                return Poll::Ready((Ok(None), None));
+                return (Poll::Ready(Ok(None)), None);
             }
             if let Some(reason) = user.progress.closed {
-                return Poll::Ready((Err(Closed { stream: self.id, reason }.into()), None));
+                return (Poll::Ready(Err(Closed { stream: self.id, reason }.into())), None);
             }
             set_waker(&mut user.reader, context);
-            Poll::Pending
+            (Poll::Pending, core.waiting(self.id))
         });
-        outcome.map(|(result, due)| {
+        self.transmit(due);
+        outcome.map(|result| {
             coop.made_progress();
-            // The peer may wait to hear that there is room again.
-            self.transmit(due);
             Ok(result?)
         })
     }

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::swarm::v2::Slot;
+use crate::swarm::v2::{Slot, Standing};
 
 /// A byte stream to a peer. The swarm counts it until its `stream` is dropped, and then dials the peer again after a
 /// while if it was the one who dialled.
@@ -24,8 +24,11 @@ pub struct Connection {
     pub initiator: bool,
     /// The acceptor of this transport sends nothing until it has read something (uTP).
     pub initiator_speaks_first: bool,
-    /// Outlives the stream in the hands of whoever decides about the peer.
+    /// Outlives the stream in the hands of the part that decides about the peer.
     pub ban: Ban,
+    /// Say here when the connection is of use. When all places of the swarm are taken, the one that is of the least use
+    /// may lose its place to a newcomer; reading its stream then fails with [`io::ErrorKind::ConnectionAborted`].
+    pub standing: Standing,
 }
 
 /// Keeps the swarm from dialling the address of a connection again.
@@ -49,21 +52,20 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 
 impl Connection {
+    /// The connection, and what makes its stream fail when its place is given to another.
     pub(super) fn tcp(
         stream: TcpStream,
         remote: SocketAddrV4,
-        slot: Slot,
+        initiator: bool,
+        (slot, standing): (Slot, Standing),
         closed: mpsc::Sender<Closed>,
-    ) -> Self {
+    ) -> (Self, oneshot::Sender<()>) {
         let ban = Ban::default();
         let guard = Guard { slot, ban: ban.clone(), closed };
-        Self {
-            stream: Box::pin(Counted { stream, _guard: guard }),
-            remote,
-            initiator: matches!(slot, Slot::Dialled(_)),
-            initiator_speaks_first: false,
-            ban,
-        }
+        let (displace, displaced) = oneshot::channel();
+        let place = Place::Taken(displaced);
+        let stream = Box::pin(Counted { stream, place, _guard: guard });
+        (Self { stream, remote, initiator, initiator_speaks_first: false, ban, standing }, displace)
     }
 }
 
@@ -91,7 +93,35 @@ impl Drop for Guard {
 
 struct Counted {
     stream: TcpStream,
+    place: Place,
     _guard: Guard,
+}
+
+/// The place of a connection in the swarm.
+enum Place {
+    Taken(oneshot::Receiver<()>),
+    /// The swarm has ended, and its connections go on without places.
+    Kept,
+    /// Somebody else has it.
+    Lost,
+}
+
+impl Place {
+    /// Fails if the place is lost. Else the task is woken when that happens.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if let Self::Taken(displaced) = self
+            && let Poll::Ready(result) = Pin::new(displaced).poll(context)
+        {
+            *self = if result.is_ok() { Self::Lost } else { Self::Kept };
+        }
+        match self {
+            Self::Lost => {
+                let message = "the swarm gave the place of this connection to another one";
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, message))
+            }
+            Self::Taken(_) | Self::Kept => Ok(()),
+        }
+    }
 }
 
 impl AsyncRead for Counted {
@@ -100,6 +130,7 @@ impl AsyncRead for Counted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.place.check(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

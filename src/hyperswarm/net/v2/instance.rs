@@ -1,6 +1,7 @@
 //! The task of one joined topic (`Swarm` of hyperswarm 2.14 with `NetworkResource` of @hyperswarm/network 1.5.1):
 //! it listens, announces, dials, and hands out connections.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::connection::Closed;
 use super::endpoint::Endpoint;
 use super::{Connection, Network, Swarm, SwarmStatus, interfaces};
 use crate::dht::v2::{Bootstrap, Config, Ephemeral, Event, Node, QueryId};
-use crate::limits::v2::SWARM_PEERS;
+use crate::limits::v2::{SWARM_LEAVING, SWARM_PEERS};
 use crate::net::{random, sleep_until};
 use crate::swarm::v2::{Announcer, Candidate, Found, LocalPeer, Peers, Slot, Source};
 use crate::topic::Topic;
@@ -42,8 +43,8 @@ pub(super) async fn start(network: Network, topic: Topic) -> io::Result<Swarm> {
         Some(mdns) => Some(mdns.join(topic, port).await),
         None => None,
     };
-    let (connections, receive_connections) = mpsc::channel(SWARM_PEERS);
-    let (closing, closed) = mpsc::channel(SWARM_PEERS);
+    let (connections, receive_connections) = mpsc::channel(SWARM_PEERS + SWARM_LEAVING);
+    let (closing, closed) = mpsc::channel(SWARM_PEERS + SWARM_LEAVING);
     let (status, watch_status) = watch::channel(SwarmStatus { port, ..SwarmStatus::default() });
     let (leave, left) = oneshot::channel();
     let instance = Instance {
@@ -57,6 +58,7 @@ pub(super) async fn start(network: Network, topic: Topic) -> io::Result<Swarm> {
         announce: None,
         announced_to: 0,
         dials: FuturesUnordered::new(),
+        open: BTreeMap::new(),
         channels: Channels { bootstrap, local, connections, closing, closed, status },
     };
     let task = AbortOnDropHandle::new(tokio::spawn(instance.run(left)));
@@ -90,6 +92,8 @@ struct Instance {
     announce: Option<QueryId>,
     announced_to: usize,
     dials: FuturesUnordered<BoxFuture<'static, Dialled>>,
+    /// Sending makes the stream of a connection fail.
+    open: BTreeMap<Slot, oneshot::Sender<()>>,
     channels: Channels,
 }
 
@@ -105,6 +109,7 @@ struct Channels {
 
 /// How a dial ended.
 struct Dialled {
+    slot: Slot,
     addr: SocketAddrV4,
     result: io::Result<TcpStream>,
 }
@@ -125,6 +130,7 @@ impl Instance {
                 Some(peer) = next_local(&mut channels.local) => self.found_local(peer),
                 Some(dialled) = dials.next() => self.dialled(dialled),
                 Some(closed) = channels.closed.recv() => {
+                    self.open.remove(&closed.slot);
                     self.peers.closed(Instant::now(), closed.slot, closed.banned);
                 }
                 Ok(()) = channels.bootstrap.changed() => self.bootstrap_changed(),
@@ -145,8 +151,15 @@ impl Instance {
         while let Some(event) = self.endpoint.node.poll_event() {
             self.handle_event(now, event);
         }
-        while let Some(candidate) = self.peers.poll_dial() {
-            self.dials.push(Box::pin(dial(candidate)));
+        if self.announcer.poll_lookup() {
+            self.endpoint.node.lookup(now, self.topic);
+        }
+        while let Some((slot, candidate)) = self.peers.poll_dial(now) {
+            self.dials.push(Box::pin(dial(slot, candidate)));
+        }
+        while let Some(displaced) = self.peers.poll_displaced() {
+            // A dial is not open yet; it is told when it ends. A connection just closed needs nothing.
+            let _ = self.open.remove(&displaced).map(|displace| displace.send(()));
         }
         self.publish_status();
     }
@@ -185,23 +198,28 @@ impl Instance {
         };
         let IpAddr::V4(host) = from.ip() else { return };
         // Refused: closed at once, as upstream.
-        if self.peers.accept(host) {
-            self.hand_out(stream, SocketAddrV4::new(host, from.port()), Slot::Incoming(host));
+        if let Some(slot) = self.peers.accept(Instant::now(), host) {
+            self.hand_out(stream, SocketAddrV4::new(host, from.port()), false, slot);
         }
     }
 
     fn dialled(&mut self, dialled: Dialled) {
-        self.peers.dialled(Instant::now(), dialled.addr, dialled.result.is_ok());
+        let wanted = self.peers.dialled(Instant::now(), dialled.slot, dialled.result.is_ok());
         match dialled.result {
-            Ok(stream) => self.hand_out(stream, dialled.addr, Slot::Dialled(dialled.addr)),
+            Ok(stream) if wanted => self.hand_out(stream, dialled.addr, true, dialled.slot),
+            Ok(_) => tracing::debug!(peer = %dialled.addr, "connected, but others took all places"),
             Err(error) => tracing::debug!(peer = %dialled.addr, %error, "could not connect"),
         }
     }
 
-    fn hand_out(&mut self, stream: TcpStream, remote: SocketAddrV4, slot: Slot) {
+    fn hand_out(&mut self, stream: TcpStream, remote: SocketAddrV4, initiator: bool, slot: Slot) {
+        // A connection that was given a place a moment ago has one.
+        let Some(standing) = self.peers.standing(slot) else { return };
         // Without it small messages only wait a little longer.
         let _ = stream.set_nodelay(true);
-        let connection = Connection::tcp(stream, remote, slot, self.channels.closing.clone());
+        let closing = self.channels.closing.clone();
+        let (connection, displace) = Connection::tcp(stream, remote, initiator, (slot, standing), closing);
+        self.open.insert(slot, displace);
         // Never full: there is a place for every slot. Closed: the application has dropped the swarm.
         let _ = self.channels.connections.try_send(connection);
     }
@@ -280,11 +298,11 @@ async fn next_local(local: &mut Option<mpsc::Receiver<LocalPeer>>) -> Option<Loc
 
 /// Connects by TCP. A candidate with a referrer could be reached by a holepunch and uTP at the same time, the first to
 /// connect winning; a candidate of the local network has none and is TCP only.
-async fn dial(candidate: Candidate) -> Dialled {
+async fn dial(slot: Slot, candidate: Candidate) -> Dialled {
     let addr = candidate.addr;
     let result = match timeout(CONNECT, TcpStream::connect(addr)).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the TCP connect")),
     };
-    Dialled { addr, result }
+    Dialled { slot, addr, result }
 }

@@ -251,3 +251,67 @@ async fn a_flood_is_handled_in_batches() {
     timeout(SOON, endpoint.readable()).await.unwrap();
     assert_eq!(endpoint.receive(std::time::Instant::now()), 1);
 }
+
+/// A connection to this port from another address of this machine than 127.0.0.1. None where it has no other.
+async fn connect_from_elsewhere(port: u16) -> Option<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    if let Err(error) = socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()) {
+        println!("SKIPPED: this machine has no address 127.0.0.2: {error}");
+        return None;
+    }
+    Some(socket.connect(loopback(port).into()).await.unwrap())
+}
+
+#[tokio::test]
+async fn in_a_full_swarm_the_least_useful_connection_of_the_commonest_host_fails_for_a_newcomer() {
+    let (_network, mut swarm) = lonely().await;
+    let port = swarm.status().port;
+    let (mut clients, mut accepted) = (Vec::new(), Vec::new());
+    for n in 0..SWARM_PEERS {
+        clients.push(TcpStream::connect(loopback(port)).await.unwrap());
+        let connection = next(&mut swarm).await;
+        if n != 5 {
+            connection.standing.used(std::time::Instant::now());
+        }
+        accepted.push(connection);
+    }
+    let Some(_newcomer) = connect_from_elsewhere(port).await else { return };
+    let connection = next(&mut swarm).await;
+    assert_eq!(*connection.remote.ip(), Ipv4Addr::new(127, 0, 0, 2));
+    let mut displaced = accepted.remove(5);
+    let read = timeout(SOON, displaced.stream.read_u8()).await.expect("in time");
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    drop(displaced);
+    assert!(is_closed_at_once(&mut clients[5]).await);
+    clients[6].write_all(b"x").await.unwrap();
+    assert_eq!(accepted[5].stream.read_u8().await.unwrap(), b'x');
+    assert_eq!(until(&mut swarm, |s| s.connections == SWARM_PEERS).await.connections, SWARM_PEERS);
+}
+
+#[tokio::test]
+async fn connections_that_are_handed_out_outlive_their_swarm() {
+    let (_network, mut swarm) = lonely().await;
+    let mut client = TcpStream::connect(loopback(swarm.status().port)).await.unwrap();
+    let mut connection = next(&mut swarm).await;
+    swarm.leave().await;
+    for _ in 0..3 {
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(connection.stream.read_u8().await.unwrap(), b'x');
+    }
+}
+
+#[tokio::test]
+async fn fifty_of_fifty_pairs_that_start_together_meet_within_two_seconds() {
+    let (_node, network) = private_network().await;
+    let mut worst = Duration::ZERO;
+    for _ in 0..50 {
+        let topic = topic();
+        let start = std::time::Instant::now();
+        let (one, other) = tokio::join!(network.join(topic), network.join(topic));
+        let (mut one, mut other) = (one.unwrap(), other.unwrap());
+        let _connections = tokio::join!(next(&mut one), next(&mut other));
+        worst = worst.max(start.elapsed());
+    }
+    println!("measured {worst:?} for the slowest of 50 pairs to meet on loopback, bar 2 s, seed none");
+    assert!(worst <= Duration::from_secs(2));
+}

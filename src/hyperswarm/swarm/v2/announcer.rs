@@ -10,8 +10,7 @@ const PERIOD: Duration = Duration::from_secs(300);
 /// First wait after an announce that reached nobody; doubles up to the period. Upstream waits the whole period, and
 /// so a computer that starts before its network is up stays alone for 5 to 10 minutes.
 const RETRY: Duration = Duration::from_secs(10);
-/// Wait after the first announce that reached somebody. Two nodes that start in the same moment both look up before
-/// the other has announced; upstream they meet 5 to 10 minutes later.
+/// Wait after the first announce that reached somebody: should it, or the lookup after it, have been lost.
 const SECOND: Duration = Duration::from_secs(10);
 
 /// Says when to announce (and thereby look up) one topic. One announce runs at a time.
@@ -20,13 +19,21 @@ pub struct Announcer {
     failures: u32,
     /// An announce has reached somebody before.
     announced: bool,
+    /// A lookup is due.
+    look_again: bool,
     rng: StdRng,
 }
 
 impl Announcer {
     /// The first announce is due at once.
     pub fn new(now: Instant, seed: [u8; 32]) -> Self {
-        Self { next: Some(now), failures: 0, announced: false, rng: StdRng::from_seed(seed) }
+        Self {
+            next: Some(now),
+            failures: 0,
+            announced: false,
+            look_again: false,
+            rng: StdRng::from_seed(seed),
+        }
     }
 
     /// Whether to start an announce now. The next comes only after [`Announcer::ended`].
@@ -37,6 +44,7 @@ impl Announcer {
     /// The running announce has ended; `reached` nodes answered it.
     pub fn ended(&mut self, now: Instant, reached: usize) {
         let wait = if reached > 0 {
+            self.look_again |= !self.announced || self.failures > 0;
             self.failures = 0;
             if std::mem::replace(&mut self.announced, true) { PERIOD } else { SECOND }
         } else {
@@ -44,6 +52,13 @@ impl Announcer {
             (RETRY * 2u32.saturating_pow((self.failures - 1).min(8))).min(PERIOD)
         };
         self.next = Some(now + wait.mul_f64(self.rng.random_range(1.0..2.0)));
+    }
+
+    /// Whether to look up once more now: our announcement is stored since a moment ago. Two nodes that start together both
+    /// look up before the other has announced, and upstream they meet 5 to 10 minutes later. The one whose announcement
+    /// was stored last finds the other now.
+    pub fn poll_lookup(&mut self) -> bool {
+        std::mem::take(&mut self.look_again)
     }
 
     /// There are new nodes to enter the network by: do not wait any longer if the last announce reached nobody.
@@ -97,6 +112,21 @@ mod tests {
         let wait = wait_after(&mut announcer, now, 4).as_secs();
         assert!((10..20).contains(&wait), "{wait}");
         assert!(wait_after(&mut announcer, now, 4).as_secs() >= 300);
+    }
+
+    #[test]
+    fn after_the_first_stored_announce_it_is_time_to_look_again_once() {
+        let (now, mut announcer) = started();
+        assert!(!announcer.poll_lookup());
+        wait_after(&mut announcer, now, 0);
+        assert!(!announcer.poll_lookup(), "not stored");
+        wait_after(&mut announcer, now, 1);
+        assert!(announcer.poll_lookup() && !announcer.poll_lookup());
+        wait_after(&mut announcer, now, 1);
+        assert!(!announcer.poll_lookup(), "every announce looks up before it stores");
+        wait_after(&mut announcer, now, 0);
+        wait_after(&mut announcer, now, 1);
+        assert!(announcer.poll_lookup(), "back after a time alone");
     }
 
     #[test]

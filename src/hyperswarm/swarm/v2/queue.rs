@@ -14,12 +14,15 @@
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, IteratorRandom};
 
+use super::dials::Dials;
+use crate::dht::shares::{Tally, network_of};
 use crate::limits::v2::{QUEUE_BANNED, QUEUE_LOCAL, QUEUE_LOCAL_PER_MINUTE, QUEUE_REMOTE};
 
 /// Waits before the first, second and third repetition.
@@ -77,6 +80,7 @@ impl Entry {
 pub(super) struct Queue {
     entries: BTreeMap<SocketAddrV4, Entry>,
     banned: VecDeque<SocketAddrV4>,
+    dials: Dials,
     /// Since when, and how many local candidates were new since then.
     local_minute: (Instant, usize),
     rng: StdRng,
@@ -84,14 +88,20 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(now: Instant, rng: StdRng) -> Self {
-        Self { entries: BTreeMap::new(), banned: VecDeque::new(), local_minute: (now, 0), rng }
+        Self {
+            entries: BTreeMap::new(),
+            banned: VecDeque::new(),
+            dials: Dials::default(),
+            local_minute: (now, 0),
+            rng,
+        }
     }
 
     /// Takes note of a discovered peer. One that is known changes nothing. `same_nat`: it shares our public address,
     /// so one attempt has to do. Returns whether it is new and was taken.
     pub(super) fn add(&mut self, now: Instant, candidate: Candidate, same_nat: bool) -> bool {
         let known = self.entries.contains_key(&candidate.addr) || self.banned.contains(&candidate.addr);
-        if known || !self.has_room(now, candidate.local) {
+        if known || !self.has_room(now, &candidate) {
             return false;
         }
         let retries = if same_nat && !candidate.local { RETRIES_MAX } else { 0 };
@@ -100,31 +110,60 @@ impl Queue {
         true
     }
 
-    /// Strangers in the DHT and strangers in the LAN can each fill only their own share.
-    fn has_room(&mut self, now: Instant, local: bool) -> bool {
-        let held = self.entries.values().filter(|e| e.candidate.local == local).count();
-        if !local {
-            return held < QUEUE_REMOTE;
-        }
-        if now.saturating_duration_since(self.local_minute.0) >= Duration::from_secs(60) {
+    /// Strangers in the DHT and strangers in the LAN can each fill only their own share, and each host only its part of
+    /// that: when it is full, the host or network with the most candidates loses one.
+    fn has_room(&mut self, now: Instant, candidate: &Candidate) -> bool {
+        if candidate.local && now.saturating_duration_since(self.local_minute.0) >= Duration::from_secs(60) {
             self.local_minute = (now, 0);
         }
-        let room = held < QUEUE_LOCAL && self.local_minute.1 < QUEUE_LOCAL_PER_MINUTE;
-        self.local_minute.1 += usize::from(room);
-        room
+        if candidate.local && self.local_minute.1 >= QUEUE_LOCAL_PER_MINUTE {
+            return false;
+        }
+        let most = if candidate.local { QUEUE_LOCAL } else { QUEUE_REMOTE };
+        let held = self.entries.values().filter(|e| e.candidate.local == candidate.local);
+        if held.clone().count() >= most {
+            let tally: Tally = held.clone().map(|e| *e.candidate.addr.ip()).collect();
+            let newcomer = *candidate.addr.ip();
+            let idle = held.filter(|e| e.state != State::Active);
+            let crowded = idle.filter(|e| tally.must_yield(*e.candidate.addr.ip(), newcomer));
+            let Some(out) = crowded.min_by_key(|e| (e.proven, e.priority())).map(|e| e.candidate.addr) else {
+                return false;
+            };
+            self.entries.remove(&out);
+        }
+        self.local_minute.1 += usize::from(candidate.local);
+        true
     }
 
-    /// The candidate to dial next: highest priority, at random among equals.
-    pub(super) fn take(&mut self) -> Option<Candidate> {
-        let queued = self.entries.values().filter(|e| e.state == State::Queued);
-        let best = queued.clone().map(Entry::priority).max()?;
-        let equals = queued.filter(|e| e.priority() == best);
-        let chosen = self.rng.random_range(0..equals.clone().count());
-        let addr = equals.map(|e| e.candidate.addr).nth(chosen)?;
+    /// The candidate to dial next, among hosts that `may_dial` allows and that have dials left: highest priority, and
+    /// among equals every network and every host in it with the same chance, however many ports it has.
+    pub(super) fn take(&mut self, now: Instant, may_dial: impl Fn(Ipv4Addr) -> bool) -> Option<Candidate> {
+        let mut best = None;
+        let mut equals: BTreeMap<Ipv4Addr, BTreeMap<Ipv4Addr, Vec<SocketAddrV4>>> = BTreeMap::new();
+        for entry in self.entries.values().filter(|e| e.state == State::Queued) {
+            let (priority, addr) = (Some(entry.priority()), entry.candidate.addr);
+            let host = *addr.ip();
+            if priority < best || !self.dials.has_left(now, host) || !may_dial(host) {
+                continue;
+            }
+            if priority > best {
+                best = priority;
+                equals.clear();
+            }
+            equals.entry(network_of(host)).or_default().entry(host).or_default().push(addr);
+        }
+        let hosts = equals.values().choose(&mut self.rng)?;
+        let addr = *hosts.values().choose(&mut self.rng)?.choose(&mut self.rng)?;
+        self.dials.start(now, *addr.ip());
         let entry = self.entries.get_mut(&addr)?;
         entry.state = State::Active;
         entry.tried = true;
         Some(entry.candidate)
+    }
+
+    /// A dial has ended; what follows is [`Self::connected`] or [`Self::release`].
+    pub(super) fn ended(&mut self, addr: SocketAddrV4, connected: bool) {
+        self.dials.end(*addr.ip(), connected);
     }
 
     /// A dial succeeded.
@@ -156,6 +195,7 @@ impl Queue {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.dials.handle_timeout(now);
         self.entries.retain(|_, entry| match entry.state {
             State::Waiting(until) if until <= now => {
                 entry.state = State::Queued;
@@ -169,7 +209,8 @@ impl Queue {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = self.entries.values().filter_map(|e| match e.state {
             State::Waiting(until) | State::Forgotten(until) => Some(until),
-            State::Queued | State::Active => None,
+            State::Queued => self.dials.spaced_until(*e.candidate.addr.ip()),
+            State::Active => None,
         });
         deadlines.min()
     }

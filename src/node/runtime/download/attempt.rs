@@ -40,8 +40,8 @@ pub(super) struct Wanted {
     pub(super) members: Vec<Arc<Member>>,
     /// Nobody is asked while this is set.
     pub(super) paused: bool,
-    /// No more of this size is wanted for now.
-    pub(super) ended: bool,
+    /// No more of this size is wanted for now. What has at most so many bytes on disk is thrown away.
+    pub(super) ended: Option<u64>,
 }
 
 impl Member {
@@ -181,10 +181,7 @@ impl Attempt {
                     Some(end) => return end,
                     None => continue,
                 },
-                Outlook::Exhausted => {
-                    self.disk.close().await;
-                    return End::Exhausted;
-                }
+                Outlook::Exhausted => return self.leave(0).await,
                 Outlook::Working | Outlook::Waiting => {}
             }
             let timeout = self.timeout();
@@ -196,11 +193,14 @@ impl Attempt {
                 }
                 Some(arrival) = self.inbox.recv() => self.arrived(arrival).await,
                 changed = self.setup.wanted.changed() => match changed {
-                    Ok(()) if !self.setup.wanted.borrow().ended => self.look_at_members(),
-                    Ok(()) | Err(_) => {
-                        self.disk.close().await;
-                        return End::Exhausted;
+                    Ok(()) => {
+                        let ended = self.setup.wanted.borrow_and_update().ended;
+                        if let Some(junk) = ended {
+                            return self.leave(junk).await;
+                        }
+                        self.look_at_members();
                     }
+                    Err(_) => return self.leave(0).await,
                 },
                 () = sleep_until(timeout) => {}
                 _ = tick.tick() => {
@@ -210,6 +210,15 @@ impl Attempt {
                 }
             }
         }
+    }
+
+    /// Ends; what has more than `junk` bytes on disk is kept for another attempt.
+    async fn leave(self, junk: u64) -> End {
+        match self.plan.bytes() <= junk {
+            true => self.disk.discard().await,
+            false => self.disk.close().await,
+        }
+        End::Exhausted
     }
 
     /// When the plan wants to be called, by the clock of the timers.

@@ -18,6 +18,9 @@ use crate::store::Sha1;
 /// While other sizes wait for their turn, one that will not be there first is left after this long.
 const TURN: Duration = Duration::from_secs(5);
 
+/// Attempts at other sizes have this long to clean up when the download is done.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// All attempts of a download.
 pub(super) struct Sizes {
     environment: Arc<Environment>,
@@ -87,7 +90,7 @@ impl Sizes {
     }
 
     fn start_one(&mut self, size: u64, members: Vec<Arc<Member>>) {
-        let (wanted, wanted_seen) = watch::channel(Wanted { members, paused: true, ended: false });
+        let (wanted, wanted_seen) = watch::channel(Wanted { members, paused: true, ended: None });
         let (progress, progress_seen) = watch::channel(Progress::default());
         let setup = Setup {
             environment: self.environment.clone(),
@@ -114,7 +117,7 @@ impl Sizes {
         let last = others.max_by_key(|(size, running)| running.remaining(**size).unwrap_or(u64::MAX));
         if let Some((_, running)) = last {
             running.stopped = true;
-            running.wanted.send_modify(|wanted| wanted.ended = true);
+            running.wanted.send_modify(|wanted| wanted.ended = Some(limits::JUNK_PER_SIZE));
         }
     }
 
@@ -146,6 +149,16 @@ impl Sizes {
                 wanted.members = of_size(members, *size);
             });
         }
+    }
+
+    /// Another size has the hash: ends all attempts, and leaves nothing of them.
+    pub(super) async fn discard(&mut self) {
+        for running in self.running.values() {
+            running.wanted.send_modify(|wanted| wanted.ended = Some(u64::MAX));
+        }
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        // What is left then is removed by the store when it is old.
+        let _ = tokio::time::timeout(PARTING, ended).await;
     }
 
     /// The next attempt that has ended, with its size. Pending while none runs.
@@ -190,4 +203,30 @@ impl Sizes {
 /// Those that can be asked and claim this size.
 fn of_size(members: &[Arc<Member>], size: u64) -> Vec<Arc<Member>> {
     members.iter().filter(|member| member.offer.size == size && member.is_reached()).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::runtime::legacy::transfers::Transfers;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn as_many_sizes_as_allowed_are_tried_at_once_and_the_next_waits() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path()).expect("store");
+        let transfers = Transfers::without_peers(store.clone()).await;
+        let (drops, _dropped) = mpsc::channel(1);
+        let mut sizes = Sizes::new(Arc::new(Environment::new(store, transfers)), Sha1([7; 20]), drops);
+        let backed: BTreeMap<_, _> =
+            (1..=limits::SIZES_AT_ONCE as u64 + 1).map(|size| (size, size as usize)).collect();
+        sizes.start(&backed, &[]);
+        assert_eq!(sizes.running.len(), limits::SIZES_AT_ONCE);
+        assert!(!sizes.running.contains_key(&1), "fewest peers claim it");
+        // Nobody can be asked, so one ends, and the one that had no turn is next.
+        sizes.ended().await;
+        sizes.start(&backed, &[]);
+        assert!(sizes.running.contains_key(&1));
+        assert_eq!(sizes.running.len(), limits::SIZES_AT_ONCE);
+    }
 }

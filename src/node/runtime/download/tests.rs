@@ -243,6 +243,45 @@ async fn junk_for_a_large_claim_is_bounded_while_another_size_is_loaded() {
     .await;
 }
 
+#[tokio::test]
+async fn of_a_size_that_another_will_outrun_only_so_much_is_kept_and_in_the_end_nothing() {
+    let mut world = World::new(16 * MIB).await;
+    // 2 MB/s for each of three requests, against 40.
+    let honest = Part { content: world.file.clone(), ..part(64 << 10, Duration::from_millis(32)) };
+    world.provider(16 * MIB as u64, honest);
+    let junk = 10_000_000_000;
+    world.provider(junk, part(256 << 10, Duration::from_millis(6)));
+    let (_search, _, running) = world.start(seconds(20));
+    let name = world.folder.path().join(format!("store/kachery-p2p/partial/{}-{junk}.data", world.sha1));
+    let mut most = 0;
+    while !running.is_finished() {
+        use std::os::unix::fs::MetadataExt;
+        most = most.max(std::fs::metadata(&name).map_or(0, |metadata| metadata.blocks() * 512));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(running.await.expect("no panic").expect("found").is_ok());
+    assert!(most >= limits::JUNK_PER_SIZE, "the junk was not let in: {most}");
+    assert!(most <= limits::JUNK_PER_SIZE + (16 << 20), "{most} bytes of junk");
+    assert!(!name.exists() && world.junk() < 1 << 20, "{} bytes are left", world.junk());
+}
+
+#[tokio::test]
+async fn a_file_offered_only_by_those_who_would_die_of_the_request_fails_when_the_search_is_over() {
+    let mut world = World::new(1).await;
+    world.made_up(limits::V012_MAX_FILE + 1);
+    if let Some(claim) = world.claims.last_mut() {
+        claim.offer.via = Via::Legacy(Dialect::V012);
+    }
+    let (search, _, running) = world.start(seconds(60));
+    let began = now();
+    tokio::time::sleep(seconds(10)).await;
+    assert!(!running.is_finished(), "somebody else may answer");
+    drop(search);
+    let outcome = running.await.expect("no panic");
+    assert!(matches!(outcome, Some(Err(LoadError::NotAsked { .. }))), "{outcome:?}");
+    assert!(now() - began < seconds(11), "{:?}", now() - began);
+}
+
 fn nowhere(number: usize) -> Sha1 {
     let mut bytes = [0xee; 20];
     bytes[..8].copy_from_slice(&number.to_le_bytes());

@@ -5,7 +5,7 @@
 //! closes the connection, after writing what was queued; the reader ends on any error, and each ends the other.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -15,10 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::swarm::SwarmHandle;
-use crate::node::legacy::reader::Direction;
+use super::swarm::{Deed, SwarmHandle};
+use crate::node::legacy::reader::{Direction, Incoming};
 use crate::node::legacy::{ConnectionId, ConnectionInfo, ConnectionReader, OutgoingFrame};
-use hyperswarm::net::v2::Connection;
+use hyperswarm::net::v2::{Connection, Standing};
 
 /// Frames of one connection that are prepared at the same time.
 const PREPARED_AT_ONCE: usize = 4;
@@ -57,7 +57,7 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
     });
     let reader = ConnectionReader::new(swarm.protocol, swarm.signer.public(), direction);
     tokio::select! {
-        () = read(&swarm, id, reader, read_half) => {}
+        () = read(&swarm, id, &connection.standing, reader, read_half) => {}
         () = over.cancelled() => {}
         () = closing.cancelled() => {}
         () = swarm.ended.cancelled() => {}
@@ -72,6 +72,7 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
 async fn read(
     swarm: &Arc<SwarmHandle>,
     id: ConnectionId,
+    standing: &Standing,
     mut reader: ConnectionReader,
     mut half: ReadHalf<Stream>,
 ) {
@@ -80,7 +81,15 @@ async fn read(
         loop {
             match reader.next_message() {
                 Ok(Some(incoming)) => {
+                    match incoming {
+                        Incoming::Broadcast(_) => standing.used(Instant::now()),
+                        Incoming::Ready | Incoming::KeepAlive => standing.greeted(),
+                        _ => {}
+                    }
                     let deeds = swarm.incoming(id, incoming);
+                    if deeds.iter().any(|deed| matches!(deed, Deed::Deliver(..))) {
+                        standing.proven(Instant::now());
+                    }
                     swarm.perform_patiently(id, deeds).await;
                 }
                 Ok(None) => break,

@@ -248,3 +248,64 @@ async fn what_was_sent_on_an_old_socket_is_repeated_there_though_its_user_droppe
     let _kept = soon(moving).await.unwrap().unwrap();
     assert!(watched.upgrade().is_none(), "closed with the last of its packets");
 }
+
+/// A packet of the peer for a stream, with this number.
+fn data(stream: &UdxStream, seq: u32) -> Vec<u8> {
+    let header =
+        Header { flags: flag::DATA, data_offset: 0, stream: stream.id(), window: 1 << 20, seq, ack: 0 };
+    [&header.encode()[..], b"question"].concat()
+}
+
+/// What arrived at the peer: flags and acknowledged number of each packet.
+async fn heard(peer: &tokio::net::UdpSocket) -> (u8, u32) {
+    let header = Header::decode(&next(peer).await).unwrap();
+    (header.flags, header.ack)
+}
+
+#[tokio::test]
+async fn an_answer_carries_the_acknowledgement_of_the_question() {
+    let (peer, address) = silent_peer().await;
+    let socket = super::socket();
+    let stream = open(&socket);
+    stream.connect(1, address).unwrap();
+    // Several times: one that is acknowledged early, as the timer of an earlier one fires, shows nothing.
+    let mut alone = 0;
+    for seq in 0..10 {
+        let question = stream.read_chunk();
+        tokio::pin!(question);
+        let polled = poll_fn(|context| Poll::Ready(question.as_mut().poll(context).is_pending())).await;
+        assert!(polled, "the reader waits before the question is there");
+        peer.send_to(&data(&stream, seq), socket.local_address()).await.unwrap();
+        soon(question).await.unwrap();
+        stream.write_chunk(Bytes::from_static(b"answer")).await.unwrap();
+        stream.flush_now().unwrap();
+        let first = heard(&peer).await;
+        alone += u32::from(first == (flag::DATA, seq + 1));
+        if first.0 == 0 {
+            assert_eq!(heard(&peer).await.0, flag::DATA);
+        }
+    }
+    assert!(alone >= 5, "{alone} of 10 answers were the first packet after their question");
+}
+
+#[tokio::test]
+async fn a_question_without_an_answer_is_acknowledged_when_its_reader_waits_again_or_after_a_while() {
+    let (peer, address) = silent_peer().await;
+    let socket = super::socket();
+    let stream = Arc::new(open(&socket));
+    stream.connect(1, address).unwrap();
+    let reader = tokio::spawn({
+        let stream = Arc::clone(&stream);
+        async move {
+            stream.read_chunk().await.unwrap();
+            let _ = stream.read_chunk().await;
+            std::future::pending::<()>().await;
+        }
+    });
+    tokio::task::yield_now().await;
+    for seq in 0..2 {
+        peer.send_to(&data(&stream, seq), socket.local_address()).await.unwrap();
+        assert_eq!(heard(&peer).await, (0, seq + 1));
+    }
+    reader.abort();
+}

@@ -1,0 +1,98 @@
+//! What a connection is worth to the application.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Tells the swarm what a connection is worth, which matters when all places are taken and somebody has to go: first
+/// connections that nothing was ever heard on, then those that were never of use, then those longest unused, and those
+/// that answered a load last. Cheap to clone, and without a lock: call it with every message if you like.
+#[derive(Clone, Debug)]
+pub struct Standing(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    opened: Instant,
+    worth: AtomicU8,
+    /// Milliseconds from opening to the last use.
+    used: AtomicU64,
+}
+
+/// What a connection has shown, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Worth {
+    /// Nothing: perhaps it is not even open.
+    Nothing,
+    /// It speaks our protocol.
+    Greeted,
+    /// It asked us, or we asked it.
+    Used,
+    /// It answered a load.
+    Proven,
+}
+
+impl Standing {
+    /// Of a connection that is opened now.
+    pub(super) fn new(now: Instant) -> Self {
+        let (worth, used) = (AtomicU8::new(Worth::Nothing as u8), AtomicU64::new(0));
+        Self(Arc::new(Inner { opened: now, worth, used }))
+    }
+
+    /// The peer has shown that it speaks our protocol.
+    pub fn greeted(&self) {
+        self.raise(Worth::Greeted);
+    }
+
+    /// It asked us for something, or told us something: useful now.
+    pub fn used(&self, now: Instant) {
+        self.touch(now);
+        self.raise(Worth::Used);
+    }
+
+    /// It sent what a load asked for. Of all connections the last for which this was said keeps its place in any case.
+    pub fn proven(&self, now: Instant) {
+        self.touch(now);
+        self.raise(Worth::Proven);
+    }
+
+    /// What it has shown, and when it was last of use (else: opened).
+    pub(super) fn rank(&self) -> (Worth, Instant) {
+        let worth = match self.0.worth.load(Ordering::Relaxed) {
+            0 => Worth::Nothing,
+            1 => Worth::Greeted,
+            2 => Worth::Used,
+            _ => Worth::Proven,
+        };
+        (worth, self.0.opened + Duration::from_millis(self.0.used.load(Ordering::Relaxed)))
+    }
+
+    fn raise(&self, worth: Worth) {
+        self.0.worth.fetch_max(worth as u8, Ordering::Relaxed);
+    }
+
+    fn touch(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.0.opened).as_millis();
+        self.0.used.fetch_max(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worth_goes_before_the_time_of_use_and_is_never_lost() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let [open, greeted, used, early, proven] = std::array::from_fn(|_| Standing::new(now));
+        greeted.greeted();
+        used.used(after(5));
+        early.used(after(3));
+        proven.proven(after(1));
+        proven.greeted();
+        let ranks = [&open, &greeted, &early, &used, &proven].map(Standing::rank);
+        assert!(ranks.is_sorted(), "{ranks:?}");
+        assert_eq!(proven.rank(), (Worth::Proven, after(1)));
+    }
+}
