@@ -20,9 +20,11 @@
 
 mod bootstrap;
 mod connections;
+#[allow(dead_code, reason = "the attacks need the rest of it")]
 mod lab;
 mod loading;
 mod misbehaving;
+#[allow(dead_code, reason = "the attacks need the rest of it")]
 mod process;
 mod protomux;
 mod providing;
