@@ -75,13 +75,14 @@ impl OutgoingFrame {
                 600 + broadcast.text.len() + exclude.as_ref().map_or(0, |nodes| nodes.len() * 96)
             }
             Content::Own { message, exclude, .. } => {
-                let data = match message {
+                let text = match message {
                     Message::ToNode { message: NodeMessage::Response { data: Some(data), .. }, .. } => {
-                        data.len()
+                        data.len() / 3 * 4
                     }
+                    Message::ToNode { message: NodeMessage::Error { text, .. }, .. } => text.len(),
                     _ => 0,
                 };
-                900 + data / 3 * 4 + exclude.as_ref().map_or(0, |nodes| nodes.len() * 96)
+                900 + text + exclude.as_ref().map_or(0, |nodes| nodes.len() * 96)
             }
         }
     }

@@ -20,7 +20,7 @@
 //!
 //! Locks, all held without waiting: `changing` (async; one join or leave of a channel at a time, held over joining)
 //! before any other; a provider's state before the table of transfer swarms; of the others never two at once: the
-//! channel list; each machine; the tables of downloads, seekers, liars, remembered offers.
+//! channel list; each machine; the tables of downloads, seekers, files open for peers, liars, remembered offers.
 //!
 //! Channels between tasks are bounded. Backwards from a slow disk: the disk queue, the attempt's inbox, the readers
 //! of its connections, TCP, the provider. Backwards from a slow peer: its socket, the writer, the machine's queue

@@ -105,8 +105,40 @@ fn tiny_answers_that_are_not_read_do_not_close_the_connection_to_their_asker() {
         sim.deliver();
     }
     let frames = sim.machines[1].unwritten.iter().filter(|(to, _)| *to == last).count();
-    assert!(frames < limits::CONNECTION_FRAMES, "{frames} frames wait: the runtime would close it");
+    assert_eq!(frames, limits::RELAY_FRAMES, "of {} that the runtime takes", limits::CONNECTION_FRAMES);
     assert_eq!(sim.machines[1].closed, []);
+}
+
+#[test]
+fn of_an_answer_without_room_a_small_end_passes_and_a_large_one_does_not() {
+    // A relayed frame weighs 600 bytes more than what its originator signed, and 96 for each node that has it.
+    let around = 600 + 2 * 96 + around_error_text();
+    for (text, passes) in
+        [(limits::RELAY_END_BYTES - around, true), (limits::RELAY_END_BYTES - around + 1, false)]
+    {
+        let (mut sim, last) = in_a_row();
+        sim.machines[1].slow = Some(last);
+        let file = content(16_000_000);
+        ask(&mut sim, 2, 0, file.len());
+        serve(&mut sim, &file);
+        let id = ask(&mut sim, 2, 0, 10);
+        sim.take_events(0);
+        sim.take_events(2);
+        let (now, key) = (sim.now, RequestKey { from: sim.id(2, Style::Spki), id });
+        let _ = sim.machines[0].swarm.respond(now, &key, Reply::Error("x".repeat(text)));
+        sim.deliver();
+        let ended = sim.take_events(2).iter().any(|event| matches!(event, Event::RequestFailed { .. }));
+        assert_eq!(ended, passes, "an error of {text} characters");
+    }
+}
+
+/// Bytes that the originator of an error signs, without the error's text.
+fn around_error_text() -> usize {
+    let to = super::hostile::node(3);
+    let empty = format!(
+        "{{\"messageId\":\"0123456789\",\"message\":{{\"type\":\"messageToNode\",\"toNodeId\":\"{to}\",\"messageBody\":{{\"type\":\"requestToNodeError\",\"requestId\":\"0123456789\",\"errorString\":\"\"}}}}}}"
+    );
+    empty.len()
 }
 
 #[test]
