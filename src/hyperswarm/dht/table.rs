@@ -141,7 +141,7 @@ impl Table {
     /// long as others are known: see [`Diverse`].
     pub fn closest(&self, target: &[u8; 32], count: usize) -> Vec<Contact> {
         let mut chosen = Diverse::new(count);
-        let mut offer = |mut group: Vec<Contact>| {
+        let offer = |mut group: Vec<Contact>| {
             group.sort_by_cached_key(|contact| contact.id.distance(target));
             group.into_iter().for_each(|contact| chosen.offer(*contact.addr.ip(), contact));
             chosen.is_full()
@@ -154,7 +154,8 @@ impl Table {
             .into_iter()
             .map(|range| range.filter_map(|i| self.buckets.get(i)).flatten().copied().collect());
         let far = self.buckets.iter().take(home).rev().cloned();
-        let _ = near.chain(far).any(|group| offer(group));
+        // Stops at the first group after which there are enough.
+        let _ = near.chain(far).any(offer);
         let mut chosen = chosen.finish();
         chosen.sort_by_cached_key(|contact| contact.id.distance(target));
         chosen

@@ -6,7 +6,9 @@
 //!
 //! Where it is stricter than the originals: answers count only from the address that was asked; a node that has
 //! only sent requests cannot change a known address or vote on ours; nobody can make it send more than a little to
-//! an address that has proved nothing (see [`super::guard`]); a refused mutable value stays refused.
+//! an address that has proved nothing (see [`super::guard`]); a refused mutable value stays refused; no host has more
+//! than a fair share of records, answers and queries when others want it (see [`super::shares`]); nodes of a private
+//! network are believed only of nodes inside and of bootstrap nodes; a query goes on without a host that stays silent.
 //!
 //! Stored values, pings and holepunches of our own are for users of the library; the daemon needs topics only.
 

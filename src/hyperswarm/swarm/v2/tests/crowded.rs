@@ -43,7 +43,7 @@ fn newcomer_among(hosts: &[Ipv4Addr], seed: u64) -> Duration {
     assert_eq!(world.member(victim).open.len(), SWARM_PEERS, "seed {seed}: all places are taken");
     world.start(newcomer);
     let connected = |world: &mut World| {
-        if world.network.elapsed().as_millis() % 200 == 0 {
+        if world.network.elapsed().as_millis().is_multiple_of(200) {
             knocking(world);
         }
         world.connected(newcomer, victim)

@@ -122,7 +122,9 @@ impl Member {
         }
         while let Some(displaced) = self.peers.poll_displaced() {
             let key = self.open.iter().find(|(_, slot)| **slot == displaced).map(|(key, _)| *key);
-            key.map(|key| self.close(now, key, true));
+            if let Some(key) = key {
+                self.close(now, key, true);
+            }
         }
     }
 
