@@ -1,6 +1,6 @@
 //! What every program does that is `kachery-p2p` or `kachery-store` under another name: it becomes that program, which
 //! lies beside it and reads its name from the first word of its command line. These programs do not link the library, so
-//! that each is a tenth of its size and takes no time to build.
+//! that each has 0.5 MB instead of 4 or 10.
 
 use std::io;
 use std::os::unix::process::CommandExt;
