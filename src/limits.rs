@@ -99,9 +99,9 @@ pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
 
 /// A requested range without data for this long is given to somebody else (the originals use the same 10 s).
 pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
-/// Bytes per second below which a provider, and a load, count as standing still: less than a tenth of a slow modem line's
-/// worth for each of many users, and less than one message of the originals (64 KiB) in [`SILENCE`]. Without it one byte
-/// every few seconds keeps a load, and the range that was asked for, for ever.
+/// Bytes per second below which a provider, or a load, counts as standing still. The originals send 64 KiB in one
+/// message, and one message must come within [`SILENCE`], so providers that work are faster anyway. Without this limit,
+/// one byte every few seconds would keep a load running, and a requested range taken, for ever.
 pub const MINIMUM_RATE: u64 = 4096;
 /// Bytes asked of a provider through other peers and not yet here. A relay has [`CONNECTION_QUEUE_RELAY`] for everybody,
 /// and drops what does not fit; base64 adds a third.

@@ -119,7 +119,9 @@ impl Blame {
         let source = Source::Provider(provider);
         let answer = self.stretches.range(start..end.max(start)).filter(|(_, s)| s.source == source);
         let forgotten: Vec<_> = answer.map(|(start, stretch)| (*start, stretch.end)).collect();
-        forgotten.iter().for_each(|(start, _)| drop(self.stretches.remove(start)));
+        for (start, _) in &forgotten {
+            self.stretches.remove(start);
+        }
         forgotten
     }
 

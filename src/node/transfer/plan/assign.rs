@@ -21,14 +21,13 @@ impl Plan {
         let mut held = None;
         // Round by round, so that the first one does not take everything of a small file.
         for depth in 1..=Terms::RANGES.requests {
-            let ready = self.ready_providers(now);
-            for key in &ready {
+            for key in &self.ready_providers(now) {
                 let count = in_flight.entry(*key).or_default();
                 let terms = self.providers.get(key).map_or(0, |provider| provider.terms().requests);
                 if *count >= depth.min(terms) {
                     continue;
                 }
-                let range = match self.fresh_range(*key, ready.len()) {
+                let range = match self.fresh_range(*key) {
                     Some(range) => Some(range),
                     None => {
                         let held = held.get_or_insert_with(|| self.held(now));
@@ -81,18 +80,14 @@ impl Plan {
     }
 
     /// What the provider is asked that nobody was asked yet.
-    fn fresh_range(&self, key: ProviderKey, sharers: usize) -> Option<(u64, u64)> {
+    fn fresh_range(&self, key: ProviderKey) -> Option<(u64, u64)> {
         let provider = self.providers.get(&key)?;
         if provider.kind == Unit::Whole {
             let asked = self.requests.values().any(|request| request.provider == key);
             return (!asked && self.present.total() < self.size).then_some((0, self.size));
         }
         let (start, gap_end) = self.unassigned()?;
-        let mut want = provider.request_size();
-        if provider.kind == Unit::LargeRanges && sharers > 1 {
-            let share = (self.size - self.present.total()) / sharers as u64;
-            want = want.min(share.max(Terms::RANGES.first));
-        }
+        let want = provider.request_size();
         // Later requests begin at multiples, so that fingerprints can be compared. A relay's room has no play for that.
         let end =
             if provider.relayed { start + want } else { (start + want).next_multiple_of(SMALLEST_REQUEST) };

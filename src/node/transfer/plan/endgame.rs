@@ -1,10 +1,12 @@
 //! The end game: all that is missing was asked for, and somebody is idle.
 //!
-//! An idle provider takes the second half of what the slowest other one still owes. Where the others are far slower
-//! than itself, or stalled, it takes the beginning, however many were asked for it: so one honest provider completes
-//! any file, whatever the others do. Its own rate must be known for that. One that is not known yet is asked for what
-//! two or more others hold only when it comes late, by twice as many each second: this bounds what is sent twice.
+//! An idle provider is asked for the second half of what the slowest other provider still owes. Where the others are
+//! far slower than itself, or stalled, it is asked for the beginning, however many others were asked before: so one
+//! honest provider completes any file, whatever the others do. This needs a known rate. A provider of unknown rate
+//! gets what two or more others were asked for only when it is late, and the number asked doubles each second: this
+//! bounds how often the same bytes are sent.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::assign::doubling;
@@ -56,9 +58,9 @@ impl Plan {
 
     /// True if somebody waits for the moment to help.
     pub(super) fn has_idle_helpers(&self) -> bool {
-        let busy = |key: &ProviderKey| self.requests.values().any(|request| request.provider == *key);
+        let busy: BTreeSet<_> = self.requests.values().map(|request| request.provider).collect();
         self.trust.only().is_none()
-            && self.providers.iter().any(|(key, p)| p.reachable && p.kind.has_ranges() && !busy(key))
+            && self.providers.iter().any(|(key, p)| p.reachable && p.kind.has_ranges() && !busy.contains(key))
             && !self.requests.is_empty()
     }
 

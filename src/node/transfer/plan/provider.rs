@@ -18,7 +18,7 @@ const CONNECTING: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     /// Bytes of a request while the provider's rate is unknown.
-    pub(super) first: u64,
+    first: u64,
     /// Bytes of the smallest and the largest request once it is known.
     smallest: u64,
     largest: u64,

@@ -152,14 +152,15 @@ fn a_file_is_not_complete_with_part_of_a_relayed_answer() {
 #[test]
 fn a_file_whose_last_missing_byte_is_relayed_waits_for_the_end_of_that_answer() {
     let now = Instant::now();
-    let (mut plan, _) = one_provider(100_000, true, now);
-    let (most, ..) = requests(&mut plan)[0];
+    let (mut plan, key) = one_provider(400_000, false, now);
+    let (all, ..) = requests(&mut plan)[0];
+    plan.set_relayed(key, true, now);
     let direct = plan.add_provider(Unit::Ranges, now);
     plan.set_reachable(direct, true, now);
-    let [(half, _, 50_000, 100_000)] = requests(&mut plan)[..] else { panic!("a half") };
-    plan.on_data(half, &[2; 50_000], now);
-    plan.on_data(most, &[1; 60_000], now);
-    assert_eq!((plan.outlook(), plan.bytes()), (Outlook::Working, 50_000));
+    let [(half, _, 200_000, 400_000)] = requests(&mut plan)[..] else { panic!("a half") };
+    plan.on_data(half, &[2; 200_000], now);
+    plan.on_data(all, &[1; 200_000], now);
+    assert_eq!((plan.outlook(), plan.bytes()), (Outlook::Working, 200_000));
 }
 
 #[test]

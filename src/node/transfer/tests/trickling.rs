@@ -66,6 +66,18 @@ fn any_number_of_trickling_identities_leave_the_honest_provider_its_speed() {
     worst.judge(26);
 }
 
+#[test]
+fn a_provider_far_faster_than_all_others_takes_their_work_at_its_full_rate() {
+    for (bytes, every) in [(1, 4), (1700, 1), (20_000, 1)] {
+        let slow = || ranges(Manner::Trickles { after: 0, bytes, every: every * SECOND }, 1_000_000);
+        let mut providers: Vec<_> = (0..8).map(|_| slow()).collect();
+        providers.push(ranges(Manner::Honest, 2_000_000).after(SECOND / 1000));
+        let seconds = time(3_000_000, 4, providers);
+        // It needs 1.5 s, and until the others have shown for a second how slow they are it is asked for less.
+        assert!(seconds < 2.5, "{bytes} bytes: {seconds} s");
+    }
+}
+
 /// RELIABILITY 28.
 #[test]
 fn fast_liars_that_trickle_once_they_are_asked_alone_lose_their_turn() {
