@@ -54,8 +54,9 @@ fn a_host_that_announces_for_other_topics_does_not_evict_an_honest_record() {
 }
 
 #[test]
-fn twenty_five_nodes_beside_each_topic_do_not_hide_two_daemons() {
+fn nodes_of_one_host_beside_each_topic_do_not_hide_two_daemons() {
     let Some(lab) = Lab::with_our_bootstrap() else { return };
-    let _attacker = lab.attacker(&["beside", "--address", HOST, "--count", if long() { "50" } else { "25" }]);
-    must_meet("25 nodes of one host beside each topic", &lab);
+    let count = if long() { "50" } else { "25" };
+    let _attacker = lab.attacker(&["beside", "--address", HOST, "--count", count]);
+    must_meet(&format!("{count} nodes of one host beside each topic"), &lab);
 }

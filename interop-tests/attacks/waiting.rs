@@ -21,7 +21,7 @@ fn searches(count: usize) {
     provider.store(&content);
     let loader = lab.daemon("loader");
     loader.connected(1);
-    let (ended, searches) = mpsc::channel();
+    let (ended, searches) = mpsc::sync_channel(count);
     for number in 0..count {
         let (ended, port) = (ended.clone(), loader.api_port);
         std::thread::spawn(move || {
