@@ -90,11 +90,10 @@ impl Source {
 }
 
 async fn send(part: Part, start: u64, end: u64, sink: Sink) {
-    while part.floods {
-        let unknown = RequestKey(u64::MAX);
-        if sink.inbox.send(Arrival::Data(unknown, Bytes::from_static(&[0]))).await.is_err() {
-            return;
-        }
+    if part.floods {
+        let crumb = || Arrival::Data(RequestKey(u64::MAX), Bytes::from_static(&[0]));
+        while sink.inbox.send(crumb()).await.is_ok() {}
+        return;
     }
     let mut at = start;
     while at < end {
