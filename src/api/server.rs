@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -30,6 +30,8 @@ use crate::limits;
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Before accepting again when the system refuses (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A refusal is said in the log at most this often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +129,7 @@ async fn accept(
     tasks: TaskTracker,
     halt: CancellationToken,
 ) {
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = halt.cancelled() => return,
@@ -141,7 +144,10 @@ async fn accept(
                 }
             }
             Err(error) => {
-                tracing::warn!("api: cannot accept a connection: {error}");
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAINT_PAUSE) {
+                    tracing::warn!("api: cannot accept a connection: {error}");
+                    complained = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

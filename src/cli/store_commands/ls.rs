@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Common, Failure, Target};
 use crate::cli::stored::unreadable;
@@ -52,9 +52,12 @@ fn list(arguments: &Arguments) -> Result<(), Failure> {
         dirs.iter().map(|name| line(name, b"/")).chain(files.iter().map(|name| line(name, b""))).collect();
     let strings =
         |names: &[OsString]| names.iter().map(|n| n.to_string_lossy().into_owned()).collect::<Vec<_>>();
-    arguments
-        .common
-        .result(lines.iter().map(Vec::as_slice), json!({"dirs": strings(&dirs), "files": strings(&files)}))
+    // Only for those who ask for it: a folder may have half a million names.
+    let value = match arguments.common.json {
+        true => json!({"dirs": strings(&dirs), "files": strings(&files)}),
+        false => Value::Null,
+    };
+    arguments.common.result(lines.iter().map(Vec::as_slice), value)
 }
 
 /// Folders and files of a folder on disk.
