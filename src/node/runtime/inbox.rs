@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::node::transfer::plan::RequestKey;
+use crate::node::transfer::keys::RequestKey;
 use crate::node::transfer::{Arrival, Offer};
 
 /// Where the answers to a request go.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::ProviderKey;
+use super::keys::ProviderKey;
 
 /// Where bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

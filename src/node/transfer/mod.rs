@@ -4,6 +4,7 @@
 pub(crate) mod blame;
 pub(crate) mod candidates;
 pub(crate) mod failure;
+pub(crate) mod keys;
 pub(crate) mod plan;
 pub(crate) mod reputation;
 #[cfg(test)]
@@ -11,7 +12,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use self::plan::RequestKey;
+use self::keys::RequestKey;
 use crate::node::peer::{PathKind, PeerKey, Unit, Via};
 
 /// A peer says that it has the file.

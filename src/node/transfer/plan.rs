@@ -24,17 +24,10 @@ use self::provider::{Provider, SMALLEST_REQUEST, Terms};
 use self::trust::Trust;
 use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
+use super::keys::{ProviderKey, RequestKey};
 use crate::limits;
 use crate::node::peer::Unit;
 use crate::store::ranges::Ranges;
-
-/// A provider within one plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ProviderKey(pub(crate) u32);
-
-/// A request within one plan; never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RequestKey(pub(crate) u64);
 
 /// What the executor is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

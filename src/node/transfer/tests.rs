@@ -13,7 +13,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::store::{Partial, StoreError};
 
-use super::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
+use super::keys::{ProviderKey, RequestKey};
+use super::plan::{Action, Failure, Outlook, Plan};
 use crate::node::peer::Unit;
 
 const PIECE: u64 = 65536;

@@ -19,7 +19,8 @@ use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Sink;
 use crate::node::runtime::source::{Asked, Source};
 use crate::node::transfer::failure::Failure;
-use crate::node::transfer::plan::{Action, Outlook, Plan, ProviderKey, RequestKey};
+use crate::node::transfer::keys::{ProviderKey, RequestKey};
+use crate::node::transfer::plan::{Action, Outlook, Plan};
 use crate::node::transfer::{Arrival, Ask, AskFailure, Offer, Reach};
 use crate::store::{Sha1, StoreError, Stored};
 

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::super::inbox::Sink;
 use crate::node::peer::{PathKind, PeerKey};
-use crate::node::transfer::plan::RequestKey;
+use crate::node::transfer::keys::RequestKey;
 use crate::node::transfer::{Arrival, Ask, Offer, Reach};
 
 /// How a provider behaves once it is asked.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::super::keys::{ProviderKey, RequestKey};
 use super::pace::ByteClock;
-use super::{Action, Plan, ProviderKey, Request, RequestKey, SMALLEST_REQUEST, Terms};
+use super::{Action, Plan, Request, SMALLEST_REQUEST, Terms};
 use crate::limits;
 use crate::node::peer::Unit;
 

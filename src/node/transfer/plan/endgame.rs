@@ -9,8 +9,9 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::super::keys::ProviderKey;
 use super::assign::doubling;
-use super::{Plan, ProviderKey, Request, SMALLEST_REQUEST, STALLED};
+use super::{Plan, Request, SMALLEST_REQUEST, STALLED};
 
 /// A provider is far slower than another if it has less than this part of its rate.
 const FAR: u64 = 4;

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::super::keys::ProviderKey;
 use super::pace::ByteClock;
-use super::{Action, Failure, Plan, Provider, ProviderKey, SMALLEST_REQUEST, Source};
+use super::{Action, Failure, Plan, Provider, SMALLEST_REQUEST, Source};
 use crate::limits;
 
 /// What tells right bytes from wrong ones.

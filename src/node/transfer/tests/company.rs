@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Manner, Simulated, World, ranges};
 use crate::node::peer::Unit;
-use crate::node::transfer::plan::{Action, Plan, ProviderKey};
+use crate::node::transfer::keys::ProviderKey;
+use crate::node::transfer::plan::{Action, Plan};
 
 #[test]
 fn an_original_is_asked_for_two_large_ranges_at_a_time() {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::{Manner, PIECE, World, ranges};
 use crate::limits;
 use crate::node::peer::Unit;
-use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
+use crate::node::transfer::keys::{ProviderKey, RequestKey};
+use crate::node::transfer::plan::{Action, Failure, Outlook, Plan};
 
 const MILLI: Duration = Duration::from_millis(1);
 

@@ -8,7 +8,8 @@ use rand::{RngExt, SeedableRng};
 use super::{Manner, ONE_BYTE, Simulated, World, ranges};
 use crate::limits;
 use crate::node::peer::Unit;
-use crate::node::transfer::plan::{Action, Failure, Plan, ProviderKey};
+use crate::node::transfer::keys::ProviderKey;
+use crate::node::transfer::plan::{Action, Failure, Plan};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Manner, World, ranges};
 use crate::node::peer::{PeerKey, Unit};
-use crate::node::transfer::plan::{Action, Failure, Outlook, Plan, ProviderKey, RequestKey};
+use crate::node::transfer::keys::{ProviderKey, RequestKey};
+use crate::node::transfer::plan::{Action, Failure, Outlook, Plan};
 use crate::node::transfer::reputation::Reputation;
 use crate::store::{Sha1, Store};
 use hyperswarm::crypto::PublicKey;
