@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use sha1::Digest;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::attempt::{self, Dropped, Member, Progress, Wanted};
 use super::{Download, Setup, now};
 use crate::limits;
 use crate::node::legacy::Dialect;
@@ -16,9 +17,11 @@ use crate::node::peer::{PeerKey, Via};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Heard;
 use crate::node::runtime::legacy::transfers::Transfers;
+use crate::node::runtime::source::Source;
 use crate::node::runtime::source::played::Part;
 use crate::node::transfer::Offer;
 use crate::node::transfer::candidates::Candidates;
+use crate::node::transfer::failure::Failure;
 use crate::node::{LoadError, LoadEvent, Loaded};
 use crate::store::{Sha1, Store};
 use hyperswarm::crypto::PublicKey;
@@ -356,6 +359,35 @@ async fn a_stall_of_our_own_disk_is_no_providers_silence() {
     let event = seen.wait_for(on).await.expect("progress").clone();
     assert!(matches!(event, LoadEvent::Downloading { providers: 2, .. }), "{event:?}");
     assert!(running.await.expect("no panic").expect("found").is_ok());
+}
+
+#[tokio::test]
+async fn a_provider_that_an_attempt_dropped_is_not_asked_again_while_the_download_has_not_heard_of_it() {
+    let mut world = World::new(1).await;
+    let size = 1 << 30;
+    for part in [silent(), part(64 << 10, Duration::from_millis(100))] {
+        world.provider(size, part);
+    }
+    let open = |heard: &Heard| {
+        let source = Source::open(&world.environment, heard.offer, Arc::default());
+        Arc::new(Member::new(heard.offer, source))
+    };
+    let members: Vec<_> = world.claims.iter().map(open).collect();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let wanted = Wanted { members, paused: false, most: u64::MAX, ended: None };
+    let (wanted, wanted_seen) = watch::channel(wanted);
+    let (progress, seen) = watch::channel(Progress::default());
+    let (drops, mut dropped) = mpsc::channel(2);
+    let (environment, sha1) = (world.environment.clone(), world.sha1);
+    let setup = attempt::Setup { environment, sha1, size, wanted: wanted_seen, progress, dropped: drops };
+    let running = tokio::spawn(setup.run());
+    let Dropped(offer, why) = dropped.recv().await.expect("it runs");
+    assert_eq!((offer, why), (world.claims[0].offer, Failure::Silent(limits::SILENCE)));
+    // The download looks at something else first, and still names both.
+    wanted.send_modify(|_| ());
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(seen.borrow().providers, 1);
+    running.abort();
 }
 
 #[tokio::test]
