@@ -1,5 +1,7 @@
 //! Downloads from providers that are played, in virtual time.
 
+mod attempts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use rand::{RngExt, SeedableRng};
 use sha1::Digest;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::attempt::{self, Dropped, Member, Progress, Wanted};
 use super::{Download, Setup, now};
 use crate::limits;
 use crate::node::legacy::Dialect;
@@ -17,17 +18,17 @@ use crate::node::peer::{PeerKey, Via};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Heard;
 use crate::node::runtime::legacy::transfers::Transfers;
-use crate::node::runtime::source::Source;
 use crate::node::runtime::source::played::Part;
 use crate::node::transfer::Offer;
 use crate::node::transfer::candidates::Candidates;
-use crate::node::transfer::failure::Failure;
 use crate::node::{LoadError, LoadEvent, Loaded};
 use crate::store::{Sha1, Store};
 use hyperswarm::crypto::PublicKey;
 
 const MIB: usize = 1 << 20;
 const SEED: u64 = 27;
+/// Of virtual time: what has not ended by then never does.
+const FOREVER: Duration = Duration::from_secs(1000);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -120,7 +121,7 @@ impl World {
     async fn load(&self, timeout: Duration) -> (Option<Result<Loaded, LoadError>>, Duration) {
         let began = now();
         let (search, _, running) = self.start(timeout);
-        let outcome = running.await.expect("no panic");
+        let outcome = ended(running).await;
         drop(search);
         (outcome, now() - began)
     }
@@ -142,6 +143,11 @@ impl World {
 }
 
 type Running = tokio::task::JoinHandle<Option<Result<Loaded, LoadError>>>;
+
+/// The outcome of a download; fails the test if it does not end.
+async fn ended<T>(running: tokio::task::JoinHandle<T>) -> T {
+    tokio::time::timeout(FOREVER, running).await.expect("it ends").expect("no panic")
+}
 
 /// A provider of zeros that is reached at once.
 fn part(piece: usize, pause: Duration) -> Part {
@@ -189,7 +195,7 @@ async fn with_liars(name: &str, liars: impl FnOnce(&mut World)) {
     world.honest();
     let claim = Heard { neighbour: true, ..world.claims.last().expect("claimed").clone() };
     search.send(claim).await.expect("it goes on");
-    let outcome = running.await.expect("no panic");
+    let outcome = ended(running).await;
     let took = now() - began;
     let junk = world.junk();
     println!(
@@ -257,12 +263,14 @@ async fn of_a_size_that_another_will_outrun_only_so_much_is_kept_and_in_the_end_
     let (_search, _, running) = world.start(seconds(20));
     let name = world.folder.path().join(format!("store/kachery-p2p/partial/{}-{junk}.data", world.sha1));
     let mut most = 0;
+    let began = now();
     while !running.is_finished() {
+        assert!(now() - began < FOREVER, "it does not end");
         use std::os::unix::fs::MetadataExt;
         most = most.max(std::fs::metadata(&name).map_or(0, |metadata| metadata.blocks() * 512));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(running.await.expect("no panic").expect("found").is_ok());
+    assert!(ended(running).await.expect("found").is_ok());
     assert!(most >= limits::JUNK_PER_SIZE, "the junk was not let in: {most}");
     assert!(most <= limits::JUNK_PER_SIZE + MIB as u64, "{most} bytes of junk");
     assert!(!name.exists() && world.junk() < 1 << 20, "{} bytes are left", world.junk());
@@ -280,7 +288,7 @@ async fn a_file_offered_only_by_those_who_would_die_of_the_request_fails_when_th
     tokio::time::sleep(seconds(10)).await;
     assert!(!running.is_finished(), "somebody else may answer");
     drop(search);
-    let outcome = running.await.expect("no panic");
+    let outcome = ended(running).await;
     assert!(matches!(outcome, Some(Err(LoadError::NotAsked { .. }))), "{outcome:?}");
     assert!(now() - began < seconds(11), "{:?}", now() - began);
 }
@@ -302,7 +310,7 @@ async fn a_hundred_loads_that_only_search_hold_up_no_other() {
     assert!(outcome.expect("found").is_ok() && took < seconds(2), "{took:?}");
     let mut latest = Duration::ZERO;
     for (_search, _, running) in searches {
-        assert!(running.await.expect("no panic").is_none(), "nobody has it");
+        assert!(ended(running).await.is_none(), "nobody has it");
         latest = latest.max(now() - began);
     }
     println!("check 29: measured {:.2} s for a time-out of 30 s, bar 31 s", latest.as_secs_f64());
@@ -356,53 +364,8 @@ async fn a_stall_of_our_own_disk_is_no_providers_silence() {
     tokio::time::sleep(limits::SILENCE * 3).await;
     // More than what waited for the disk, so the providers are asked again.
     let on = |event: &LoadEvent| matches!(event, LoadEvent::Downloading { bytes, .. } if *bytes > 20 << 20);
-    let event = seen.wait_for(on).await.expect("progress").clone();
+    let event = tokio::time::timeout(FOREVER, seen.wait_for(on)).await.expect("it goes on");
+    let event = event.expect("progress").clone();
     assert!(matches!(event, LoadEvent::Downloading { providers: 2, .. }), "{event:?}");
-    assert!(running.await.expect("no panic").expect("found").is_ok());
-}
-
-#[tokio::test]
-async fn a_provider_that_an_attempt_dropped_is_not_asked_again_while_the_download_has_not_heard_of_it() {
-    let mut world = World::new(1).await;
-    let size = 1 << 30;
-    for part in [silent(), part(64 << 10, Duration::from_millis(100))] {
-        world.provider(size, part);
-    }
-    let open = |heard: &Heard| {
-        let source = Source::open(&world.environment, heard.offer, Arc::default());
-        Arc::new(Member::new(heard.offer, source))
-    };
-    let members: Vec<_> = world.claims.iter().map(open).collect();
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    let wanted = Wanted { members, paused: false, most: u64::MAX, ended: None };
-    let (wanted, wanted_seen) = watch::channel(wanted);
-    let (progress, seen) = watch::channel(Progress::default());
-    let (drops, mut dropped) = mpsc::channel(2);
-    let (environment, sha1) = (world.environment.clone(), world.sha1);
-    let setup = attempt::Setup { environment, sha1, size, wanted: wanted_seen, progress, dropped: drops };
-    let running = tokio::spawn(setup.run());
-    let Dropped(offer, why) = dropped.recv().await.expect("it runs");
-    assert_eq!((offer, why), (world.claims[0].offer, Failure::Silent(limits::SILENCE)));
-    // The download looks at something else first, and still names both.
-    wanted.send_modify(|_| ());
-    tokio::time::sleep(seconds(1)).await;
-    assert_eq!(seen.borrow().providers, 1);
-    running.abort();
-}
-
-#[tokio::test]
-async fn a_flood_of_arrivals_does_not_put_off_the_time_outs_of_an_attempt() {
-    let mut world = World::new(1).await;
-    world.provider(1 << 30, Part { floods: true, ..silent() });
-    let (search, _, running) = world.start(seconds(1000));
-    drop(search);
-    let began = now();
-    while !running.is_finished() {
-        // The flood leaves the clock no pause in which it would go on by itself.
-        tokio::time::advance(Duration::from_millis(10)).await;
-        assert!(now() - began < seconds(100), "the silent one is still asked");
-    }
-    let outcome = running.await.expect("no panic");
-    let Some(Err(LoadError::Transfer { reasons })) = outcome else { panic!("{outcome:?}") };
-    assert!(reasons[0].1.contains("sent nothing"), "{reasons:?}");
+    assert!(ended(running).await.expect("found").is_ok());
 }
