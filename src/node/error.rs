@@ -1,11 +1,8 @@
 //! Why something that a node was asked for did not happen.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Why a node or a change of its channels failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,14 +111,46 @@ pub enum LoadError {
 impl From<StoreError> for LoadError {
     fn from(error: StoreError) -> Self {
         let text = error.to_string();
-        let StoreError::Io { source, .. } = error else { return Self::Fault(text) };
-        match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::StoreFull(text),
-            _ if matches!(Errno::from_io_error(&source), Some(Errno::MFILE | Errno::NFILE)) => {
-                Self::TooManyOpenFiles(text)
-            }
-            _ if source.raw_os_error().is_some() => Self::StoreUnwritable(text),
-            _ => Self::Fault(text),
+        let of_system = matches!(&error, StoreError::Io { source, .. } if source.raw_os_error().is_some());
+        match error.kind() {
+            StoreErrorKind::DiskFull => Self::StoreFull(text),
+            StoreErrorKind::TooManyOpenFiles => Self::TooManyOpenFiles(text),
+            StoreErrorKind::NotWritable | StoreErrorKind::FileTooLarge => Self::StoreUnwritable(text),
+            // An error of the device, say.
+            StoreErrorKind::Other if of_system => Self::StoreUnwritable(text),
+            StoreErrorKind::Other => Self::Fault(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_in_the_store_says_what_the_user_can_do() {
+        let load_error = |errno: Errno| {
+            let what = "write a download".to_owned();
+            LoadError::from(StoreError::Io { what, source: errno.into() })
+        };
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert!(matches!(load_error(errno), LoadError::StoreFull(_)), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            assert!(matches!(load_error(errno), LoadError::TooManyOpenFiles(_)), "{errno}");
+        }
+        for errno in [Errno::ROFS, Errno::ACCESS, Errno::PERM, Errno::FBIG, Errno::IO] {
+            assert!(matches!(load_error(errno), LoadError::StoreUnwritable(_)), "{errno}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_store_that_is_none_of_the_system_is_a_fault() {
+        let what = "write a download".to_owned();
+        let source = std::io::Error::other("a bug");
+        assert!(matches!(LoadError::from(StoreError::Io { what, source }), LoadError::Fault(_)));
+        assert!(matches!(LoadError::from(StoreError::TooManyPieces), LoadError::Fault(_)));
     }
 }

@@ -1,6 +1,6 @@
 //! One claimed size of a file, with a task of its own: drives a [`Plan`], sends its requests, writes what comes, commits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,6 +115,8 @@ struct Attempt {
     disk: Disk,
     clock: ReadingClock,
     members: HashMap<ProviderKey, Known>,
+    /// Providers that the plan dropped. The download names them among the wanted ones until it has heard of that.
+    dropped: HashSet<Offer>,
     /// Requests under way.
     requests: HashMap<RequestKey, Asked>,
     inbox: mpsc::Receiver<Arrival>,
@@ -163,6 +165,7 @@ impl Attempt {
             disk,
             clock: ReadingClock::default(),
             members: HashMap::new(),
+            dropped: HashSet::new(),
             requests: HashMap::new(),
             inbox,
             sender,
@@ -239,6 +242,9 @@ impl Attempt {
         self.most = wanted.most;
         let paused = wanted.paused || self.downloaded >= self.most;
         for member in &wanted.members {
+            if self.dropped.contains(&member.offer) {
+                continue;
+            }
             if !self.members.values().any(|known| Arc::ptr_eq(&known.member, member)) {
                 let unit = *member.unit.lock();
                 let key = self.plan.add_provider(unit, now);
@@ -329,6 +335,7 @@ impl Attempt {
     async fn drop_member(&mut self, key: ProviderKey, why: Failure) {
         let Some(known) = self.members.remove(&key) else { return };
         let offer = known.member.offer;
+        self.dropped.insert(offer);
         tracing::info!(sha1 = %self.setup.sha1, node = offer.id(), %why, "a provider is not used any more");
         if why.is_lie() {
             self.setup.environment.add_liar(offer.peer);
