@@ -1,7 +1,7 @@
 //! Broadcasts: dropped if seen before, handled, relayed; seeking and providing.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::links::Evidence;
 use super::{ConnectionId, Event, LegacySwarm, RequestKey, SeekId};
@@ -12,10 +12,23 @@ use crate::node::legacy::reader::Broadcast;
 use crate::node::legacy::{Dialect, NodeId, OutgoingFrame, Protocol, Purpose, Style, WireId};
 use crate::store::Sha1;
 
-/// A running search: the frame of each style, with one message ID for its whole life.
+/// A seeking, or its answer, may be lost at a relay whose queue is full: a search without an answer after this time asks
+/// everybody once more.
+const SEEK_AGAIN: Duration = Duration::from_secs(3);
+
+/// A running search: the frame of each style. All who connect later get the same one, so that nobody handles it twice.
 pub(super) struct Seek {
+    sha1: Sha1,
     frames: Vec<(Style, Arc<OutgoingFrame>)>,
     pub(super) until: Instant,
+    /// When everybody is asked once more. None: that was done, or somebody has answered.
+    again: Option<Instant>,
+}
+
+impl Seek {
+    pub(super) fn next_timeout(&self) -> Instant {
+        self.again.map_or(self.until, |again| again.min(self.until))
+    }
 }
 
 impl LegacySwarm {
@@ -23,6 +36,15 @@ impl LegacySwarm {
         if self.seeks.len() >= limits::SWARM_SEEKS_MAX {
             return None;
         }
+        let frames = self.send_seeking(now, sha1);
+        let id = SeekId(self.next_seek);
+        self.next_seek += 1;
+        self.seeks.insert(id, Seek { sha1, frames, until, again: Some(now + SEEK_AGAIN) });
+        Some(id)
+    }
+
+    /// Under a new message ID: of the one before, nobody who heard it would pass on another copy.
+    fn send_seeking(&mut self, now: Instant, sha1: Sha1) -> Vec<(Style, Arc<OutgoingFrame>)> {
         let mut frames = Vec::new();
         for style in [Style::Hypersign, Style::Spki] {
             if self.purpose.allows(self.protocol, style) {
@@ -31,10 +53,20 @@ impl LegacySwarm {
                 frames.push((style, frame));
             }
         }
-        let id = SeekId(self.next_seek);
-        self.next_seek += 1;
-        self.seeks.insert(id, Seek { frames, until });
-        Some(id)
+        frames
+    }
+
+    /// Ends the searches whose time is over, and asks once more in those that nobody has answered.
+    pub(super) fn seeks_due(&mut self, now: Instant) {
+        self.seeks.retain(|_, seek| seek.until > now);
+        let due = self.seeks.iter().filter(|(_, seek)| seek.again.is_some_and(|again| again <= now));
+        let due: Vec<_> = due.map(|(id, seek)| (*id, seek.sha1)).collect();
+        for (id, sha1) in due {
+            let frames = self.send_seeking(now, sha1);
+            if let Some(seek) = self.seeks.get_mut(&id) {
+                (seek.frames, seek.again) = (frames, None);
+            }
+        }
     }
 
     pub(super) fn send_providing(&mut self, now: Instant, style: Style, sha1: Sha1, size: u64) {
@@ -127,6 +159,7 @@ impl LegacySwarm {
                 self.event(Event::Seeking { from, dialect, sha1: *sha1 })
             }
             Message::Providing { sha1, size } if in_channel => {
+                self.seeks.values_mut().filter(|seek| seek.sha1 == *sha1).for_each(|seek| seek.again = None);
                 self.event(Event::Providing { from, dialect, sha1: *sha1, size: *size });
             }
             // Only in our own transfer swarm, and only under the name that its style gives us.

@@ -135,7 +135,7 @@ impl LegacySwarm {
 
     /// When to call `handle_timeout`; None: nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let seeks = self.seeks.values().map(|seek| seek.until).min();
+        let seeks = self.seeks.values().map(Seek::next_timeout).min();
         let requests = self.requests.next_timeout(|node| self.connections.holds_up(node));
         sooner(sooner(self.connections.next_timeout(), requests), seeks)
     }
@@ -143,7 +143,7 @@ impl LegacySwarm {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.seen.prune(now);
-        self.seeks.retain(|_, seek| seek.until > now);
+        self.seeks_due(now);
         self.connections_due(now);
         self.requests_due(now);
     }
@@ -153,7 +153,7 @@ impl LegacySwarm {
         self.outputs.pop_front()
     }
 
-    /// Asks all peers, and until `until` those that connect later. Answers come as [`Event::Providing`]. None: too
+    /// Asks all peers, once more if nobody answers, and until `until` those that connect later. Answers come as [`Event::Providing`]. None: too
     /// many searches are running.
     pub fn seek(&mut self, now: Instant, sha1: Sha1, until: Instant) -> Option<SeekId> {
         self.start_seek(now, sha1, until)

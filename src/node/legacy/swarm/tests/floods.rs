@@ -146,3 +146,33 @@ fn a_neighbour_that_does_not_read_loses_relayed_messages_and_is_closed_at_the_li
     }
     assert!(sim.machines[1].closed.iter().any(|(_, reason)| *reason == CloseReason::Stalled));
 }
+
+/// Machine 0 seeks, and machine 1 between it and machine 2 loses this percentage of the first seeking. The seekings that
+/// machine 2 has heard after this time.
+fn seekings_after(time: Duration, lost: u32, answers: bool) -> usize {
+    let mut sim = Simulation::of(3, Protocol::Daemon02, &Purpose::Channel("one".to_owned()));
+    sim.join(0, 1);
+    sim.join(1, 2);
+    sim.machines[1].loses = Some((lost, rand::SeedableRng::seed_from_u64(1)));
+    let (now, sha1) = (sim.now, Sha1([7; 20]));
+    sim.machines[0].swarm.seek(now, sha1, now + Duration::from_secs(60));
+    sim.deliver();
+    sim.machines[1].loses = None;
+    if answers {
+        sim.machines[2].swarm.provide(now, Style::Spki, sha1, 5);
+    }
+    sim.run(time);
+    sim.take_events(2).iter().filter(|event| matches!(event, Event::Seeking { .. })).count()
+}
+
+#[test]
+fn a_seeking_that_was_lost_at_a_relay_is_sent_once_more() {
+    assert_eq!(seekings_after(Duration::from_millis(2900), 100, false), 0);
+    assert_eq!(seekings_after(Duration::from_millis(3100), 100, false), 1);
+    assert_eq!(seekings_after(Duration::from_secs(59), 100, false), 1);
+}
+
+#[test]
+fn a_seeking_that_was_answered_is_not_sent_again() {
+    assert_eq!(seekings_after(Duration::from_secs(59), 0, true), 1);
+}
