@@ -113,8 +113,9 @@ impl LegacySwarm {
         neighbour: NodeId,
         broadcast: &Arc<Broadcast>,
     ) {
-        // Our own, come back (0.1.x relays to everybody) or replayed: nothing in it is news.
-        if broadcast.from.key == self.own || self.seen.contains(broadcast.from, broadcast.id) {
+        // Our own, come back (0.1.x relays to everybody) or replayed: nothing in it is news. The reader has asked before,
+        // but another connection may have brought the same meanwhile.
+        if self.knows(broadcast.from, broadcast.id) {
             return;
         }
         // Not remembered when dropped, so that it is heard from another neighbour.

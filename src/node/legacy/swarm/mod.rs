@@ -84,12 +84,18 @@ impl LegacySwarm {
         self.connected(now, connection, info);
     }
 
+    /// Whether a broadcast needs no handling, for [`super::ConnectionReader::next_unknown`]: it is remembered, or our own
+    /// that came back.
+    pub fn knows(&self, from: NodeId, id: WireId) -> bool {
+        from.key == self.own || self.seen.contains(from, id)
+    }
+
     /// What the connection's reader found. After a [`super::ReadError`] close the socket and call `handle_closed`.
     pub fn handle_incoming(&mut self, now: Instant, connection: ConnectionId, incoming: Incoming) {
         match incoming {
             Incoming::Initial(node) => self.initial(now, connection, node),
             Incoming::Ready => self.ready(now, connection),
-            Incoming::KeepAlive => {
+            Incoming::KeepAlive | Incoming::Known => {
                 self.heard(now, connection);
             }
             Incoming::Broadcast(broadcast) => {

@@ -79,10 +79,10 @@ async fn read(
     let mut room = QUIET_READ;
     loop {
         loop {
-            match reader.next_message() {
+            match reader.next_unknown(|from, id| swarm.knows(from, id)) {
                 Ok(Some(incoming)) => {
                     match incoming {
-                        Incoming::Broadcast(_) => standing.used(Instant::now()),
+                        Incoming::Broadcast(_) | Incoming::Known => standing.used(Instant::now()),
                         Incoming::Ready | Incoming::KeepAlive => standing.greeted(),
                         _ => {}
                     }

@@ -197,6 +197,11 @@ impl SwarmHandle {
         self.lock().machine.is_connected(node)
     }
 
+    /// Whether a broadcast was received before.
+    pub(super) fn knows(&self, from: NodeId, id: WireId) -> bool {
+        self.lock().machine.knows(from, id)
+    }
+
     /// Nodes with a ready connection.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         self.lock().machine.peers().collect()

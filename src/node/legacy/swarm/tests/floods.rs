@@ -58,6 +58,26 @@ fn in_a_full_mesh_everybody_hears_a_seeking_once() {
     }
 }
 
+/// A laboratory on one machine has one processor for all its daemons, and an answer of every provider to every search.
+#[test]
+fn in_a_crowded_channel_everybody_checks_a_message_once_however_many_copies_come() {
+    const MEMBERS: u8 = 24;
+    for protocol in Protocol::ALL {
+        let mut sim = Simulation::of(MEMBERS, protocol, &channel());
+        for a in 0..usize::from(MEMBERS) {
+            (0..a).for_each(|b| drop(sim.dial(a, b, false)));
+        }
+        sim.run(Duration::from_secs(2));
+        let (checked, others) = (sim.checked, usize::from(MEMBERS) - 1);
+        seek(&mut sim, 0);
+        let checked = sim.checked - checked;
+        println!(
+            "check 30: measured {checked} checks of one message by {others} members, bar {others}, seed none"
+        );
+        assert_eq!(checked, others, "{protocol:?}");
+    }
+}
+
 #[test]
 fn nothing_passes_between_the_two_styles_of_one_topic() {
     // 0 and 2 are of both styles (ours), but the connections 0-1 and 1-2 differ in style.

@@ -1,5 +1,6 @@
 //! Section 10 of the protocol description: what the originals fall for, and what may be sent to hurt us.
 
+use super::super::links::SILENCE;
 use super::*;
 use crate::node::legacy::{ConnectionReader, Direction, ReadError, frame, reader::Broadcast};
 use serde_json::{Value, json};
@@ -88,6 +89,25 @@ fn a_sha1_that_is_none_never_gets_further() {
     assert_eq!(sim.take_events(0), [Event::Dropped { neighbour: Some(node(8)), why: "fileKey" }]);
     assert!(sim.read(good).is_empty(), "nor is it relayed: it would end a 0.1.x daemon");
     assert_eq!(sim.peers(0).len(), 2);
+}
+
+/// A channel of many members brings as many copies of each message as one has neighbours.
+#[test]
+fn a_copy_of_a_known_broadcast_is_a_sign_of_life_and_costs_no_signature_check() {
+    let mut sim = channel();
+    let [first, second] = [8, 9].map(|seed| neighbour(&mut sim, seed));
+    sim.write(0, first, &envelope(8, &broadcast(7, 7, "m1", &seeking(SHA1))));
+    assert!(matches!(sim.take_events(0)[..], [Event::Seeking { .. }]));
+    // Were a signature looked at, this would end the connection: the neighbour is 9, and the originator 7.
+    let copy = envelope(10, &broadcast(7, 11, "m1", &seeking(SHA1)));
+    for _ in 0..4 {
+        sim.run(SILENCE / 2);
+        sim.write(0, second, &copy);
+    }
+    assert_eq!(sim.peers(0), [node(9)]);
+    assert_eq!(sim.take_events(0), [Event::PeerGone(node(8))], "handled once");
+    sim.write(0, second, &envelope(10, &broadcast(7, 7, "m2", &seeking(SHA1))));
+    assert_eq!(sim.machines[0].read_errors, [ReadError::Signature], "what is new is checked");
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) struct Simulation {
     in_flight: VecDeque<(End, Vec<u8>)>,
     next: u64,
     pub(super) bytes: u64,
+    /// Broadcasts whose signatures were checked.
+    pub(super) checked: usize,
 }
 
 pub(super) fn key(seed: u8) -> KeyPair {
@@ -55,6 +57,7 @@ impl Simulation {
             in_flight: VecDeque::new(),
             next: 1,
             bytes: 0,
+            checked: 0,
         }
     }
 
@@ -165,13 +168,18 @@ impl Simulation {
         if let Some(reader) = self.machines[machine].readers.get_mut(&connection) {
             reader.buffer().extend_from_slice(bytes);
         }
-        // The reader goes away when the machine closes the connection.
-        while let Some(reader) = self.machines[machine].readers.get_mut(&connection) {
-            match reader.next_message() {
+        loop {
+            let Machine { swarm, readers, read_errors, .. } = &mut self.machines[machine];
+            // It goes away when the machine closes the connection.
+            let Some(reader) = readers.get_mut(&connection) else { break };
+            match reader.next_unknown(|from, id| swarm.knows(from, id)) {
                 Ok(None) => break,
-                Ok(Some(incoming)) => self.machines[machine].swarm.handle_incoming(now, connection, incoming),
+                Ok(Some(incoming)) => {
+                    self.checked += usize::from(matches!(incoming, Incoming::Broadcast(_)));
+                    swarm.handle_incoming(now, connection, incoming);
+                }
                 Err(error) => {
-                    self.machines[machine].read_errors.push(error);
+                    read_errors.push(error);
                     self.cut(machine, connection);
                 }
             }
