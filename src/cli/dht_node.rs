@@ -1,5 +1,6 @@
 //! `dht-node`: a DHT node by itself, so that a laboratory can run its own bootstrap node.
 
+use std::io;
 use std::net::SocketAddrV4;
 
 use serde_json::json;
@@ -19,13 +20,38 @@ pub(super) async fn run(settings: &Settings, network: Network, listen: SocketAdd
         let text = format!("dht node ready: {address}\n");
         // Without a reader there is nobody to tell; the node works all the same.
         let _ = settings.output.result(&text, json!({"address": address.to_string()}));
+        settings.output.note(&for_others(address));
     };
     let node = v2::run_dht_node(listen, settings.bootstrap_v2.clone(), ready);
     tokio::select! {
-        ended = node => ended.map_err(|error| {
-            let what = format!("cannot run a DHT node on {listen}: {error}");
-            Failure::new(Exit::Other, what).unless_out_of_files(&error)
-        }),
+        ended = node => ended.map_err(|error| failed(listen, &error)),
         () = interrupted => Ok(()),
+    }
+}
+
+/// How the other machines use this node.
+fn for_others(address: SocketAddrV4) -> String {
+    let host = match address.ip().is_unspecified() {
+        true => "THIS-MACHINE".to_owned(),
+        false => address.ip().to_string(),
+    };
+    format!(
+        "on the other machines: kachery-p2p daemon-start --channel NAME --bootstrap-v2 {host}:{}",
+        address.port()
+    )
+}
+
+fn failed(listen: SocketAddrV4, error: &io::Error) -> Failure {
+    let failure = Failure::new(Exit::Other, format!("cannot run a DHT node on {listen}: {error}"));
+    let other_port =
+        SocketAddrV4::new(*listen.ip(), if listen.port() == u16::MAX { 0 } else { listen.port() + 1 });
+    match error.kind() {
+        io::ErrorKind::AddrInUse => failure
+            .likely("another DHT node, or another program, listens on this UDP port")
+            .next(format!("kachery-p2p dht-node --listen {other_port}")),
+        io::ErrorKind::AddrNotAvailable => failure
+            .likely("this machine does not have that address")
+            .next(format!("kachery-p2p dht-node --listen 0.0.0.0:{}", listen.port())),
+        _ => failure.unless_out_of_files(error),
     }
 }
