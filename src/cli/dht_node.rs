@@ -31,14 +31,10 @@ pub(super) async fn run(settings: &Settings, network: Network, listen: SocketAdd
 
 /// How the other machines use this node.
 fn for_others(address: SocketAddrV4) -> String {
-    let host = match address.ip().is_unspecified() {
-        true => "THIS-MACHINE".to_owned(),
-        false => address.ip().to_string(),
-    };
-    format!(
-        "on the other machines: kachery-p2p daemon-start --channel NAME --bootstrap-v2 {host}:{}",
-        address.port()
-    )
+    let (ip, port) = (address.ip(), address.port());
+    let host = if ip.is_unspecified() { "THIS-MACHINE".to_owned() } else { ip.to_string() };
+    let whose = if ip.is_loopback() { "this machine only" } else { "the other machines" };
+    format!("on {whose}: kachery-p2p daemon-start --channel NAME --bootstrap-v2 {host}:{port}")
 }
 
 fn failed(listen: SocketAddrV4, error: &io::Error) -> Failure {
@@ -53,5 +49,22 @@ fn failed(listen: SocketAddrV4, error: &io::Error) -> Failure {
             .likely("this machine does not have that address")
             .next(format!("kachery-p2p dht-node --listen 0.0.0.0:{}", listen.port())),
         _ => failure.unless_out_of_files(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_for_other_machines_names_an_address_that_they_can_use() {
+        for (address, start, end) in [
+            ("0.0.0.0:7", "on the other machines: ", " --bootstrap-v2 THIS-MACHINE:7"),
+            ("10.0.0.5:7", "on the other machines: ", " --bootstrap-v2 10.0.0.5:7"),
+            ("127.0.0.1:7", "on this machine only: ", " --bootstrap-v2 127.0.0.1:7"),
+        ] {
+            let line = for_others(address.parse().unwrap());
+            assert!(line.starts_with(start) && line.ends_with(end), "{line}");
+        }
     }
 }
