@@ -155,7 +155,7 @@ pub(super) enum Command {
         #[arg(long, env = "KACHERY_P2P_DHT_NETWORK", value_enum, default_value_t = Network::V2)]
         network: Network,
         /// Address to listen on (UDP)
-        #[arg(long, env = "KACHERY_P2P_DHT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:49737")]
+        #[arg(long, env = "KACHERY_P2P_DHT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:49737", value_parser = address)]
         listen: SocketAddrV4,
     },
     /// Try it: share a file between two nodes on this machine, over a private network, leaving nothing behind
@@ -196,6 +196,15 @@ pub(super) fn without_empty_variables(command: clap::Command) -> clap::Command {
             false => argument,
         })
         .mut_subcommands(without_empty_variables)
+}
+
+/// An IPv4 address and a port.
+fn address(text: &str) -> Result<SocketAddrV4, String> {
+    text.parse().map_err(|_| {
+        "expected an IPv4 address of this machine and a port, for instance 0.0.0.0:49737 (all its addresses) or \
+         127.0.0.1:49737; names such as localhost are not looked up"
+            .to_owned()
+    })
 }
 
 /// Seconds, possibly with a fraction.

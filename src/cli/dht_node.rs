@@ -1,5 +1,6 @@
 //! `dht-node`: a DHT node by itself, so that a laboratory can run its own bootstrap node.
 
+use std::io;
 use std::net::SocketAddrV4;
 
 use serde_json::json;
@@ -19,13 +20,51 @@ pub(super) async fn run(settings: &Settings, network: Network, listen: SocketAdd
         let text = format!("dht node ready: {address}\n");
         // Without a reader there is nobody to tell; the node works all the same.
         let _ = settings.output.result(&text, json!({"address": address.to_string()}));
+        settings.output.note(&for_others(address));
     };
     let node = v2::run_dht_node(listen, settings.bootstrap_v2.clone(), ready);
     tokio::select! {
-        ended = node => ended.map_err(|error| {
-            let what = format!("cannot run a DHT node on {listen}: {error}");
-            Failure::new(Exit::Other, what).unless_out_of_files(&error)
-        }),
+        ended = node => ended.map_err(|error| failed(listen, &error)),
         () = interrupted => Ok(()),
+    }
+}
+
+/// How the other machines use this node.
+fn for_others(address: SocketAddrV4) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    let host = if ip.is_unspecified() { "THIS-MACHINE".to_owned() } else { ip.to_string() };
+    let whose = if ip.is_loopback() { "this machine only" } else { "the other machines" };
+    format!("on {whose}: kachery-p2p daemon-start --channel NAME --bootstrap-v2 {host}:{port}")
+}
+
+fn failed(listen: SocketAddrV4, error: &io::Error) -> Failure {
+    let failure = Failure::new(Exit::Other, format!("cannot run a DHT node on {listen}: {error}"));
+    let other_port =
+        SocketAddrV4::new(*listen.ip(), if listen.port() == u16::MAX { 0 } else { listen.port() + 1 });
+    match error.kind() {
+        io::ErrorKind::AddrInUse => failure
+            .likely("another DHT node, or another program, listens on this UDP port")
+            .next(format!("kachery-p2p dht-node --listen {other_port}")),
+        io::ErrorKind::AddrNotAvailable => failure
+            .likely("this machine does not have that address")
+            .next(format!("kachery-p2p dht-node --listen 0.0.0.0:{}", listen.port())),
+        _ => failure.unless_out_of_files(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_for_other_machines_names_an_address_that_they_can_use() {
+        for (address, start, end) in [
+            ("0.0.0.0:7", "on the other machines: ", " --bootstrap-v2 THIS-MACHINE:7"),
+            ("10.0.0.5:7", "on the other machines: ", " --bootstrap-v2 10.0.0.5:7"),
+            ("127.0.0.1:7", "on this machine only: ", " --bootstrap-v2 127.0.0.1:7"),
+        ] {
+            let line = for_others(address.parse().unwrap());
+            assert!(line.starts_with(start) && line.ends_with(end), "{line}");
+        }
     }
 }

@@ -7,11 +7,14 @@ use serde_json::json;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use super::failure::Failure;
+use super::load::blocking;
 use super::output::write_stdout;
 use super::settings::{Settings, parse_uri};
+use super::stored;
 use super::text::printable_json;
 use crate::api::client::ClientError;
 use crate::api::wire::{Asked, Code, FindLine, Problem, Provider};
+use crate::store::Sha1;
 
 /// As in the original.
 const SEARCH: Duration = Duration::from_secs(4);
@@ -26,7 +29,10 @@ pub(super) async fn find(settings: &Settings, uri: &str) -> Result<(), Failure> 
         match &line {
             FindLine::Found { provider, .. } if !settings.output.json => write_stdout(&indented(provider))?,
             FindLine::Result { found, asked } => match nobody(*found, *asked) {
-                Some(problem) => return Err(Failure::from_api(problem, uri)),
+                Some(problem) => {
+                    let failure = Failure::from_api(problem, uri);
+                    return Err(if is_here(settings, name.sha1).await { had(failure, uri) } else { failure });
+                }
                 None => return settings.output.result("", json!(line)),
             },
             FindLine::Searching(_) | FindLine::Found { .. } if settings.output.json => {
@@ -36,6 +42,22 @@ pub(super) async fn find(settings: &Settings, uri: &str) -> Result<(), Failure> 
         }
     }
     Err(ClientError::Unexpected("the search ended without a result".into()).into())
+}
+
+/// True if the file is in the store of this machine, as far as that can be told.
+async fn is_here(settings: &Settings, sha1: Sha1) -> bool {
+    if !stored::may_have_files(settings.storage_dir.as_deref()) {
+        return false;
+    }
+    let Ok(store) = settings.store() else { return false };
+    blocking(move || Ok(store.find(sha1)?.is_some())).await.unwrap_or(false)
+}
+
+/// Nobody else has a file that is here.
+fn had(mut failure: Failure, uri: &str) -> Failure {
+    failure.what = format!("{}; it is in the store of this machine", failure.what);
+    failure.likely = None;
+    failure.next(format!("kachery-p2p load {uri}   (needs nobody else)"))
 }
 
 /// Nothing found is a failure that says why.

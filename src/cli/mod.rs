@@ -49,11 +49,15 @@ pub use failure::{Exit, Failure};
 pub fn run() -> ExitCode {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     let name = program_name();
-    let command = name.to_str().and_then(|name| name.strip_prefix("kachery-p2p-"));
-    if let Some(command) = command.filter(|command| Arguments::command().find_subcommand(command).is_some()) {
-        words.insert(1, command.into());
+    let program =
+        name.to_str().and_then(|name| Some((name.strip_prefix("kachery-p2p-")?, pages::as_program(name)?)));
+    match program {
+        Some((command, definition)) => {
+            words.insert(1, command.into());
+            run_words(definition, words)
+        }
+        None => run_words(Arguments::command(), words),
     }
-    run_words(words)
 }
 
 /// The name under which this program was started, without its folder. The small programs beside it give their own.
@@ -62,9 +66,9 @@ fn program_name() -> OsString {
     Path::new(&first).file_name().unwrap_or_default().to_owned()
 }
 
-fn run_words(words: Vec<OsString>) -> ExitCode {
+fn run_words(definition: clap::Command, words: Vec<OsString>) -> ExitCode {
     let json = words.iter().any(|word| word == "--json");
-    let parsed = arguments::without_empty_variables(Arguments::command()).try_get_matches_from(words);
+    let parsed = arguments::without_empty_variables(definition).try_get_matches_from(words);
     let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
     let (arguments, matches) = match parsed {
         Ok(parsed) => parsed,

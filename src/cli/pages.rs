@@ -13,13 +13,26 @@ use super::settings::Settings;
 use super::store_commands;
 
 const MAIN: &str = "kachery-p2p";
+/// Programs whose command has another name now, so that its page does not have theirs.
+const OLDER_SPELLINGS: [&str; 2] = ["kachery-p2p-start-daemon", "kachery-p2p-stop-daemon"];
 
 /// What the shell reads, on stdout.
 pub(super) fn completions(settings: &Settings, shell: Shell, program: &str) -> Result<(), Failure> {
     no_json(settings)?;
+    write_stdout(script(shell, definition(program)?, program).as_bytes())
+}
+
+fn script(shell: Shell, mut definition: Command, program: &str) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut definition(program)?, program, &mut script);
-    write_stdout(&script)
+    clap_complete::generate(shell, &mut definition, program, &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    if shell != Shell::Bash {
+        return script;
+    }
+    // clap_complete writes the dashes of the program's name in two ways: one where the script sets the name of the
+    // subcommand, another in the label that should match it.
+    let label = |dash| program.replace('-', dash) + "__subcmd__";
+    script.replace(&label("__subcmd__"), &label("__"))
 }
 
 /// One page on stdout, or all of them in a folder.
@@ -36,7 +49,24 @@ pub(super) fn manual(settings: &Settings, program: &str, dir: Option<&Path>) -> 
     for command in [Arguments::command()].into_iter().chain(store_commands::definitions()) {
         clap_mangen::generate_to(command, dir).map_err(cannot)?;
     }
+    for program in OLDER_SPELLINGS {
+        clap_mangen::generate_to(definition(program)?, dir).map_err(cannot)?;
+    }
     settings.output.result(&format!("{}\n", dir.display()), json!({"dir": dir.to_string_lossy()}))
+}
+
+/// The definition of `kachery-p2p` for a program that is one of its commands: it speaks of itself as `program`. None:
+/// there is no such command.
+pub(super) fn as_program(program: &str) -> Option<Command> {
+    let mut main = Arguments::command();
+    let name = main.find_subcommand(program.strip_prefix("kachery-p2p-")?)?.get_name().to_owned();
+    let usage = definition(program).ok()?.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").replacen(&format!("{MAIN} {name}"), program, 1);
+    let program = program.to_owned();
+    main = main.mut_subcommand(name, |command| {
+        command.version(env!("CARGO_PKG_VERSION")).display_name(program).override_usage(usage)
+    });
+    Some(main)
 }
 
 /// The definition of a program, or of one of the commands that are programs too (`kachery-p2p-load`).
@@ -81,9 +111,7 @@ mod tests {
             [MAIN, "kachery-p2p-load", "kachery-p2p-find", "kachery-p2p-start-daemon", "kachery-store"];
         for program in programs {
             for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut definition(program).unwrap(), program, &mut script);
-                let script = String::from_utf8(script).unwrap();
+                let script = script(shell, definition(program).unwrap(), program);
                 assert!(script.contains(program) && script.contains("storage-dir"), "{program}, {shell}");
             }
         }

@@ -32,11 +32,11 @@ pub(super) async fn partials(
         false => Vec::new(),
     };
     let files: Vec<_> = files.into_iter().filter(|file| remove || age(file) >= older_than).collect();
-    let what = if remove { "removed" } else { "partials" };
+    let (what, done) = if remove { ("removed", "removed ") } else { ("partials", "") };
     if files.is_empty() {
         settings.output.note(if remove { "nothing to remove" } else { "no unfinished downloads" });
     }
-    let text: String = files.iter().map(|file| line(file) + "\n").collect();
+    let text: String = files.iter().map(|file| format!("{done}{}\n", line(file))).collect();
     settings.output.result(&text, json!({what: files.iter().map(value).collect::<Vec<_>>()}))
 }
 

@@ -129,9 +129,12 @@ impl Common {
 /// A file that is nowhere here; `start` is what the original said then.
 fn not_here(start: &str, target: &Path) -> Failure {
     let shown = target.to_string_lossy();
+    if target.is_dir() {
+        return is_a_folder(start, target);
+    }
     if !uri::is_hash_uri(&shown) {
         let failure = Failure::new(Exit::NotFound, format!("{start} there is no file {shown}"));
-        return failure.likely("it is mistyped, or a folder, or seen from another current folder");
+        return failure.likely("it is mistyped, or seen from another current folder");
     }
     let failure =
         Failure::new(Exit::NotFound, format!("{start} {shown} is not in the store of this machine"));
@@ -141,6 +144,14 @@ fn not_here(start: &str, target: &Path) -> Failure {
             .next(format!("kachery-p2p load {shown}")),
         Err(why) => Failure { likely: Some(why.what), next: why.next, ..failure },
     }
+}
+
+/// A folder where a file is wanted; `start` is what the original said then.
+fn is_a_folder(start: &str, target: &Path) -> Failure {
+    let shown = target.to_string_lossy();
+    Failure::new(Exit::NotFound, format!("{start} {shown} is a folder, not a file")).next(format!(
+        "kachery-ls {shown}   (lists it), or kachery-load-dir {shown} --dest DIR   (copies it)"
+    ))
 }
 
 /// A folder that is not here.

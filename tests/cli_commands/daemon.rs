@@ -91,5 +91,7 @@ fn a_dht_node_tells_its_address_and_ends_with_0() {
     std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
     assert!(line.starts_with("dht node ready: 127.0.0.1:") && !line.ends_with(":0\n"), "{line}");
     signal(child.id(), Signal::TERM);
-    assert_eq!(crate::run::finish(child).code, 0);
+    let done = crate::run::finish(child);
+    assert_eq!(done.code, 0);
+    assert!(done.stderr.contains(" --bootstrap-v2 127.0.0.1:"), "{}", done.stderr);
 }

@@ -60,7 +60,24 @@ fn an_interrupted_demo_leaves_nothing() {
 fn a_demo_of_a_missing_file_fails_and_leaves_nothing() {
     let home = Home::new();
     let done = home.run(&["demo", "--file", "missing.dat"]);
-    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""), "it began: {}", done.stderr);
     assert!(done.stderr.contains("missing.dat"), "{}", done.stderr);
     assert_eq!(left(&home), Vec::<String>::new());
+}
+
+#[test]
+fn a_demo_of_a_folder_is_a_usage_error_before_anything_starts() {
+    let home = Home::new();
+    fs::create_dir(home.path("folder")).unwrap();
+    let done = home.run(&["demo", "--file", "folder"]);
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{}", done.stderr);
+    assert!(done.stderr.contains("folder is a folder"), "{}", done.stderr);
+}
+
+#[test]
+fn a_demo_that_the_disk_has_no_room_for_does_not_begin() {
+    let home = Home::new();
+    let done = home.run(&["demo", "--size", "16000000T"]);
+    assert_eq!((done.code, done.stdout.as_str()), (7, ""), "{}", done.stderr);
+    assert!(done.stderr.contains("are free there") && done.stderr.contains("next: "), "{}", done.stderr);
 }

@@ -40,7 +40,8 @@ fn unfinished_downloads_are_listed_and_removed_by_their_age() {
     let result: Value = serde_json::from_str(&removed.stdout).unwrap();
     assert_eq!((&result["removed"][0]["sha1"], &result["removed"][1]), (&old.into(), &Value::Null));
     assert!(!old_path.exists() && new_path.exists());
-    home.run(&["partials", "--remove"]);
+    let removed = home.run(&["partials", "--remove"]).stdout;
+    assert!(removed.starts_with(&format!("removed sha1://{new}: ")), "{removed}");
     assert!(!new_path.exists());
     let none = home.run(&["partials"]);
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "no unfinished downloads\n"));

@@ -206,8 +206,85 @@ fn manual_pages_and_completions_come_from_the_definitions() {
     let script = home.run(&["completions", "bash", "--program", "kachery-load"]).stdout;
     assert!(script.contains("_kachery__load()") && script.contains("--dest"), "{script}");
     assert_eq!(home.run(&["man", "--dir", "pages"]).stdout, "pages\n");
-    for name in ["kachery-p2p.1", "kachery-p2p-load.1", "kachery-store.1", "kachery-load-dir.1"] {
+    for name in ["kachery-p2p.1", "kachery-p2p-load.1", "kachery-store.1", "kachery-load-dir.1"]
+        .into_iter()
+        .chain(["kachery-p2p-start-daemon.1", "kachery-p2p-stop-daemon.1"])
+    {
         assert!(home.path("pages").join(name).is_file(), "no {name}");
     }
     assert_eq!(home.run(&["completions", "nonsense"]).code, 2);
+}
+
+#[test]
+fn bash_completes_the_flags_of_a_command() {
+    let home = Home::new();
+    for (program, line, expected) in [
+        ("kachery-p2p", "kachery-p2p load --d", "--dest\n"),
+        ("kachery-p2p", "kachery-p2p daemon-start --ch", "--channel\n"),
+        ("kachery-p2p", "kachery-p2p start-daemon --ch", "--channel\n"),
+        ("kachery-p2p", "kachery-p2p partials --o", "--older-than\n"),
+        ("kachery-p2p-load", "kachery-p2p-load --d", "--dest\n"),
+        ("kachery-load", "kachery-load --d", "--dest\n"),
+    ] {
+        let mut script = home.run(&["completions", "bash", "--program", program]).stdout;
+        // As bash calls the function that the script registers.
+        script.push_str(
+            "COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1))\n\
+             function=$(complete -p \"$1\" | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n\
+             \"$function\" \"$1\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"\n\
+             printf '%s\\n' \"${COMPREPLY[@]}\"\n",
+        );
+        std::fs::write(home.path("script"), script).unwrap();
+        let words: Vec<&str> = std::iter::once("script").chain(line.split(' ')).collect();
+        let mut bash = home.command_at("/bin/bash".as_ref(), &words);
+        bash.env("PATH", "/usr/bin:/bin");
+        let done = crate::run::finish(bash.spawn().unwrap());
+        assert_eq!(done.stdout, expected, "{line}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_dht_node_says_what_it_can_listen_on() {
+    let home = Home::new();
+    let name = home.run(&["dht-node", "--listen", "localhost:49801"]);
+    assert_eq!(name.code, 2);
+    assert!(name.stderr.contains("for instance 0.0.0.0:49737"), "{}", name.stderr);
+    let used = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let done = home.run(&["dht-node", "--listen", &used.local_addr().unwrap().to_string()]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    for part in ["likely: another DHT node", "next: kachery-p2p dht-node --listen 127.0.0.1:"] {
+        assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_folder_where_a_file_is_wanted_is_called_a_folder() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("folder")).unwrap();
+    std::fs::write(home.path("folder/file"), "x").unwrap();
+    let stored = home.run_binary("kachery-store", &["folder"]);
+    let uri = stored.stdout.trim_end();
+    assert!(uri.starts_with("sha1dir://"), "{uri} {}", stored.stderr);
+    for program in ["kachery-info", "kachery-cat", "kachery-load"] {
+        for target in [uri, "folder"] {
+            let done = home.run_binary(program, &[target]);
+            assert_eq!((done.code, done.stdout.as_str()), (3, ""), "{program}: {}", done.stderr);
+            for part in ["is a folder", "kachery-ls", "kachery-load-dir"] {
+                assert!(done.stderr.contains(part), "{program} {target}: no {part:?} in {}", done.stderr);
+            }
+        }
+    }
+}
+
+#[test]
+fn find_tells_that_the_file_is_on_this_machine() {
+    let nobody = "{\"type\":\"result\",\"found\":0,\"channels\":1,\"peers\":2}\n";
+    let home = Home::with_port(pretend(Some(nobody)));
+    std::fs::write(home.path("file"), "x").unwrap();
+    let stored = home.run_binary("kachery-store", &["file"]);
+    let (here, elsewhere) = (home.run(&["find", stored.stdout.trim_end()]), home.run(&["find", URI]));
+    assert_eq!((here.code, elsewhere.code), (3, 3), "{}{}", here.stderr, elsewhere.stderr);
+    assert!(here.stderr.contains("in the store of this machine"), "{}", here.stderr);
+    assert!(here.stderr.contains("next: kachery-p2p load sha1://"), "{}", here.stderr);
+    assert!(!elsewhere.stderr.contains("this machine"), "{}", elsewhere.stderr);
 }

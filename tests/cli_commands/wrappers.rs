@@ -30,7 +30,13 @@ fn a_wrapper_is_small_and_speaks_under_its_own_name() {
         assert!(size(wrapper) * 5 < size(program), "{wrapper} has {} bytes", size(wrapper));
         let help = home.run_binary(wrapper, &["--help"]);
         assert_eq!(help.code, 0, "{wrapper}: {}", help.stderr);
-        assert!(help.stdout.contains(&format!("Usage: {wrapper}")), "{wrapper}: {}", help.stdout);
+        let usage = help.stdout.lines().find(|line| line.starts_with("Usage: ")).unwrap();
+        let arguments =
+            usage.strip_prefix(&format!("Usage: {wrapper} ")).unwrap_or_else(|| panic!("{usage}"));
+        assert!(arguments.starts_with(['[', '<']), "{wrapper}: a command is left in {usage}");
+        let version = home.run_binary(wrapper, &["--version"]);
+        let expected = format!("{wrapper} {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!((version.code, version.stdout), (0, expected), "{wrapper}: {}", version.stderr);
     }
 }
 

@@ -5,15 +5,56 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use indicatif::BinaryBytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 use super::scratch::unpredictable;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 
 /// Bytes at a time.
 const BLOCK: usize = 1 << 20;
+
+/// Refuses what the demo could not share: no file, or more than `scratch` has room for.
+pub(super) fn check(given: Option<&Path>, scratch: &Path, size: u64) -> Result<(), Failure> {
+    let size = match given {
+        Some(path) => size_of_given(path)?,
+        None => size,
+    };
+    let space = rustix::fs::statvfs(scratch)
+        .map_err(|e| Failure::io(format!("use the folder {}", scratch.display()), &e.into()))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    // Two copies at any time: the original and the first store's, later those of both stores.
+    let needed = size.saturating_mul(2);
+    if needed <= free {
+        return Ok(());
+    }
+    let what = format!(
+        "the demo needs {} in {}, twice the size of the file, and {} are free there",
+        BinaryBytes(needed),
+        scratch.display(),
+        BinaryBytes(free)
+    );
+    let next = "kachery-p2p demo --size 64MiB   (or set TMPDIR to a folder with more room)";
+    Err(Failure::new(Exit::Disk, what).next(next))
+}
+
+fn size_of_given(path: &Path) -> Result<u64, Failure> {
+    let shown = path.display();
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => return Err(Failure::usage(format!("--file: cannot read {shown}: {error}"))),
+    };
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a folder" } else { "no regular file" };
+        let failure = Failure::usage(format!("--file: {shown} is {kind}"));
+        return Err(failure.next("kachery-p2p demo --file FILE"));
+    }
+    // Tells now if it may not be read.
+    File::open(path).map_err(|error| Failure::usage(format!("--file: cannot read {shown}: {error}")))?;
+    Ok(metadata.len())
+}
 
 /// What the loaded file is compared with. Its hash is another one than the name's, computed by other code.
 pub(super) struct Original {

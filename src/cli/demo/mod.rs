@@ -39,6 +39,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// Succeeds only if the loaded file was verified.
 pub(super) async fn run(settings: &Settings, size: u64, file: Option<PathBuf>) -> Result<(), Failure> {
     let interrupted = signals::interrupted()?;
+    file::check(file.as_deref(), &std::env::temp_dir(), size)?;
     let scratch = Scratch::create()?;
     let mut stage = Stage { tasks: JoinSet::new(), halt: CancellationToken::new() };
     let played = tokio::select! {

@@ -37,6 +37,9 @@ fn cat(arguments: &Arguments) -> Result<(), Failure> {
         Target::Uri(_, store, Named::File { hash, path: Some(path), .. }) => {
             super::verified(common, &store, hash, &path, common.json)?.ok_or_else(not_here)?
         }
+        Target::Uri(_, _, Named::Directory(_)) => {
+            return Err(super::is_a_folder("Error loading file.", &arguments.uri));
+        }
         _ => return Err(not_here()),
     };
     let size = size_of(&path)?;

@@ -35,6 +35,9 @@ fn info(arguments: &Arguments) -> Result<(), Failure> {
             let hash = store.hash_of_file(&path, Algorithm::Sha1, &|bytes| progress.set(bytes))?;
             (path, hash)
         }
+        Target::Uri(_, _, Named::Directory(_)) => {
+            return Err(super::is_a_folder("Error loading file.", &arguments.uri));
+        }
         _ => return Err(super::not_here("Error loading file.", &arguments.uri)),
     };
     let (size, name) = (size_of(&path)?, hash.algorithm().name());

@@ -42,6 +42,9 @@ fn load(arguments: &Arguments) -> Result<(), Failure> {
             let path = super::verified(common, &store, hash, &path, common.json && to_stdout)?;
             (path.ok_or_else(not_here)?, Some(hash), label(&uri), Some(store))
         }
+        Target::Uri(_, _, Named::Directory(_)) => {
+            return Err(super::is_a_folder("Unable to load file:", &arguments.uri));
+        }
         _ => return Err(not_here()),
     };
     let Some(dest) = &arguments.dest else { return done(common, &path) };
