@@ -136,7 +136,7 @@ impl Download {
     }
 
     async fn store_empty(&self) -> Result<Loaded, LoadError> {
-        let disk = Disk::open(&self.setup.environment, EMPTY_FILE, 0).await?;
+        let mut disk = Disk::open(&self.setup.environment, EMPTY_FILE, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
             Verdict::WrongHash | Verdict::Missing(_) => {
