@@ -254,6 +254,7 @@ impl Download {
             }
             End::Exhausted => {}
             End::Impossible(why) => self.setup.candidates.refuse_size(size, &why),
+            End::TooLarge(why) => self.setup.candidates.refuse_too_large(size, &why),
             End::Failed(error) if self.sizes.is_empty() => return Some(Err(error)),
             End::Failed(error) => {
                 self.setup.candidates.refuse_size(size, &error.to_string());
