@@ -95,7 +95,7 @@ fn nothing_found_says_whether_there_was_anybody_to_ask() {
     for (lines, word) in [
         (concat!(r#"{"type":"result","found":0,"channels":0,"peers":0}"#, "\n"), "joined no channel"),
         (concat!(r#"{"type":"result","found":0,"channels":1,"peers":0}"#, "\n"), "nobody could be asked"),
-        (concat!(r#"{"type":"result","found":0,"channels":1,"peers":4}"#, "\n"), "none of the 4"),
+        (concat!(r#"{"type":"result","found":0,"channels":1,"peers":4}"#, "\n"), "none of 4"),
     ] {
         let done = Home::with_port(pretend(Some(lines))).run(&["find", URI]);
         assert_eq!((done.code, done.stdout.as_str()), (3, ""));
