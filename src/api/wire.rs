@@ -36,7 +36,7 @@ pub enum Code {
     Busy,
     /// The request or the command line is wrong.
     Usage,
-    /// No daemon answers. Only commands say so.
+    /// No daemon answers, as commands say, or it was stopped during a load.
     NoDaemon,
     /// Ctrl-C. Only commands say so.
     Interrupted,
@@ -59,6 +59,7 @@ impl From<&LoadError> for Code {
             LoadError::TooManyOpenFiles(_) => Self::OpenFiles,
             LoadError::Fault(_) => Self::Other,
             LoadError::Cancelled => Self::Cancelled,
+            LoadError::Stopped => Self::NoDaemon,
         }
     }
 }

@@ -143,7 +143,7 @@ impl Failure {
                 )
                 .next("kachery-p2p get-channels   (here and on the machine that has the file)"),
             Code::NotFound => Self::new(Exit::NotFound, message)
-                .likely("the file was never stored there, or its owner's daemon is in another channel")
+                .likely("the file was never stored there, its owner's daemon is in another channel, or a peer hangs")
                 .next("kachery-store FILE   (on the machine that has it, then run this again)"),
             Code::Transfer => Self::new(Exit::Transfer, message)
                 .next(format!("kachery-p2p load {uri}   (it resumes; what has arrived is kept)")),
@@ -172,7 +172,9 @@ impl Failure {
             Code::Interrupted => Self::interrupted(),
             Code::Busy => Self::new(Exit::Other, message).next("kachery-p2p status   (shows what is running)"),
             Code::Usage => Self::usage(message),
-            Code::NoDaemon => Self::new(Exit::NoDaemon, message).next("kachery-p2p status"),
+            // A daemon says so only when it stops.
+            Code::NoDaemon => Self::new(Exit::NoDaemon, message)
+                .next(format!("kachery-p2p daemon-start --channel NAME   (then kachery-p2p load {uri})")),
             Code::Other => Self::new(Exit::Other, message),
         };
         Self { code, ..failure }

@@ -14,6 +14,8 @@ use super::stored;
 use super::text::printable_json;
 use crate::api::client::ClientError;
 use crate::api::wire::{Asked, Code, FindLine, Problem, Provider};
+use crate::limits;
+use crate::node::LoadError;
 use crate::store::Sha1;
 
 /// As in the original.
@@ -22,13 +24,13 @@ const SEARCH: Duration = Duration::from_secs(4);
 /// Prints each find at once, as the original does: one JSON object, indented by 4.
 pub(super) async fn find(settings: &Settings, uri: &str) -> Result<(), Failure> {
     let name = parse_uri(uri)?;
-    let timeout = settings.timeout.unwrap_or(SEARCH).as_millis() as u64;
-    let request = json!({"sha1": name.sha1.to_string(), "timeout_ms": timeout});
+    let timeout = settings.timeout.unwrap_or(SEARCH).min(limits::MAX_API_FIND_TIMEOUT);
+    let request = json!({"sha1": name.sha1.to_string(), "timeout_ms": timeout.as_millis() as u64});
     let mut answer = settings.daemon().open("/api/v1/find", &request).await?;
     while let Some(line) = answer.next_line().await? {
         match &line {
             FindLine::Found { provider, .. } if !settings.output.json => write_stdout(&indented(provider))?,
-            FindLine::Result { found, asked } => match nobody(*found, *asked) {
+            FindLine::Result { found, asked } => match nobody(*found, *asked, timeout) {
                 Some(problem) => {
                     let failure = Failure::from_api(problem, uri);
                     return Err(if is_here(settings, name.sha1).await { had(failure, uri) } else { failure });
@@ -61,7 +63,7 @@ fn had(mut failure: Failure, uri: &str) -> Failure {
 }
 
 /// Nothing found is a failure that says why.
-fn nobody(found: u64, asked: Asked) -> Option<Problem> {
+fn nobody(found: u64, asked: Asked, within: Duration) -> Option<Problem> {
     Some(match (found, asked) {
         (1.., _) => return None,
         (0, Asked { channels: 0, .. }) => Problem::new(
@@ -71,9 +73,7 @@ fn nobody(found: u64, asked: Asked) -> Option<Problem> {
         (0, Asked { peers: 0, .. }) => {
             Problem::new(Code::NoPeers, "no peer is connected in any joined channel: nobody could be asked")
         }
-        (0, Asked { peers, .. }) => {
-            Problem::new(Code::NotFound, format_args!("none of the {peers} connected peers has it"))
-        }
+        (0, Asked { peers, .. }) => (&LoadError::NotFound { asked: peers, within }).into(),
     })
 }
 
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn nothing_found_is_exit_code_3_and_says_why() {
-        assert_eq!(nobody(1, Asked { channels: 1, peers: 1 }), None);
+        assert_eq!(nobody(1, Asked { channels: 1, peers: 1 }, SEARCH), None);
         for (channels, peers, code) in
             [(0, 0, Code::NoChannel), (1, 0, Code::NoPeers), (1, 2, Code::NotFound)]
         {
-            let failure = Failure::from_api(nobody(0, Asked { channels, peers }).unwrap(), "u");
+            let failure = Failure::from_api(nobody(0, Asked { channels, peers }, SEARCH).unwrap(), "u");
             assert_eq!((failure.exit as u8, failure.code), (3, code));
         }
     }

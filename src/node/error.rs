@@ -58,11 +58,13 @@ pub enum LoadError {
         /// Names, comma separated.
         channels: String,
     },
-    /// Asked, but nobody has it.
-    #[error("none of the {asked} connected peers has it")]
+    /// Asked, but nobody said that it has it. No protocol lets a peer say that it does not.
+    #[error("{}", nobody_said(*asked, *within))]
     NotFound {
         /// Peers asked.
         asked: usize,
+        /// How long they had to answer.
+        within: Duration,
     },
     /// Found, but every provider failed.
     #[error("found, but the transfer failed: {}", .reasons.iter().map(|(node, why)| format!("{node}: {why}")).collect::<Vec<_>>().join("; "))]
@@ -106,6 +108,17 @@ pub enum LoadError {
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,
+    /// The node was shut down.
+    #[error("the daemon was stopped; start it and load again, it resumes")]
+    Stopped,
+}
+
+fn nobody_said(asked: usize, within: Duration) -> String {
+    let seconds = within.as_secs();
+    match asked {
+        1 => format!("the one connected peer did not say within {seconds} s that it has it"),
+        _ => format!("none of {asked} connected peers said within {seconds} s that it has it"),
+    }
 }
 
 impl From<StoreError> for LoadError {
@@ -144,6 +157,13 @@ mod tests {
         for errno in [Errno::ROFS, Errno::ACCESS, Errno::PERM, Errno::FBIG, Errno::IO] {
             assert!(matches!(load_error(errno), LoadError::StoreUnwritable(_)), "{errno}");
         }
+    }
+
+    #[test]
+    fn silence_of_all_peers_is_not_told_as_their_answer() {
+        let text = |asked| LoadError::NotFound { asked, within: Duration::from_secs(10) }.to_string();
+        assert_eq!(text(2), "none of 2 connected peers said within 10 s that it has it");
+        assert_eq!(text(1), "the one connected peer did not say within 10 s that it has it");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Every endpoint of the daemons 0.1.2 and 0.2.1, byte by byte, as both generations of the Python client call them.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -280,7 +282,7 @@ async fn a_failed_download_is_200_and_empty_so_that_the_client_tries_the_next_pr
     );
     let failures = [
         LoadScript::Fail(LoadError::Verification { liars: vec![NODE_ID.into()] }),
-        LoadScript::Fail(LoadError::NotFound { asked: 1 }),
+        LoadScript::Fail(LoadError::NotFound { asked: 1, within: Duration::from_secs(1) }),
         LoadScript::Done(Loaded { path: "/does/not/exist".into(), size: 1, downloaded: 1 }),
     ];
     for failure in failures {

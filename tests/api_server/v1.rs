@@ -98,7 +98,7 @@ async fn each_way_to_fail_has_its_own_code() {
     let failures = [
         (LoadError::NoChannel, "no_channel"),
         (LoadError::NoPeers { channels: "a".into() }, "no_peers"),
-        (LoadError::NotFound { asked: 3 }, "not_found"),
+        (LoadError::NotFound { asked: 3, within: timeout }, "not_found"),
         (LoadError::Transfer { reasons: vec![("n".into(), "silent".into())] }, "transfer"),
         (LoadError::Verification { liars: vec!["n".into()] }, "verification"),
         (LoadError::Timeout(timeout), "timeout"),
@@ -108,6 +108,7 @@ async fn each_way_to_fail_has_its_own_code() {
         (LoadError::TooManyOpenFiles("EMFILE".into()), "open_files"),
         (LoadError::Fault("bug".into()), "other"),
         (LoadError::Cancelled, "cancelled"),
+        (LoadError::Stopped, "no_daemon"),
     ];
     for (error, code) in failures {
         let message = error.to_string();

@@ -58,6 +58,25 @@ fn a_daemon_that_dies_during_a_load_is_exit_code_6() {
 }
 
 #[test]
+fn a_daemon_that_is_stopped_during_a_load_is_exit_code_6_and_no_interruption() {
+    let words = "the daemon was stopped; start it and load again, it resumes";
+    let line = format!(r#"{{"type":"error","code":"no_daemon","message":"{words}"}}"#)
+        + "
+";
+    let home = Home::with_port(pretend_without_end(line.leak()));
+    let done = home.run(&["load", URI]);
+    assert_eq!((done.code, done.stdout.as_str()), (6, ""), "{}", done.stderr);
+    assert!(
+        done.stderr.starts_with(&format!(
+            "error: {words}
+  next: kachery-p2p daemon-start"
+        )),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
 fn with_json_progress_and_the_error_come_as_lines() {
     let lines = ending!(r#"{"type":"error","code":"not_found","message":"none has it"}"#);
     let home = Home::with_port(pretend(Some(lines)));
@@ -76,7 +95,7 @@ fn nothing_found_says_whether_there_was_anybody_to_ask() {
     for (lines, word) in [
         (concat!(r#"{"type":"result","found":0,"channels":0,"peers":0}"#, "\n"), "joined no channel"),
         (concat!(r#"{"type":"result","found":0,"channels":1,"peers":0}"#, "\n"), "nobody could be asked"),
-        (concat!(r#"{"type":"result","found":0,"channels":1,"peers":4}"#, "\n"), "none of the 4"),
+        (concat!(r#"{"type":"result","found":0,"channels":1,"peers":4}"#, "\n"), "none of 4"),
     ] {
         let done = Home::with_port(pretend(Some(lines))).run(&["find", URI]);
         assert_eq!((done.code, done.stdout.as_str()), (3, ""));
@@ -91,15 +110,15 @@ fn a_search_that_is_over_ends_the_command_at_once() {
         "\n"
     );
     let nobody = concat!(
-        r#"{"type":"error","code":"not_found","message":"none of the 3 connected peers has it"}"#,
+        r#"{"type":"error","code":"not_found","message":"none of 3 connected peers said within 0 s that it has it"}"#,
         "\n"
     );
     let result = concat!(r#"{"type":"result","found":0,"channels":1,"peers":3}"#, "\n");
     for (lines, command, code, words) in [
-        (nobody, "load", 3, "none of the 3 connected peers has it"),
-        (nobody, "cat", 3, "none of the 3 connected peers has it"),
+        (nobody, "load", 3, "none of 3 connected peers said within 0 s that it has it"),
+        (nobody, "cat", 3, "none of 3 connected peers said within 0 s that it has it"),
         (found, "load", 4, "found, but the transfer failed: ab: refused"),
-        (result, "find", 3, "none of the 3 connected peers has it"),
+        (result, "find", 3, "none of 3 connected peers said within 600 s that it has it"),
     ] {
         // The time-out would outlast the test, and the daemon does not hang up.
         let home = Home::with_port(pretend_without_end(lines));

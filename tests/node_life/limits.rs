@@ -58,6 +58,16 @@ async fn downloads_beyond_those_that_may_wait_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_the_end_of_the_node_ends_is_told_as_stopped_and_not_as_cancelled() {
+    let dht = PrivateDht::start().await;
+    let alone = TestNode::start(&dht, &["one"]).await;
+    let load = alone.node.load(nowhere(0), within(Duration::from_secs(3600)));
+    alone.node.shutdown().await;
+    let outcome = finish(load).await;
+    assert!(matches!(outcome, Err(LoadError::Stopped)), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_beyond_the_limit_are_refused_when_joined_and_at_the_start() {
     let dht = PrivateDht::start().await;
     let folder = tempfile::tempdir().expect("folder");

@@ -90,10 +90,17 @@ impl Disk {
     }
 
     /// Verifies and makes it visible.
-    pub(super) async fn commit(&self) -> Verdict {
+    pub(super) async fn commit(&mut self) -> Verdict {
         let (reply, verdict) = oneshot::channel();
         let _ = self.orders.send(Order::Commit(reply)).await;
-        verdict.await.unwrap_or_else(|_| Verdict::Failed(fault("what writes it has ended")))
+        match verdict.await {
+            Ok(verdict) => verdict,
+            // An order before this one failed, and the task ended with it: that error says what is wrong.
+            Err(_) => {
+                let error = (&mut self.failed).await;
+                Verdict::Failed(error.unwrap_or_else(|_| fault("what writes it has ended")))
+            }
+        }
     }
 
     /// Ends the task after what is queued, so that the partial can be opened again.
@@ -286,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn damage_that_the_commit_finds_is_missing_and_the_disk_goes_on() {
         let (_folder, environment, sha1, bytes) = damaged().await;
-        let disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
+        let mut disk = Disk::open(&environment, sha1, SIZE).await.expect("open");
         disk.write(5 * CHUNK, part(&bytes, 5 * CHUNK, SIZE)).await;
         match disk.commit().await {
             Verdict::Missing(ranges) => assert_eq!(ranges, [(2 * CHUNK, 3 * CHUNK)]),
@@ -294,5 +301,37 @@ mod tests {
         }
         disk.write(2 * CHUNK, part(&bytes, 2 * CHUNK, 3 * CHUNK)).await;
         assert!(matches!(disk.commit().await, Verdict::Stored(_)));
+    }
+
+    /// A new download whose first write fails.
+    async fn unwritable() -> (tempfile::TempDir, Disk) {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path()).expect("store");
+        let transfers = Transfers::without_peers(store.clone()).await;
+        let disk = Disk::open(&Environment::new(store, transfers), Sha1([7; 20]), SIZE).await.expect("open");
+        std::fs::create_dir_all(folder.path().join("kachery-p2p")).expect("folder");
+        std::fs::write(folder.path().join("kachery-p2p/partial"), "in the way").expect("file");
+        (folder, disk)
+    }
+
+    fn assert_system_error(verdict: Verdict) {
+        let Verdict::Failed(StoreError::Io { source, .. }) = verdict else { panic!("{verdict:?}") };
+        assert!(source.raw_os_error().is_some(), "{source}");
+    }
+
+    #[tokio::test]
+    async fn a_commit_behind_a_write_that_fails_tells_why_the_write_failed() {
+        let (_folder, mut disk) = unwritable().await;
+        // This thread also runs the task, so both are in one batch.
+        disk.write(0, Bytes::from_static(b"x")).await;
+        assert_system_error(disk.commit().await);
+    }
+
+    #[tokio::test]
+    async fn a_commit_after_a_failed_write_ended_the_task_tells_why_the_write_failed() {
+        let (_folder, mut disk) = unwritable().await;
+        disk.write(0, Bytes::from_static(b"x")).await;
+        disk.orders.closed().await;
+        assert_system_error(disk.commit().await);
     }
 }

@@ -136,7 +136,7 @@ impl Download {
     }
 
     async fn store_empty(&self) -> Result<Loaded, LoadError> {
-        let disk = Disk::open(&self.setup.environment, EMPTY_FILE, 0).await?;
+        let mut disk = Disk::open(&self.setup.environment, EMPTY_FILE, 0).await?;
         match disk.commit().await {
             Verdict::Stored(stored) => Ok(Loaded { path: stored.path, size: 0, downloaded: 0 }),
             Verdict::WrongHash | Verdict::Missing(_) => {
@@ -254,6 +254,7 @@ impl Download {
             }
             End::Exhausted => {}
             End::Impossible(why) => self.setup.candidates.refuse_size(size, &why),
+            End::TooLarge(why) => self.setup.candidates.refuse_too_large(size, &why),
             End::Failed(error) if self.sizes.is_empty() => return Some(Err(error)),
             End::Failed(error) => {
                 self.setup.candidates.refuse_size(size, &error.to_string());

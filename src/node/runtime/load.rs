@@ -126,7 +126,7 @@ fn begin(inner: &Arc<Inner>, sha1: Sha1, options: LoadOptions, peers: usize) -> 
     tokio::spawn(async move {
         let result = tokio::select! {
             () = token.cancelled() => Err(LoadError::Cancelled),
-            () = inner.ended.cancelled() => Err(LoadError::Cancelled),
+            () = inner.ended.cancelled() => Err(LoadError::Stopped),
             result = perform(&inner, sha1, options, events) => result,
         };
         match &result {
@@ -183,7 +183,8 @@ async fn perform(
     });
     let outcome = download.run().await;
     let asked = search.map_or(asked, |search| search.asked());
-    outcome.unwrap_or_else(|| Err(nobody(inner, asked)))
+    let within = download::now().saturating_duration_since(began);
+    outcome.unwrap_or_else(|| Err(nobody(inner, asked, within)))
 }
 
 /// From the store, if what is there has the hash: what is damaged is loaded again, which replaces it.
@@ -302,14 +303,14 @@ fn forward(
     Forward { task, asked }
 }
 
-fn nobody(inner: &Inner, asked: usize) -> LoadError {
+fn nobody(inner: &Inner, asked: usize, within: Duration) -> LoadError {
     let names: Vec<String> = inner.channel_names();
     if names.is_empty() {
         LoadError::NoChannel
     } else if asked == 0 {
         LoadError::NoPeers { channels: names.join(", ") }
     } else {
-        LoadError::NotFound { asked }
+        LoadError::NotFound { asked, within }
     }
 }
 

@@ -41,6 +41,10 @@ struct Entry {
     turns: u32,
     /// The peer answered in several protocols, as no original does: it is one of ours.
     ours: bool,
+    /// It could be asked at some time.
+    was_reached: bool,
+    /// The disk of the store can never hold so much.
+    too_large: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,8 @@ impl Candidates {
         // An original 0.1.2 would die of the request, or send nothing.
         let usable = offer.via.may_request(offer.size);
         let state = if usable { State::Waiting } else { State::Spent };
-        self.list.push(Entry { offer, neighbour, state, turns: 0, ours });
+        let (was_reached, too_large) = (false, false);
+        self.list.push(Entry { offer, neighbour, state, turns: 0, ours, was_reached, too_large });
         usable
     }
 
@@ -137,6 +142,7 @@ impl Candidates {
         let found = self.list.iter_mut().find(|entry| entry.offer == *offer && entry.is_unproven());
         if let Some(entry) = found {
             entry.state = State::Reached;
+            entry.was_reached = true;
         }
     }
 
@@ -182,6 +188,20 @@ impl Candidates {
         }
     }
 
+    /// As [`Self::refuse_size`], because the disk of the store can never hold so much.
+    pub(crate) fn refuse_too_large(&mut self, size: u64, why: &str) {
+        let claims = self.list.iter_mut().filter(|entry| entry.offer.size == size);
+        claims.for_each(|entry| entry.too_large = true);
+        self.refuse_size(size, why);
+    }
+
+    /// The smallest claimed size, if the disk of the store can hold none that a peer who was reached claims.
+    fn needed(&self) -> Option<u64> {
+        let mut reached = self.list.iter().filter(|entry| entry.was_reached).peekable();
+        reached.peek()?;
+        reached.try_fold(u64::MAX, |least, entry| entry.too_large.then(|| least.min(entry.offer.size)))
+    }
+
     /// Why a provider is out.
     pub(crate) fn note(&mut self, offer: &Offer, why: String) {
         let id = offer.id();
@@ -199,6 +219,10 @@ impl Candidates {
 
     /// Why there is no file. None: nobody claimed to have it.
     pub(crate) fn verdict(&self) -> Option<LoadError> {
+        if let Some(size) = self.needed() {
+            let text = format!("the file needs {size} bytes, more than the disk of the store can hold");
+            return Some(LoadError::StoreFull(text));
+        }
         let not_asked = self.not_asked();
         let liars: Vec<_> = self.liars.iter().map(|(_, id)| id.clone()).collect();
         if self.reasons.is_empty() && liars.is_empty() {
@@ -261,6 +285,22 @@ mod tests {
         assert_eq!(candidates.backed_sizes(), BTreeMap::from([(7, 1)]));
         candidates.refuse_size(7, "impossible");
         assert!(candidates.backed_sizes().is_empty() && candidates.is_hopeful());
+    }
+
+    #[test]
+    fn sizes_of_which_the_disk_can_hold_none_are_no_fault_of_the_peers() {
+        let mut candidates = Candidates::default();
+        for (key, size) in [(1, 3000), (2, 2000), (3, 1000)] {
+            add(&mut candidates, candidate(key, Dialect::V021, size));
+        }
+        candidates.reached(&candidate(1, Dialect::V021, 3000));
+        candidates.reached(&candidate(2, Dialect::V021, 2000));
+        candidates.refuse_too_large(3000, "too large");
+        assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { .. })), "2000 may fit");
+        candidates.refuse_too_large(2000, "too large");
+        candidates.note(&candidate(3, Dialect::V021, 1000), "no connection to it".to_owned());
+        let Some(LoadError::StoreFull(text)) = candidates.verdict() else { panic!("the peers are blamed") };
+        assert!(text.contains("2000 bytes"), "{text}");
     }
 
     #[test]

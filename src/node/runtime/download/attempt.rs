@@ -83,8 +83,10 @@ pub(super) enum End {
     Done(Stored, u64),
     /// No provider of this size is left, or it was told to end.
     Exhausted,
-    /// The size cannot be that of the file, or not on this disk.
+    /// The size cannot be that of any file.
     Impossible(String),
+    /// The disk of the store can never hold so much.
+    TooLarge(String),
     Failed(LoadError),
 }
 
@@ -135,23 +137,9 @@ impl Setup {
         }
         let disk = match Disk::open(&self.environment, self.sha1, self.size).await {
             Ok(disk) => disk,
-            Err(error) if is_impossible(&error) => {
-                let size = self.size;
-                return End::Impossible(format!("claims {size} bytes, which cannot be kept: {error}"));
-            }
-            Err(error) => return End::Failed(error.into()),
+            Err(error) => return failed(self.size, error),
         };
         Attempt::new(self, disk).run().await
-    }
-}
-
-/// Is the claimed size to blame for this error, not the disk?
-fn is_impossible(error: &StoreError) -> bool {
-    use std::io::ErrorKind as Kind;
-    match error {
-        StoreError::Io { source, .. } => matches!(source.kind(), Kind::FileTooLarge | Kind::InvalidInput),
-        StoreError::TooManyPieces => true,
-        _ => false,
     }
 }
 
@@ -196,7 +184,7 @@ impl Attempt {
             let timeout = self.timeout();
             // Not biased: each branch that is ready has its turn.
             tokio::select! {
-                Ok(error) = &mut self.disk.failed => return failed(error),
+                Ok(error) = &mut self.disk.failed => return failed(self.setup.size, error),
                 Some(ranges) = self.disk.damaged.recv() => {
                     self.plan.on_damaged(&ranges, self.clock.now());
                 }
@@ -364,7 +352,7 @@ impl Attempt {
                 self.plan.on_wrong_hash(self.clock.now());
                 None
             }
-            Verdict::Failed(error) => Some(failed(error)),
+            Verdict::Failed(error) => Some(failed(self.setup.size, error)),
         }
     }
 
@@ -380,9 +368,14 @@ impl Attempt {
     }
 }
 
-fn failed(error: StoreError) -> End {
-    match is_impossible(&error) {
-        true => End::Impossible(error.to_string()),
-        false => End::Failed(error.into()),
+/// The end of an attempt at this size that the store refused: the claimed size may be to blame, not the disk.
+fn failed(size: u64, error: StoreError) -> End {
+    use std::io::ErrorKind as Kind;
+    let why = format!("claims {size} bytes, which cannot be kept: {error}");
+    match &error {
+        StoreError::TooManyPieces => End::Impossible(why),
+        StoreError::Io { source, .. } if source.kind() == Kind::InvalidInput => End::Impossible(why),
+        StoreError::Io { source, .. } if source.kind() == Kind::FileTooLarge => End::TooLarge(why),
+        _ => End::Failed(error.into()),
     }
 }

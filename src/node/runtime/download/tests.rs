@@ -216,6 +216,22 @@ async fn an_impossible_size_refuses_the_claim_and_not_the_load() {
 }
 
 #[tokio::test]
+async fn a_file_larger_than_the_disk_fails_as_soon_as_the_search_is_over_with_what_it_needs() {
+    let mut world = World::new(1).await;
+    // Far more than any disk has.
+    world.provider(1 << 60, silent());
+    let began = now();
+    let (search, _, running) = world.start(seconds(60));
+    tokio::time::sleep(seconds(3)).await;
+    assert!(!running.is_finished(), "somebody else may claim what fits");
+    drop(search);
+    let outcome = ended(running).await;
+    let Some(Err(LoadError::StoreFull(text))) = outcome else { panic!("{outcome:?}") };
+    assert!(text.contains(&(1_u64 << 60).to_string()), "{text}");
+    assert!(now() - began < seconds(4), "{:?}", now() - began);
+}
+
+#[tokio::test]
 async fn a_size_whose_provider_trickles_does_not_hold_up_the_right_one() {
     with_liars("size + 1, trickled", |world| world.provider(8 * MIB as u64 + 1, trickling())).await;
 }
