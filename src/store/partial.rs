@@ -45,6 +45,8 @@ pub struct Partial {
     unsynced_bytes: u64,
     /// Of these, what this process has not written.
     old: Old,
+    /// The data file as it was after this process last wrote to it or looked at it.
+    stamp: Option<Stamp>,
     /// The hash of the beginning, by this process, as far as it was present when looked at.
     hasher: ChainHasher,
     /// The states that the journal says. Hints: an earlier process may have written them.
@@ -89,6 +91,7 @@ impl Store {
             key,
             files,
             old: Old::new(&left.present),
+            stamp: None,
             present: left.present,
             unsynced: Ranges::default(),
             unsynced_bytes: 0,
@@ -143,6 +146,7 @@ impl Partial {
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.key.size);
         let beyond = || io::Error::new(io::ErrorKind::InvalidInput, "bytes beyond the end of the file");
         let end = end.ok_or_else(beyond).during("write", self.key.data().as_ref())?;
+        self.notice_others()?;
         for (from, to) in self.present.gaps(offset, end) {
             let skip = usize::try_from(from - offset).unwrap_or(usize::MAX);
             let count = usize::try_from(to - from).unwrap_or(usize::MAX);
@@ -159,8 +163,29 @@ impl Partial {
                 self.hasher.update(piece);
             }
         }
+        self.stamp = self.stamp_now()?;
         self.continue_hash(CHUNK)?;
         if self.unsynced_bytes >= PARTIAL_SYNC_BYTES { self.sync() } else { Ok(()) }
+    }
+
+    fn stamp_now(&self) -> Result<Option<Stamp>, StoreError> {
+        let stamp = |files: &Files| Ok(Stamp::of(&files.data.metadata().during("look at", &files.path)?));
+        self.files.as_ref().map(stamp).transpose()
+    }
+
+    /// If somebody else has changed the data file since this process wrote to it, nothing there counts as hashed any
+    /// more: all of it is to be read back. True: that is so.
+    fn notice_others(&mut self) -> Result<bool, StoreError> {
+        let now = self.stamp_now()?;
+        let changed = self.stamp.is_some() && self.stamp != now;
+        self.stamp = now;
+        if changed {
+            tracing::warn!(sha1 = %self.key.sha1, "another program wrote to an unfinished download; it is read back");
+            self.old = Old::new(&self.present);
+            self.hasher = ChainHasher::default();
+            self.agreed = 0;
+        }
+        Ok(changed)
     }
 
     /// Makes everything present survive a crash.
@@ -288,27 +313,44 @@ impl Partial {
         if !self.is_complete() {
             return Err(incomplete(self));
         }
+        let files = self.files()?;
+        disk::sync_file(&files.data, &files.path)?;
+        self.notice_others()?;
+        self.hash_all()?;
+        if self.notice_others()? {
+            // Written to while it was read back. Once more, but not for as long as somebody goes on writing.
+            self.hash_all()?;
+        }
+        layout::content_folder_or_create(&self.store.inner.root, ContentHash::Sha1(self.key.sha1))
+    }
+
+    /// Hashes what is on disk from the beginning to the end, as far as this process has not done so.
+    fn hash_all(&mut self) -> Result<(), StoreError> {
+        let incomplete = |partial: &Self| StoreError::Incomplete { present: partial.present.total() };
         while self.recheck_step()? != Rechecked::Done {}
         if !self.is_complete() {
             return Err(incomplete(self));
         }
         let found = self.hasher.digest();
-        if found != self.key.sha1 {
-            return Err(match self.forget_unchecked() {
-                true => incomplete(self),
-                false => StoreError::WrongHash { expected: self.key.sha1, found },
-            });
+        if found == self.key.sha1 {
+            return Ok(());
         }
-        let files = self.files()?;
-        disk::sync_file(&files.data, &files.path)?;
-        layout::content_folder_or_create(&self.store.inner.root, ContentHash::Sha1(self.key.sha1))
+        Err(match self.forget_unchecked() {
+            true => incomplete(self),
+            false => StoreError::WrongHash { expected: self.key.sha1, found },
+        })
     }
 
     fn place(&mut self, folder: &Folder) -> Result<Stored, StoreError> {
         let (key, name) = (self.key, self.key.sha1.to_string());
         let path = folder.path_of(&name);
+        let hashed = self.stamp;
         let files = self.files()?;
         let before = Stamp::of(&files.data.metadata().during("look at", &path)?);
+        if hashed != Some(before) {
+            let source = io::Error::other("another program writes to this download; stop it and load again");
+            return Err(StoreError::Io { what: format!("keep {}", files.path.display()), source });
+        }
         files.folder.rename(&key.data(), folder, &name)?;
         folder.sync()?;
         let (hash, states) = (ContentHash::Sha1(key.sha1), self.hasher.states());

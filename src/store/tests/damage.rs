@@ -253,3 +253,54 @@ fn a_resumed_download_of_gigabytes_takes_its_first_byte_at_once() {
     );
     assert!(time < std::time::Duration::from_secs(1), "{time:?}");
 }
+
+/// Changes a byte of the data file as another program does, some time after our last write.
+fn change(store: &Store, sha1: Sha1, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path(store, sha1, SIZE, "data")).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at + 1)).unwrap();
+}
+
+#[test]
+fn what_another_program_changes_during_a_download_is_not_committed() {
+    let bytes = sample(7, SIZE as usize);
+    let sha1 = digest(&bytes);
+    // Before the last write of the download, or after it; in what the journal vouches for, or in what it does not.
+    for before_the_last_write in [true, false] {
+        for synced in [true, false] {
+            let (_folder, store) = store();
+            let mut partial = store.partial(sha1, SIZE).unwrap();
+            partial.write_at(0, &bytes[..5 * CHUNK as usize]).unwrap();
+            if synced {
+                partial.sync().unwrap();
+            }
+            if before_the_last_write {
+                change(&store, sha1, CHUNK + 5);
+            }
+            partial.write_at(5 * CHUNK, &bytes[5 * CHUNK as usize..]).unwrap();
+            if !before_the_last_write {
+                change(&store, sha1, CHUNK + 5);
+            }
+            let (stored, fetched) = finish(partial, &bytes);
+            assert!(std::fs::read(stored).unwrap() == bytes, "{before_the_last_write} {synced}");
+            assert!(fetched.covered_to(CHUNK) >= 2 * CHUNK, "{before_the_last_write} {synced}");
+            assert!(!synced || fetched.total() == CHUNK, "only the damaged chunk: {fetched:?}");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_only_touches_an_unfinished_download_costs_nothing() {
+    let bytes = sample(8, SIZE as usize);
+    let sha1 = digest(&bytes);
+    let (_folder, store) = store();
+    let mut partial = store.partial(sha1, SIZE).unwrap();
+    partial.write_at(0, &bytes).unwrap();
+    let file = OpenOptions::new().write(true).open(path(&store, sha1, SIZE, "data")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let (stored, fetched) = finish(partial, &bytes);
+    assert!(std::fs::read(stored).unwrap() == bytes);
+    assert_eq!(fetched.total(), 0);
+}
