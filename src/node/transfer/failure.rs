@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     Long,
     /// Its bytes do not have the hash.
     WrongBytes,
+    /// Its bytes do not have the hash, but they came through other peers, who may have spoilt them.
+    Garbled,
 }
 
 impl Failure {
@@ -32,7 +34,12 @@ impl Failure {
     pub(crate) fn is_lie(&self) -> bool {
         match self {
             Self::WrongBytes => true,
-            Self::Silent(_) | Self::Slow(_) | Self::Refused(_) | Self::Short { .. } | Self::Long => false,
+            Self::Silent(_)
+            | Self::Slow(_)
+            | Self::Refused(_)
+            | Self::Short { .. }
+            | Self::Long
+            | Self::Garbled => false,
         }
     }
 }
@@ -49,6 +56,7 @@ impl std::fmt::Display for Failure {
             Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
             Self::Long => f.write_str("sent more bytes than asked for"),
             Self::WrongBytes => f.write_str("sent bytes that do not have this sha1"),
+            Self::Garbled => f.write_str("its bytes, which other peers passed on, do not have this sha1"),
         }
     }
 }

@@ -125,6 +125,9 @@ pub(crate) struct Plan {
     blame: Blame,
     /// Those not dropped.
     providers: BTreeMap<ProviderKey, Provider>,
+    /// Providers that were reached through other peers at some time. Those may have cut, swapped or replaced what they
+    /// passed on, so a wrong hash proves nothing about the provider.
+    ever_relayed: BTreeSet<ProviderKey>,
     next_provider: u32,
     requests: BTreeMap<RequestKey, Request>,
     next_request: u64,
@@ -144,6 +147,7 @@ impl Plan {
             present,
             blame,
             providers: BTreeMap::new(),
+            ever_relayed: BTreeSet::new(),
             next_provider: 0,
             requests: BTreeMap::new(),
             next_request: 0,
@@ -179,6 +183,7 @@ impl Plan {
         let Some(provider) = self.providers.get_mut(&key) else { return };
         provider.relayed = relayed;
         if relayed {
+            self.ever_relayed.insert(key);
             // The rest of these answers comes the same way.
             self.requests.values_mut().filter(|r| r.provider == key).for_each(|r| r.relayed = true);
         }

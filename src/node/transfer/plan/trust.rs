@@ -106,7 +106,7 @@ impl Plan {
     pub(crate) fn on_wrong_hash(&mut self, now: Instant) {
         let totals = self.blame.totals();
         if let (1, Some(Source::Provider(liar))) = (totals.len(), totals.keys().next()) {
-            self.fail(*liar, Failure::WrongBytes);
+            self.fail(*liar, self.wrong_bytes_of(*liar));
         }
         let in_flight: Vec<_> = self.requests.keys().copied().collect();
         in_flight.into_iter().for_each(|key| self.abandon(key));
@@ -126,8 +126,13 @@ impl Plan {
     /// The hash is right: drops those who sent other bytes before.
     pub(crate) fn on_right_hash(&mut self) {
         for liar in self.blame.liars() {
-            self.fail(liar, Failure::WrongBytes);
+            self.fail(liar, self.wrong_bytes_of(liar));
         }
+    }
+
+    /// What it means that the bytes of a provider are wrong.
+    fn wrong_bytes_of(&self, key: ProviderKey) -> Failure {
+        if self.ever_relayed.contains(&key) { Failure::Garbled } else { Failure::WrongBytes }
     }
 
     /// Gives the turn to the next one when the chosen provider is out, stays away, or is slow while others wait.

@@ -42,6 +42,24 @@ fn only_bytes_that_a_hash_proves_wrong_are_a_lie() {
 }
 
 #[test]
+fn wrong_bytes_that_came_through_other_peers_prove_no_lie_of_the_provider() {
+    for (relayed, expected) in [(true, Failure::Garbled), (false, Failure::WrongBytes)] {
+        let liar = ranges(Manner::LiesAt(9), 5_000_000);
+        let liar = if relayed { liar.relayed() } else { liar };
+        let mut world = World::new(500_000, 7, &[], vec![liar]);
+        assert!(!world.run());
+        assert_eq!(world.dropped.iter().map(|(_, why)| why).collect::<Vec<_>>(), [&expected]);
+        // Also when an honest provider proves it later.
+        let liar = ranges(Manner::LiesAt(9), 5_000_000);
+        let liar = if relayed { liar.relayed() } else { liar };
+        let mut world = World::new(500_000, 7, &[], vec![liar, ranges(Manner::Honest, 5_000_000)]);
+        assert!(world.run());
+        assert_eq!(world.dropped.iter().map(|(_, why)| why).collect::<Vec<_>>(), [&expected]);
+    }
+    assert!(!Failure::Garbled.is_lie());
+}
+
+#[test]
 fn a_short_answer_is_asked_again_of_somebody_else_and_nobody_is_dropped() {
     let providers = vec![ranges(Manner::ShortAfter(100_000), 5_000_000), ranges(Manner::Honest, 5_000_000)];
     let mut world = World::new(3_000_000, 7, &[], providers);
