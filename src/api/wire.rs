@@ -32,7 +32,7 @@ pub enum Code {
     OpenFiles,
     /// Cancelled by a client.
     Cancelled,
-    /// Too many requests are running.
+    /// Too many requests are running, or another program is loading the file.
     Busy,
     /// The request or the command line is wrong.
     Usage,
@@ -57,6 +57,7 @@ impl From<&LoadError> for Code {
             LoadError::Timeout(_) => Self::Timeout,
             LoadError::StoreFull(_) | LoadError::StoreUnwritable(_) => Self::Disk,
             LoadError::TooManyOpenFiles(_) => Self::OpenFiles,
+            LoadError::InUse(_) => Self::Busy,
             LoadError::Fault(_) => Self::Other,
             LoadError::Cancelled => Self::Cancelled,
             LoadError::Stopped => Self::NoDaemon,

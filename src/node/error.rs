@@ -102,6 +102,9 @@ pub enum LoadError {
     /// This process has no file descriptor left; nothing is wrong with the disk.
     #[error("the daemon has too many files open: {0}")]
     TooManyOpenFiles(String),
+    /// Another program is loading the file into the same store.
+    #[error("another program is loading this file into the same store: load again when it has ended ({0})")]
+    InUse(String),
     /// Something that cannot happen, or a bug.
     #[error("a fault of this program: {0}")]
     Fault(String),
@@ -128,6 +131,7 @@ impl From<StoreError> for LoadError {
         match error.kind() {
             StoreErrorKind::DiskFull => Self::StoreFull(text),
             StoreErrorKind::TooManyOpenFiles => Self::TooManyOpenFiles(text),
+            StoreErrorKind::InUse => Self::InUse(text),
             StoreErrorKind::NotWritable | StoreErrorKind::FileTooLarge => Self::StoreUnwritable(text),
             // An error of the device, say.
             StoreErrorKind::Other if of_system => Self::StoreUnwritable(text),
@@ -141,6 +145,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+    use crate::store::Sha1;
 
     #[test]
     fn an_error_of_the_system_in_the_store_says_what_the_user_can_do() {
@@ -164,6 +169,16 @@ mod tests {
         let text = |asked| LoadError::NotFound { asked, within: Duration::from_secs(10) }.to_string();
         assert_eq!(text(2), "none of 2 connected peers said within 10 s that it has it");
         assert_eq!(text(1), "the one connected peer did not say within 10 s that it has it");
+    }
+
+    #[test]
+    fn a_download_that_another_program_holds_is_in_use_and_no_fault() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = || crate::store::Store::open(folder.path()).expect("store");
+        let mut first = store().partial(Sha1([1; 20]), 9).expect("partial");
+        first.write_at(0, b"four").expect("write");
+        let error = store().partial(Sha1([1; 20]), 9).expect_err("held");
+        assert!(matches!(LoadError::from(error), LoadError::InUse(_)));
     }
 
     #[test]

@@ -233,6 +233,8 @@ pub enum StoreErrorKind {
     TooManyOpenFiles,
     /// EFBIG: the file system or RLIMIT_FSIZE does not allow a file of this size.
     FileTooLarge,
+    /// Another program is writing it; it can be had once that one has ended.
+    InUse,
     /// Everything else: damage, wrong content, an error of the device, a file that cannot be read.
     Other,
 }
@@ -247,6 +249,9 @@ impl StoreError {
             StoreError::Source { source, .. } => (source, false),
             _ => return StoreErrorKind::Other,
         };
+        if of_store && source.kind() == io::ErrorKind::WouldBlock {
+            return StoreErrorKind::InUse;
+        }
         match Errno::from_io_error(source) {
             Some(Errno::MFILE | Errno::NFILE) => StoreErrorKind::TooManyOpenFiles,
             Some(Errno::NOSPC | Errno::DQUOT) if of_store => StoreErrorKind::DiskFull,
