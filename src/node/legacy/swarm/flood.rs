@@ -127,7 +127,7 @@ impl LegacySwarm {
             self.prove(now, connection, self.evidence_of(broadcast));
         }
         let Some(dialect) = self.protocol.dialect(broadcast.from.style) else { return };
-        self.handle_message(now, dialect, broadcast);
+        self.handle_message(now, connection, dialect, broadcast);
         self.relay(now, neighbour, broadcast);
     }
 
@@ -152,7 +152,7 @@ impl LegacySwarm {
         }
     }
 
-    fn handle_message(&mut self, now: Instant, dialect: Dialect, broadcast: &Broadcast) {
+    fn handle_message(&mut self, now: Instant, by: ConnectionId, dialect: Dialect, broadcast: &Broadcast) {
         let from = broadcast.from;
         let in_channel = matches!(self.purpose, Purpose::Channel(_));
         match &broadcast.message {
@@ -170,7 +170,7 @@ impl LegacySwarm {
                 self.requested(now, RequestKey { from, id: *request }, dialect, body);
             }
             Message::ToNode { to, message } if *to == self.own_id(from.style) => {
-                self.answered(now, from, message)
+                self.answered(now, by, from, message)
             }
             _ => {}
         }

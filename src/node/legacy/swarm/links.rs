@@ -136,6 +136,11 @@ impl Allowance {
 
 /// Queues.
 impl Connections {
+    /// The connection that came last of those that there are.
+    pub(super) fn newest(&self) -> Option<ConnectionId> {
+        self.links.keys().next_back().copied()
+    }
+
     /// Takes the oldest frame off the queue; to whom there is room for data now.
     pub(super) fn written(&mut self, connection: ConnectionId, weight: usize) -> Option<NodeId> {
         let link = self.links.get_mut(&connection)?;

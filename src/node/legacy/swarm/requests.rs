@@ -50,6 +50,21 @@ struct Asked {
     relayed: bool,
     /// Its end came before its last byte.
     cut: bool,
+    /// The newest connection when it was made.
+    newest: Option<ConnectionId>,
+    /// The connection that brought the first word of the answer.
+    by: Option<ConnectionId>,
+}
+
+impl Asked {
+    /// True if this connection brings the answer of another life of the node than an earlier one did: the node was
+    /// started anew, heard the repeated request, and answers it from the beginning, which would be taken for more of
+    /// what it sent before. Between connections that were there before the request a node may choose.
+    fn is_from_another_life(&mut self, connection: ConnectionId) -> bool {
+        let first = *self.by.get_or_insert(connection);
+        let is_newer = |connection| self.newest.is_none_or(|newest| connection > newest);
+        !self.relayed && first != connection && (is_newer(first) || is_newer(connection))
+    }
 }
 
 /// A request that we serve.
@@ -138,6 +153,8 @@ impl LegacySwarm {
             remaining,
             relayed: !self.is_connected(to),
             cut: false,
+            newest: self.connections.newest(),
+            by: None,
         };
         self.requests.asked.insert(id, asked);
         self.send_directed(now, to, Message::Request { to, request: id, body: RequestBody::File(request) });
@@ -237,7 +254,7 @@ impl LegacySwarm {
     }
 
     /// A message to us. Only the node that was asked can answer: the ID alone is known to the whole swarm.
-    pub(super) fn answered(&mut self, now: Instant, from: NodeId, message: &NodeMessage) {
+    pub(super) fn answered(&mut self, now: Instant, by: ConnectionId, from: NodeId, message: &NodeMessage) {
         let (NodeMessage::Received { request: id }
         | NodeMessage::Response { request: id, .. }
         | NodeMessage::Error { request: id, .. }
@@ -246,6 +263,9 @@ impl LegacySwarm {
             return;
         };
         let Some(asked) = self.requests.asked.get_mut(id).filter(|asked| asked.to == from) else { return };
+        if asked.is_from_another_life(by) {
+            return self.fail(*id, RequestFailure::Left);
+        }
         asked.deadline = now + if asked.cut { STRAGGLERS } else { PATIENCE };
         let first_word = !std::mem::replace(&mut asked.received, true);
         if first_word {
@@ -530,5 +550,40 @@ impl LegacySwarm {
         if let Some(asked) = self.requests.asked.remove(&drawn) {
             self.requests.asked.insert(id, asked);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::legacy::Style;
+    use hyperswarm::crypto::PublicKey;
+
+    #[test]
+    fn an_answer_goes_on_over_a_connection_of_its_time_and_not_over_one_of_another_life() {
+        let now = Instant::now();
+        let (sha1, start, end) = (crate::store::Sha1([1; 20]), 0, 9);
+        let asked = |relayed| Asked {
+            to: NodeId::new(PublicKey([1; 32]), Style::Spki),
+            request: FileRequest::Range { sha1, start, end },
+            received: false,
+            repeat_at: now,
+            deadline: now,
+            remaining: Some(9),
+            relayed,
+            cut: false,
+            newest: Some(ConnectionId(2)),
+            by: None,
+        };
+        for (first, then, another_life) in
+            [(1, 1, false), (1, 2, false), (1, 3, true), (3, 1, true), (3, 3, false)]
+        {
+            let mut asked = asked(false);
+            assert!(!asked.is_from_another_life(ConnectionId(first)));
+            assert_eq!(asked.is_from_another_life(ConnectionId(then)), another_life, "{first}, then {then}");
+        }
+        // Through others every way is as good.
+        let mut asked = asked(true);
+        assert!(![1, 3].into_iter().any(|id| asked.is_from_another_life(ConnectionId(id))));
     }
 }
