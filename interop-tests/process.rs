@@ -55,7 +55,7 @@ impl Process {
         }
     }
 
-    /// Whether a line that `wanted` accepts has been printed so far.
+    /// True if a line that `wanted` accepts has been printed so far.
     pub(crate) fn has_printed(&self, wanted: impl Fn(&str) -> bool) -> bool {
         let output = self.output.0.lock().expect("reader thread");
         output.stdout.iter().chain(&output.stderr).any(|line| wanted(line))
@@ -97,7 +97,7 @@ impl Process {
         output.stdout.iter().chain(&output.stderr).cloned().collect()
     }
 
-    /// Whether it is still running.
+    /// True if it is still running.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("ask for a child").is_none()
     }

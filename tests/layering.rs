@@ -109,7 +109,7 @@ fn is_below(place: &[String], room: &str) -> bool {
     room.split('/').all(|part| place.next() == Some(part))
 }
 
-/// Whether code in `own` may name `place`.
+/// True if code in `own` may name `place`.
 fn allowed(own: &str, place: &[String]) -> bool {
     let (_, may) =
         RULES.lines().filter_map(|rule| rule.split_once(':')).find(|(room, _)| *room == own).expect("a rule");

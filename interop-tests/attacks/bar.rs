@@ -12,7 +12,7 @@ const TIMEOUT: u32 = 20;
 /// An attack may cost this much beyond twice the honest time.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Whether the counts are those of the table in full.
+/// True if the counts are those of the table in full.
 pub(crate) fn long() -> bool {
     std::env::var_os("ATTACKS").is_some_and(|form| form == "long")
 }

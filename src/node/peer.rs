@@ -51,7 +51,7 @@ impl Via {
         }
     }
 
-    /// Whether a peer can be asked for a file of so many bytes without harm to it.
+    /// True if a peer can be asked for a file of so many bytes without harm to it.
     pub(crate) const fn may_request(self, size: u64) -> bool {
         match self {
             Self::Legacy(dialect) => dialect.may_request(size),

@@ -40,10 +40,10 @@ pub struct Partial {
     /// None: nothing was written yet.
     files: Option<Files>,
     present: Ranges,
-    /// Of these, what the journal does not say yet.
+    /// The part of it that the journal does not say yet.
     unsynced: Ranges,
     unsynced_bytes: u64,
-    /// Of these, what this process has not written.
+    /// The part of it that this process has not written.
     old: Old,
     /// The data file as it was after this process last wrote to it or looked at it.
     stamp: Option<Stamp>,

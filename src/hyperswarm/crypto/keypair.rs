@@ -13,7 +13,7 @@ pub struct PublicKey(pub [u8; 32]);
 pub struct Signature(pub [u8; 64]);
 
 impl PublicKey {
-    /// Whether `signature` is by this key over exactly `message` (libsodium `crypto_sign_verify_detached`).
+    /// True if `signature` is by this key over exactly `message` (libsodium `crypto_sign_verify_detached`).
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
         let key = ed25519::PublicKey::from_bytes_exact(self.0);
         ed25519::verify_detached(&signature.0, message, &key)
@@ -74,7 +74,7 @@ impl KeyPair {
     }
 
     /// SHA-512 of the seed with the first half clamped: the secret scalar, then what RFC 8032 calls the prefix.
-    /// Whoever has it can sign as this pair.
+    /// Its holder can sign as this pair.
     pub fn expanded(&self) -> Zeroizing<[u8; 64]> {
         let mut expanded = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(*self.seed())));
         if let [first, .., last] = expanded.split_at_mut(32).0 {

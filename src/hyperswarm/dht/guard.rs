@@ -49,7 +49,7 @@ impl Guard {
         self.validated.insert(now, host);
     }
 
-    /// Whether a datagram of so many bytes may go to `host` because a stranger asked for it.
+    /// True if a datagram of so many bytes may go to `host` because a stranger asked for it.
     pub fn may_send(&mut self, now: Instant, host: Ipv4Addr, bytes: usize) -> bool {
         // Nobody outside can send from a loopback address.
         let proven = host.is_loopback()
@@ -63,7 +63,7 @@ impl Guard {
     }
 }
 
-/// Whether an address somebody told us of may be sent to: an ordinary unicast address with a port, and on our own
+/// True if an address somebody told us of may be sent to: an ordinary unicast address with a port, and on our own
 /// machine only if `informant` is there too.
 pub fn is_sane(addr: SocketAddrV4, informant: Ipv4Addr) -> bool {
     let ip = addr.ip();

@@ -122,7 +122,7 @@ impl Query {
         self.counts
     }
 
-    /// Whether it has ended.
+    /// True if it has ended.
     pub fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
     }

@@ -36,7 +36,7 @@ pub struct Records<N, K, V> {
 /// One record of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<K, V> {
-    /// Who sent it.
+    /// The sender.
     pub host: Ipv4Addr,
     /// Tells it from others of the same host.
     pub key: K,
@@ -69,7 +69,7 @@ impl<N: Ord, K: Ord + Copy, V: Copy> Records<N, K, V> {
         self.fresh.len + self.stale.len
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -243,7 +243,7 @@ impl<K: Ord + Clone, V: Clone> Recent<K, V> {
         self.fresh.len() + self.stale.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

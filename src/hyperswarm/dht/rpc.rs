@@ -68,7 +68,7 @@ pub enum Action<C> {
     Failed {
         /// Who was to be asked.
         to: SocketAddrV4,
-        /// Whether it was asked: if not, nothing is known about it.
+        /// True if it was asked: if not, nothing is known about it.
         sent: bool,
         /// As given.
         context: C,
@@ -109,7 +109,7 @@ pub struct Requests<C> {
     /// Ids of paced requests, in order. Each is in `requests`.
     waiting: VecDeque<u16>,
     in_flight: usize,
-    /// Of these, how many had to be sent again.
+    /// Number of those packets that were retransmitted.
     late_in_flight: usize,
     rate: Rate,
     actions: VecDeque<Action<C>>,

@@ -142,7 +142,7 @@ fn divide(mut counts: Vec<(Ipv4Addr, usize)>, mut room: usize) -> Vec<(Ipv4Addr,
     counts.sort_unstable_by_key(|(_, count)| *count);
     let mut left = counts.len();
     for (_, count) in &mut counts {
-        // Those who want less come first, so what they leave is for the others. Not zero: this one is among them.
+        // The smallest wishes come first, so what they leave is for the others. Not zero: this one is among them.
         *count = (*count).min(room / left);
         room -= *count;
         left -= 1;

@@ -30,7 +30,7 @@ impl Tokens {
         token(&self.newer, host)
     }
 
-    /// Whether this token was made for `host` with one of the two secrets.
+    /// True if this token was made for `host` with one of the two secrets.
     pub fn verify(&mut self, now: Instant, host: Ipv4Addr, given: &[u8; 32], rng: &mut StdRng) -> bool {
         self.rotate(now, rng);
         let made_with = |secret| equal_in_constant_time(&token(secret, host), given);

@@ -56,7 +56,7 @@ pub const SWARM_LEAVING: usize = SWARM_PEERS;
 pub const PLACES_NOT_DIALLED: usize = 8;
 /// Dials of one topic that run at once: dead candidates hold a dial for 10 s each, and dials occupy slots.
 pub const DIALS_AT_ONCE: usize = 4;
-/// Of these, dials to one host, however many of its ports are named to us.
+/// Most dials at once to one host, however many of its ports are named to us.
 pub const DIALS_PER_HOST: usize = 2;
 /// Dials to one host that may fail in a row, and further ones only as time gives them back, one a second: anybody in
 /// the DHT can name any number of ports of anybody. A laboratory behind one address has 60 or so.

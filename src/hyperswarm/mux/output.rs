@@ -26,7 +26,7 @@ pub(super) struct Output {
     queued: usize,
     /// Of queue and batch, the bytes a peer made us send.
     replies: usize,
-    /// Whether it has been above the high water mark since the owner was last told that it is below.
+    /// True if it has been above the high water mark since the owner was last told that it is below.
     full: bool,
 }
 
@@ -170,7 +170,7 @@ impl Output {
     }
 }
 
-/// Whether a message fits a frame of its own, and a batch of its own.
+/// True if a message fits a frame of its own, and a batch of its own.
 pub(super) fn fits(body: &[u8]) -> bool {
     body.len() + 2 * HEADER <= MUX_MESSAGE_BYTES
 }

@@ -131,7 +131,7 @@ impl Mux {
         }
     }
 
-    /// Whether the owner wants to decide about an open. When too many wait for that, further ones are rejected.
+    /// True if the owner wants to decide about an open. When too many wait for that, further ones are rejected.
     fn is_welcome(&self, key: &Key) -> bool {
         let any = Key { protocol: key.protocol.clone(), id: Bytes::new() };
         let named = key.protocol.len() <= MUX_NAME_BYTES && key.id.len() <= MUX_NAME_BYTES;

@@ -10,7 +10,7 @@ use crate::crypto::noise::Pattern;
 use crate::limits::{MAX_SECRET_FRAME_BYTES, SECRET_FRAME_HEADROOM};
 
 /// `data` is what the other side of an established stream sends: its first byte says how it is cut into chunks.
-/// Whether a message came out.
+/// True if a message came out.
 pub fn stream(data: &[u8]) -> bool {
     let Some((cut, data)) = data.split_first() else { return false };
     let mut receiver = Receiver::new(&keys(false), MAX_SECRET_FRAME_BYTES);

@@ -33,7 +33,7 @@ impl Opening {
         }
     }
 
-    /// Whether there are keys.
+    /// True if there are keys.
     pub fn is_finished(&self) -> bool {
         self.handshake.is_finished()
     }

@@ -51,7 +51,7 @@ impl Receiver {
         message
     }
 
-    /// Whether the bytes may end here: not inside a frame, and not before the header.
+    /// True if the bytes may end here: not inside a frame, and not before the header.
     pub fn end(&self) -> Result<(), Error> {
         match (&self.stage, self.failed) {
             (_, Some(error)) => Err(error),

@@ -146,7 +146,7 @@ impl Endpoint {
         self.budget.held()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }

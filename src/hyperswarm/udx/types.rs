@@ -221,7 +221,7 @@ pub enum Event {
     FirstContact {
         /// Where it arrived.
         socket: SocketId,
-        /// Who sent it.
+        /// The sender.
         from: SocketAddr,
     },
     /// Bytes can be read.

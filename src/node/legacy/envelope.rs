@@ -31,7 +31,7 @@ impl Signer {
     }
 }
 
-/// Whether the node signed this canonical text.
+/// True if the node signed this canonical text.
 pub(crate) fn verify(id: NodeId, text: &[u8], signature: &Signature) -> bool {
     match id.style {
         Style::Hypersign => hypersign::verify(&id.key, signature, text, 0, None),

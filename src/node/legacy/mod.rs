@@ -110,7 +110,7 @@ impl Dialect {
         matches!(self, Self::V021)
     }
 
-    /// Whether a file of `size` bytes can be requested of an *original* of this dialect without harming it: the
+    /// True if a file of `size` bytes can be requested of an *original* of this dialect without harming it: the
     /// original 0.1.2 answers a request for 379..=567 bytes with nothing and dies on 568 and more (its signatures
     /// cover at most 1000 bytes).
     ///

@@ -87,7 +87,7 @@ impl OutgoingFrame {
         }
     }
 
-    /// Whether it is another node's, so that it may be dropped for a slow neighbour.
+    /// True if it is another node's, so that it may be dropped for a slow neighbour.
     pub(crate) fn is_relay(&self) -> bool {
         matches!(self.content, Content::Relay { .. })
     }

@@ -75,7 +75,7 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// Whether the originator signed it; computed once, on whichever thread asks first.
+    /// True if the originator signed it; computed once, on whichever thread asks first.
     ///
     /// For a broadcast that its originator sent us itself this is left until it must be relayed: the neighbour's
     /// signature, by the same key, already covers the whole text including `fromNodeId`, so it proves as much to us

@@ -232,7 +232,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Whether all peers had the time to answer. While nobody was ever connected, nobody was asked.
+    /// True if all peers had the time to answer. While nobody was ever connected, nobody was asked.
     fn are_all_silent(&mut self, connected: HashSet<PeerKey>, now: Instant) -> bool {
         if !connected.is_subset(&self.keys) {
             self.last = Some(now);

@@ -86,7 +86,7 @@ impl Turn {
         matches!(self.state, State::Waiting(_))
     }
 
-    /// Whether what was begun may go on.
+    /// True if what was begun may go on.
     pub(super) fn may_transfer(&self) -> bool {
         matches!(self.state, State::Mine { .. } | State::Lent)
     }

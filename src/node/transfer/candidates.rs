@@ -55,12 +55,12 @@ enum State {
     Looking(Instant),
     /// It can be asked, or could be.
     Reached,
-    /// Of no use.
+    /// It is of no use.
     Spent,
 }
 
 impl Entry {
-    /// Those with the lowest rank are looked for first.
+    /// Entries with the lowest rank are looked for first.
     fn rank(&self) -> (u32, bool) {
         (self.turns, !self.neighbour)
     }
@@ -165,12 +165,12 @@ impl Candidates {
         sizes
     }
 
-    /// Whether anybody is left who may have the file.
+    /// True if anybody is left who may have the file.
     pub(crate) fn is_hopeful(&self) -> bool {
         self.list.iter().any(|entry| entry.state != State::Spent)
     }
 
-    /// Those not given up.
+    /// Entries not given up.
     pub(crate) fn left(&self) -> Vec<Offer> {
         self.list.iter().filter(|entry| entry.state != State::Spent).map(|entry| entry.offer).collect()
     }

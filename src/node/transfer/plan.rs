@@ -401,7 +401,7 @@ impl Plan {
         keys.len()
     }
 
-    /// Whether the provider may still be used.
+    /// True if the provider may still be used.
     #[cfg(test)]
     pub(super) fn is_usable(&self, key: ProviderKey) -> bool {
         self.providers.contains_key(&key)

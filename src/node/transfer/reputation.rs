@@ -26,7 +26,7 @@ impl Reputation {
         self.liars.insert(key, now);
     }
 
-    /// Whether it is to be left alone.
+    /// True if it is to be left alone.
     pub(crate) fn is_liar(&self, key: &PeerKey, now: Instant) -> bool {
         self.liars.get(key).is_some_and(|since| now.saturating_duration_since(*since) < BANNED)
     }

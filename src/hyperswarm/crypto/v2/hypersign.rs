@@ -42,7 +42,7 @@ pub fn sign(
     Ok(key_pair.sign(&signable(value, seq, salt)?))
 }
 
-/// Whether `signature` is by `key` over exactly these; false for values and salts that are too long to be signed.
+/// True if `signature` is by `key` over exactly these; false for values and salts that are too long to be signed.
 pub fn verify(key: &PublicKey, signature: &Signature, value: &[u8], seq: u64, salt: Option<&[u8]>) -> bool {
     signable(value, seq, salt).is_ok_and(|message| key.verify(&message, signature))
 }

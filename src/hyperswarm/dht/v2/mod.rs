@@ -59,7 +59,7 @@ pub struct Bootstrap {
     pub named: bool,
 }
 
-/// Whether the node puts its id in messages.
+/// True if the node puts its id in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ephemeral {
     /// Never (short-lived clients).

@@ -62,12 +62,12 @@ impl What {
         Ok(Self::PutMutable { record })
     }
 
-    /// Whether the closest nodes are updated at the end.
+    /// True if the closest nodes are updated at the end.
     pub(super) fn wants_update(&self) -> bool {
         matches!(self, Self::Announce { .. }) || self.only_updates()
     }
 
-    /// Whether the walk only looks for nodes.
+    /// True if the walk only looks for nodes.
     fn only_updates(&self) -> bool {
         matches!(self, Self::Unannounce { .. } | Self::PutImmutable { .. } | Self::PutMutable { .. })
     }

@@ -33,7 +33,7 @@ pub(super) struct State {
     received: usize,
     /// Whether senders wait for room.
     pub(super) crowded: bool,
-    /// Whether a channel has been closed whose senders may wait for room.
+    /// True if a channel has been closed whose senders may wait for room.
     release_senders: bool,
     /// Close when all is sent.
     pub(super) closing: bool,

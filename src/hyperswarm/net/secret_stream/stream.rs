@@ -132,7 +132,7 @@ impl<T: Transport> SecretStream<T> {
         self.sender.shared.peer
     }
 
-    /// Whether this side began the handshake.
+    /// True if this side began the handshake.
     pub fn is_initiator(&self) -> bool {
         self.sender.shared.initiator
     }

@@ -17,7 +17,7 @@ pub(super) const SLOT_BYTES: usize = 65_536;
 /// Bytes of the longest datagram, and of a batch that the kernel cuts into datagrams.
 const LONGEST_SEND: usize = 65_507;
 
-/// Whether the kernel may be asked to cut what is sent into datagrams. It joins those that come in where it can.
+/// True if the kernel may be asked to cut what is sent into datagrams. It joins those that come in where it can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Offload {
     /// Where it can.

@@ -20,7 +20,7 @@ use crate::udx::{SocketId, StreamOptions};
 /// How to bind a [`UdxSocket`].
 #[derive(Clone, Copy, Debug)]
 pub struct BindOptions {
-    /// Whether the system may cut what is sent into datagrams.
+    /// True if the system may cut what is sent into datagrams.
     pub offload: Offload,
     /// How many datagrams of other protocols wait at most for [`UdxSocket::take_foreign`]'s reader; 0: none are kept.
     pub foreign_queue: usize,

@@ -28,11 +28,11 @@ const FIRST_ORDINARY_PORT: u16 = 1024;
 pub struct Found {
     /// Where it listens.
     pub addr: SocketAddrV4,
-    /// Who says so.
+    /// The informant.
     pub source: Source,
 }
 
-/// Who told us of a peer.
+/// The source that told us of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A packet by multicast DNS.

@@ -53,7 +53,7 @@ impl Share {
         self.held = held;
     }
 
-    /// Whether so many bytes more fit the budget.
+    /// True if so many bytes more fit the budget.
     pub(super) fn takes(&self, bytes: usize) -> bool {
         self.budget.held().saturating_add(bytes) <= self.budget.total
     }

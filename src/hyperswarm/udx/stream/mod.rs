@@ -194,7 +194,7 @@ impl Stream {
         self.receiver.unread()
     }
 
-    /// Whether the peer's end was reached: nothing follows what can be read now.
+    /// True if the peer's end was reached: nothing follows what can be read now.
     pub fn is_ended(&self) -> bool {
         self.receiver.ended()
     }
@@ -243,7 +243,7 @@ impl Stream {
         }
     }
 
-    /// Whether a packet from there may be looked at (`udx__process_packet`): anything on the socket of a connected
+    /// True if a packet from there may be looked at (`udx__process_packet`): anything on the socket of a connected
     /// stream, else what the firewall lets in.
     pub(super) fn admits(&mut self, socket: SocketId, from: SocketAddr) -> bool {
         let current = self.sending.paths.current();

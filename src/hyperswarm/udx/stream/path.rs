@@ -49,7 +49,7 @@ impl Paths {
         }
     }
 
-    /// Whether a change of remote is going on.
+    /// True if a change of remote is going on.
     pub(super) fn changing(&self) -> bool {
         self.old.is_some()
     }

@@ -118,7 +118,7 @@ impl Receiver {
         self.keep(number, ahead, flags, payload)
     }
 
-    /// Whether the peer's end was reached.
+    /// True if the peer's end was reached.
     pub(super) fn ended(&self) -> bool {
         self.end.is_some_and(|end| self.next > end)
     }

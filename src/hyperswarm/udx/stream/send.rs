@@ -48,7 +48,7 @@ impl Batch {
         Self { start: out.len(), segment: 0, count: 0, max: max.max(1), oversized: false }
     }
 
-    /// Whether a packet of `size` bytes can follow those in the batch.
+    /// True if a packet of `size` bytes can follow those in the batch.
     fn takes(&self, size: usize) -> bool {
         self.count == 0
             || (self.count < self.max

@@ -69,7 +69,7 @@ pub(super) struct Node {
     pub(super) last_received: Instant,
     /// Relayed answers stay on one connection: their pieces have no offset, so order is all.
     stream: Option<ConnectionId>,
-    /// Whether `PeerConnected` was told.
+    /// True if `PeerConnected` was told.
     pub(super) connected: bool,
     cuts: Cuts,
     pub(super) seekings: Allowance,
@@ -162,7 +162,7 @@ impl Connections {
         Some(link)
     }
 
-    /// Whether there is room for data on this connection. None: it is gone.
+    /// True if there is room for data on this connection. None: it is gone.
     pub(super) fn has_room(&self, connection: ConnectionId) -> Option<bool> {
         self.links.get(&connection).map(|link| link.queue.has_room())
     }
@@ -202,7 +202,7 @@ impl Connections {
         links.filter(|(_, link)| link.ready)
     }
 
-    /// Whether some of its connections may be impostors': there are more than two daemons need, or from several hosts.
+    /// True if some of its connections may be impostors': there are more than two daemons need, or from several hosts.
     fn is_doubtful(&self, node: &Node) -> bool {
         let of = |direction| self.ready_links(node).filter(move |(_, link)| link.info.direction == direction);
         let mut hosts = self.ready_links(node).map(|(_, link)| link.info.remote.ip());
@@ -232,7 +232,7 @@ impl Connections {
         }
     }
 
-    /// Whether any connection of this node has strong evidence.
+    /// True if any connection of this node has strong evidence.
     pub(super) fn is_proven(&self, id: NodeId) -> bool {
         let node = self.nodes.get(&id);
         node.is_some_and(|node| self.ready_links(node).any(|(_, link)| link.is_turned()))
@@ -306,12 +306,12 @@ impl Connections {
         sooner(links.min(), nodes.min())
     }
 
-    /// Whether we are the ones who do not read: its silence means nothing.
+    /// True if we are the ones who do not read: its silence means nothing.
     pub(super) fn is_paused(&self, node: &Node) -> bool {
         self.ready_links(node).any(|(_, link)| link.paused.is_some())
     }
 
-    /// Whether answers of this node may wait on a connection that we do not read: on its own, or if it has none, on any.
+    /// True if answers of this node may wait on a connection that we do not read: on its own, or if it has none, on any.
     pub(super) fn holds_up(&self, id: NodeId) -> bool {
         match self.nodes.get(&id).filter(|node| node.connected) {
             Some(node) => self.is_paused(node),

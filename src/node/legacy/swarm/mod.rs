@@ -84,7 +84,7 @@ impl LegacySwarm {
         self.connected(now, connection, info);
     }
 
-    /// Whether a broadcast needs no handling, for [`super::ConnectionReader::next_unknown`]: it is remembered, or our own
+    /// True if a broadcast needs no handling, for [`super::ConnectionReader::next_unknown`]: it is remembered, or our own
     /// that came back.
     pub fn knows(&self, from: NodeId, id: WireId) -> bool {
         from.key == self.own || self.seen.contains(from, id)
@@ -199,12 +199,12 @@ impl LegacySwarm {
         self.connections.ready_nodes()
     }
 
-    /// Whether this node has a ready connection.
+    /// True if this node has a ready connection.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.connections.is_ready(node)
     }
 
-    /// Whether a node is an original 0.2.1, as its answers so far show: the wire names no version, but the originals
+    /// True if a node is an original 0.2.1, as its answers so far show: the wire names no version, but the originals
     /// send 65,536 bytes in a message and ours more. None: it has not answered for more than that.
     pub fn is_original(&self, node: NodeId) -> Option<bool> {
         self.requests.is_original(node)

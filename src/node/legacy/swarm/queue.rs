@@ -44,7 +44,7 @@ pub(super) struct Cuts {
 }
 
 impl Queue {
-    /// Whether there is room for data of ours.
+    /// True if there is room for data of ours.
     pub(super) fn has_room(&self) -> bool {
         self.own < limits::CONNECTION_QUEUE_ROOM
     }

@@ -33,7 +33,7 @@ pub(super) struct Requests {
     /// Counts what is sent, so that those served longest ago come first.
     turns: u64,
     seen: Seen,
-    /// Whether nodes that sent data are originals, by the size of their pieces; the oldest first.
+    /// True if nodes that sent data are originals, by the size of their pieces; the oldest first.
     makers: VecDeque<(NodeId, bool)>,
 }
 
@@ -97,7 +97,7 @@ impl Requests {
         self.asked.values().filter(|asked| !held_up(asked.to)).map(due).min()
     }
 
-    /// Whether this request of ours was made of this node, and not answered yet.
+    /// True if this request of ours was made of this node, and not answered yet.
     pub(super) fn is_asked(&self, request: WireId, of: NodeId) -> bool {
         self.asked.get(&request).is_some_and(|asked| asked.to == of)
     }
@@ -388,7 +388,7 @@ impl LegacySwarm {
         link
     }
 
-    /// Whether there is room for data of this request; None: there is nobody to send it to. Of several neighbours the
+    /// True if there is room for data of this request; None: there is nobody to send it to. Of several neighbours the
     /// fastest sets the pace, so that one that does not read cannot hold up the others.
     fn room_for(&mut self, key: RequestKey) -> Option<bool> {
         if self.requests.through(key).is_none()

@@ -37,7 +37,7 @@ impl Seen {
         true
     }
 
-    /// Whether it is remembered.
+    /// True if it is remembered.
     pub(super) fn contains(&self, from: NodeId, id: WireId) -> bool {
         self.keys.contains(&key(from, id))
     }

@@ -64,7 +64,7 @@ pub enum Reply {
     Error(String),
 }
 
-/// Whether a reply was taken.
+/// True if a reply was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Room {

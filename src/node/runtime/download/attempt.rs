@@ -57,7 +57,7 @@ impl Member {
         *self.unit.lock() = unit;
     }
 
-    /// Whether it can be asked now.
+    /// True if it can be asked now.
     pub(super) fn is_reached(&self) -> bool {
         matches!(self.source.reach(), Reach::Reached(_))
     }

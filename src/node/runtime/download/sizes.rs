@@ -188,7 +188,7 @@ impl Sizes {
         self.ended_bytes + self.running.values().map(|running| running.progress().downloaded).sum::<u64>()
     }
 
-    /// Whether some attempt compares the hash.
+    /// True if some attempt compares the hash.
     pub(super) fn is_verifying(&self) -> bool {
         self.running.values().any(|running| running.progress().verifying)
     }

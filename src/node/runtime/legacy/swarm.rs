@@ -192,12 +192,12 @@ impl SwarmHandle {
         self.peers.subscribe()
     }
 
-    /// Whether a node is connected.
+    /// True if a node is connected.
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {
         self.lock().machine.is_connected(node)
     }
 
-    /// Whether a broadcast was received before.
+    /// True if a broadcast was received before.
     pub(super) fn knows(&self, from: NodeId, id: WireId) -> bool {
         self.lock().machine.knows(from, id)
     }

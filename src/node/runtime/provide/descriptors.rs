@@ -13,12 +13,12 @@ use crate::limits;
 /// One line of the log about what may happen thousands of times.
 const SELDOM: Duration = Duration::from_secs(60);
 
-/// Whether so few are left that none may be spent on what peers ask for.
+/// True if so few are left that none may be spent on what peers ask for.
 pub(super) fn are_scarce() -> bool {
     is_beyond(reserve)
 }
 
-/// Whether a new connection must be closed. Those that loads need may use half of the reserve.
+/// True if a new connection must be closed. Those that loads need may use half of the reserve.
 pub(crate) fn refuses_connection(for_loads: bool) -> bool {
     is_beyond(|limit| if for_loads { reserve(limit) / 2 } else { reserve(limit) })
 }
