@@ -65,19 +65,19 @@ pub(super) async fn start(network: Network, topic: Topic) -> io::Result<Swarm> {
     Ok(Swarm { connections: receive_connections, status: watch_status, leave, task })
 }
 
-/// TCP first, then UDP on the number TCP got.
+/// TCP first, then UDP on the number TCP got; another number where that one is taken for UDP.
 async fn bind() -> io::Result<(TcpListener, UdpSocket, u16)> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..BIND_TRIES {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         let port = listener.local_addr()?.port();
         match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await {
             Ok(socket) => return Ok((listener, socket, port)),
-            Err(error) => last = error,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
         }
     }
-    let message = format!("no port is free for both TCP and UDP after {BIND_TRIES} tries: {last}");
-    Err(io::Error::new(last.kind(), message))
+    let message = format!("no port is free for both TCP and UDP after {BIND_TRIES} tries");
+    Err(io::Error::new(io::ErrorKind::AddrInUse, message))
 }
 
 struct Instance {
