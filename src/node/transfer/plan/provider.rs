@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::{ByteClock, Rate};
 use crate::limits;
-use crate::node::peer::Unit;
+use crate::node::peer::{Path, Unit};
 
 /// Ranges end at multiples of this, and are not made smaller.
 pub(super) const SMALLEST_REQUEST: u64 = 64 << 10;
@@ -48,8 +48,8 @@ impl Terms {
 pub(super) struct Provider {
     pub(super) kind: Unit,
     pub(super) reachable: bool,
-    /// It is reached through other peers only.
-    pub(super) relayed: bool,
+    /// How it is reached, or was last.
+    pub(super) path: Option<Path>,
     /// Since when it has been as (un)reachable as it is.
     pub(super) since: Instant,
     pub(super) rate: Rate,
@@ -72,7 +72,7 @@ impl Provider {
         Self {
             kind,
             reachable: false,
-            relayed: false,
+            path: None,
             since: now,
             rate: Rate::new(now),
             clock: ByteClock::new(now),
@@ -86,7 +86,17 @@ impl Provider {
 
     /// Reachable, or to be soon: one that was only just found, or lost, is being connected to.
     pub(super) fn hopeful(&self, now: Instant) -> bool {
-        self.reachable || now.saturating_duration_since(self.since) < CONNECTING
+        self.reachable || now < self.hopeful_until()
+    }
+
+    /// Until when one that is not reachable is waited for.
+    pub(super) fn hopeful_until(&self) -> Instant {
+        self.since + CONNECTING
+    }
+
+    /// It is reached through other peers only.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.path == Some(Path::Relayed)
     }
 
     /// Can be asked now.
@@ -97,7 +107,7 @@ impl Provider {
     pub(super) fn terms(&self) -> Terms {
         match self.kind {
             Unit::Whole => Terms::WHOLE,
-            Unit::Ranges | Unit::LargeRanges if self.relayed => Terms::RELAYED,
+            Unit::Ranges | Unit::LargeRanges if self.is_relayed() => Terms::RELAYED,
             Unit::Ranges => Terms::RANGES,
             Unit::LargeRanges => Terms::LARGE_RANGES,
         }
