@@ -51,6 +51,8 @@ enum Manner {
     OtherFileThenRight,
     /// Sent on by a relay that loses one of so many messages.
     LosesOneOf(u32),
+    /// Sent on by a relay that passes the pieces of each answer on in reverse order.
+    Reversed,
 }
 
 /// One byte to each request, every 4 s.
@@ -65,6 +67,8 @@ struct Simulated {
     rate_alone: u64,
     /// Request, next offset, end.
     queue: Vec<(RequestKey, u64, u64)>,
+    /// The first offset of each request.
+    starts: BTreeMap<RequestKey, u64>,
     sent: u64,
     next_at: Option<Instant>,
     /// Reachable so long after the beginning.
@@ -81,7 +85,18 @@ fn direct(number: u32) -> Path {
 impl Simulated {
     fn new(manner: Manner, kind: Unit, rate: u64) -> Self {
         let (after, path) = (Duration::ZERO, None);
-        Self { manner, kind, rate, rate_alone: rate, queue: Vec::new(), sent: 0, next_at: None, after, path }
+        Self {
+            manner,
+            kind,
+            rate,
+            rate_alone: rate,
+            queue: Vec::new(),
+            starts: BTreeMap::new(),
+            sent: 0,
+            next_at: None,
+            after,
+            path,
+        }
     }
 
     fn after(self, after: Duration) -> Self {
@@ -197,6 +212,7 @@ impl World {
                     let middle =
                         if provider.manner == Manner::HalfOfEach { start.midpoint(end) } else { end };
                     provider.queue.push((request, start, middle));
+                    provider.starts.insert(request, start);
                     let (_, step) = provider.piece(self.alone);
                     provider.next_at.get_or_insert(self.now + step);
                 }
@@ -256,6 +272,10 @@ impl World {
         match provider.manner {
             Manner::LiesAt(offset) if (at..stop).contains(&offset) => bytes[(offset - at) as usize] ^= 1,
             Manner::OtherFileThenRight if self.alone => {}
+            Manner::Reversed => {
+                let both = provider.starts[&request] + end;
+                bytes = self.file[(both - stop) as usize..(both - at) as usize].to_vec();
+            }
             Manner::OtherFile
             | Manner::OtherFileThenGone(_)
             | Manner::OtherFileThenTrickles

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::keys::ProviderKey;
 use super::turn::Hunt;
-use super::{Action, Failure, Plan, Source};
+use super::{Action, Failure, Plan, Provider, Source};
 
 /// What tells right bytes from wrong ones.
 #[derive(Debug)]
@@ -48,13 +48,17 @@ impl Trust {
 }
 
 impl Plan {
-    /// The complete file has another hash. A single sender is dropped as a liar; of several, one is chosen from whom
-    /// everything is fetched ([`Action::Forget`] names what others sent).
+    /// The complete file has another hash. A single sender is dropped as a liar, or asked for single pieces if others
+    /// may have mixed them up; of several, one is chosen from whom everything is fetched ([`Action::Forget`] names what
+    /// others sent).
     pub(crate) fn on_wrong_hash(&mut self, now: Instant) {
         let totals = self.blame.totals();
-        if let (1, Some(Source::Provider(liar))) = (totals.len(), totals.keys().next()) {
-            self.lose_turn(*liar, now);
-            self.fail(*liar, self.wrong_bytes_of(*liar));
+        if let (1, Some(Source::Provider(sender))) = (totals.len(), totals.keys().next()) {
+            self.lose_turn(*sender, now);
+            match self.may_be_mixed_up(*sender) {
+                true => self.ask_for_single_pieces(),
+                false => self.fail(*sender, self.wrong_bytes_of(*sender)),
+            }
         }
         if totals.len() > 1 && self.trust.hunt().is_none() {
             self.trust = Trust::Whole(Asked::OneByOne(Hunt::default()));
@@ -71,6 +75,24 @@ impl Plan {
         for liar in self.blame.liars() {
             self.fail(liar, self.wrong_bytes_of(liar));
         }
+    }
+
+    /// True if the pieces of a provider's answers may have come in another order than they were sent in.
+    fn may_be_mixed_up(&self, key: ProviderKey) -> bool {
+        let provider = self.providers.get(&key);
+        let may_ask = |provider: &Provider| provider.kind.has_ranges() && !provider.single_pieces;
+        self.ever_relayed.contains(&key) && provider.is_some_and(may_ask)
+    }
+
+    /// Of relayed providers, and nothing is kept of what came from them.
+    fn ask_for_single_pieces(&mut self) {
+        let mut relayed = Vec::new();
+        for (key, provider) in &mut self.providers {
+            provider.single_pieces = true;
+            relayed.extend(provider.is_relayed().then_some(*key));
+        }
+        relayed.into_iter().for_each(|key| self.take_back(key));
+        self.trust_only(None);
     }
 
     /// What it means that the bytes of a provider are wrong.

@@ -205,6 +205,33 @@ fn a_relayed_provider_is_asked_for_what_a_relay_holds_and_for_more_once_it_is_di
     assert!(in_flight(&open) > limits::RELAYED_BYTES);
 }
 
+#[test]
+fn a_file_comes_right_through_a_relay_that_reorders_the_pieces_of_each_answer() {
+    for count in 1..3 {
+        let reordered = || ranges(Manner::Reversed, 5_000_000).relayed();
+        let mut world = World::new(3_000_000, 7, &[], (0..count).map(|_| reordered()).collect());
+        assert!(world.run(), "{count}: {:?}", world.dropped);
+        assert_eq!(world.dropped, [], "{count}");
+        // Once as usual, and once in single pieces.
+        assert!(world.received <= 3 * 3_000_000, "{count}: {}", world.received);
+    }
+}
+
+#[test]
+fn after_a_garbled_hash_a_relayed_provider_is_asked_for_one_piece_at_a_time_until_it_is_direct() {
+    let now = Instant::now();
+    let (mut plan, key) = one_provider(200_000, true, now);
+    for (request, _, start, end) in requests(&mut plan) {
+        plan.on_data(request, &vec![1; (end - start) as usize], now);
+    }
+    assert_eq!(plan.outlook(), Outlook::Complete);
+    plan.on_wrong_hash(now);
+    let [(_, _, 0, PIECE)] = requests(&mut plan)[..] else { panic!("one piece") };
+    plan.set_path(key, direct(1), now);
+    let rest: Vec<_> = requests(&mut plan).into_iter().map(|(_, _, start, end)| (start, end)).collect();
+    assert_eq!(rest, [(PIECE, 2 * PIECE), (2 * PIECE, 200_000)]);
+}
+
 /// RELIABILITY 25, the part of the plan.
 #[test]
 fn loads_through_a_relay_that_loses_messages_complete_and_blame_nobody() {
