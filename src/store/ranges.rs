@@ -5,7 +5,11 @@ use rangemap::RangeSet;
 /// Ranges `[start, end)`, ascending, disjoint, not touching. Unlike [`RangeSet`] it takes empty ranges, which mean
 /// nothing: offsets come from peers and journals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ranges(RangeSet<u64>);
+pub(crate) struct Ranges {
+    set: RangeSet<u64>,
+    /// Bytes in the set.
+    total: u64,
+}
 
 impl Ranges {
     /// The set of these ranges, in any order.
@@ -16,40 +20,42 @@ impl Ranges {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.0.iter().map(|range| (range.start, range.end))
+        self.set.iter().map(|range| (range.start, range.end))
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.set.len()
     }
 
     /// Bytes in the set.
     pub(crate) fn total(&self) -> u64 {
-        self.iter().map(|(start, end)| end - start).sum()
+        self.total
     }
 
     /// The end of the range that contains `offset`, or `offset` if none does.
     pub(crate) fn covered_to(&self, offset: u64) -> u64 {
-        self.0.get(&offset).map_or(offset, |range| range.end)
+        self.set.get(&offset).map_or(offset, |range| range.end)
     }
 
     /// True if a range of the set ends at `start` or begins at `end`.
     pub(crate) fn touches(&self, start: u64, end: u64) -> bool {
         start.checked_sub(1).is_some_and(|before| self.covered_to(before) == start)
-            || self.0.get(&end).is_some_and(|range| range.start == end)
+            || self.set.get(&end).is_some_and(|range| range.start == end)
     }
 
     /// Adds a range, joining what it touches; an empty one is ignored.
     pub(crate) fn insert(&mut self, start: u64, end: u64) {
         if start < end {
-            self.0.insert(start..end);
+            self.total += self.missing(start, end);
+            self.set.insert(start..end);
         }
     }
 
     /// Takes a range out.
     pub(crate) fn remove(&mut self, start: u64, end: u64) {
         if start < end {
-            self.0.remove(start..end);
+            self.total -= (end - start) - self.missing(start, end);
+            self.set.remove(start..end);
         }
     }
 
@@ -58,13 +64,18 @@ impl Ranges {
         if start >= end {
             return Vec::new();
         }
-        self.0.gaps(&(start..end)).map(|gap| (gap.start, gap.end)).collect()
+        self.set.gaps(&(start..end)).map(|gap| (gap.start, gap.end)).collect()
+    }
+
+    /// Bytes of `[start, end)`, which is not empty, that are not in the set.
+    fn missing(&self, start: u64, end: u64) -> u64 {
+        self.set.gaps(&(start..end)).map(|gap| gap.end - gap.start).sum()
     }
 
     /// The first part of `[start, end)` that is not in the set.
     pub(crate) fn first_gap(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         let at = self.covered_to(start);
-        (at < end).then(|| self.0.gaps(&(at..end)).next().map(|gap| (gap.start, gap.end)))?
+        (at < end).then(|| self.set.gaps(&(at..end)).next().map(|gap| (gap.start, gap.end)))?
     }
 }
 

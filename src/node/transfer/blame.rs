@@ -2,11 +2,16 @@
 //!
 //! A file named only by its SHA-1 can be checked only as a whole. Each stretch of bytes is remembered with its
 //! provider and a fingerprint; when the whole is wrong, everything is fetched again from one provider (in the same
-//! stretches), and once that is right, whoever's fingerprints differ lied.
+//! stretches), and once that is right, those whose fingerprints differ lied.
+//!
+//! This is the only set of received bytes in a download. The partial file has one of its own, which means something else:
+//! what was written, and survives a crash. It lags behind this one, because the disk is written by a thread of its own,
+//! and outlives it.
 
 use std::collections::BTreeMap;
 
 use super::keys::ProviderKey;
+use crate::store::ranges::Ranges;
 
 /// Where bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +34,8 @@ struct Stretch {
 pub(crate) struct Blame {
     /// By start; disjoint.
     stretches: BTreeMap<u64, Stretch>,
+    /// The stretches without their sources: answers of many senders are few ranges.
+    present: Ranges,
     /// The stretches of an assembly that proved wrong.
     suspects: BTreeMap<u64, Stretch>,
 }
@@ -38,10 +45,18 @@ pub(crate) struct Blame {
 const STRETCH: u64 = 2 << 20;
 
 impl Blame {
-    /// Bytes that were on disk.
+    /// What is there.
+    pub(crate) fn present(&self) -> &Ranges {
+        &self.present
+    }
+
+    /// Bytes that were on disk, if they are not noted yet.
     pub(crate) fn on_disk(&mut self, start: u64, end: u64) {
-        self.stretches
-            .insert(start, Stretch { end, source: Source::Disk, fingerprint: Fingerprint::default() });
+        for (start, end) in self.present.gaps(start, end) {
+            let stretch = Stretch { end, source: Source::Disk, fingerprint: Fingerprint::default() };
+            self.stretches.insert(start, stretch);
+            self.present.insert(start, end);
+        }
     }
 
     /// Notes bytes at `start` (not noted before), which belong to an answer that begins at `answer`.
@@ -60,6 +75,7 @@ impl Blame {
 
     fn add_piece(&mut self, source: Source, begins: bool, start: u64, bytes: &[u8]) {
         let end = start + bytes.len() as u64;
+        self.present.insert(start, end);
         let cut_here = begins || start.is_multiple_of(STRETCH) || self.suspects.contains_key(&start);
         match self.stretches.range_mut(..start).next_back() {
             Some((_, last)) if !cut_here && last.end == start && last.source == source => {
@@ -74,17 +90,17 @@ impl Blame {
         }
     }
 
-    /// These bytes are not there any more; what is left of a stretch that was on disk stays.
+    /// These bytes are not there any more. What is left of their stretches stays, but cannot be compared any more, so it
+    /// counts as found on disk.
     pub(crate) fn lose(&mut self, start: u64, end: u64) {
         let overlaps = |(low, stretch): (&u64, &Stretch)| (stretch.end > start).then_some(*low);
         while let Some(low) = self.stretches.range(..end).next_back().and_then(overlaps) {
             let Some(stretch) = self.stretches.remove(&low) else { break };
-            if stretch.source == Source::Disk {
-                [(low, start), (end, stretch.end)]
-                    .into_iter()
-                    .filter(|(left, right)| left < right)
-                    .for_each(|(left, right)| self.on_disk(left, right));
-            }
+            self.present.remove(low, stretch.end);
+            [(low, start), (end, stretch.end)]
+                .into_iter()
+                .filter(|(left, right)| left < right)
+                .for_each(|(left, right)| self.on_disk(left, right));
         }
     }
 
@@ -108,6 +124,7 @@ impl Blame {
                 self.stretches.insert(start, stretch);
             } else {
                 forgotten.push((start, stretch.end));
+                self.present.remove(start, stretch.end);
                 self.suspects.entry(start).or_insert(stretch);
             }
         }
@@ -119,8 +136,9 @@ impl Blame {
         let source = Source::Provider(provider);
         let answer = self.stretches.range(start..end.max(start)).filter(|(_, s)| s.source == source);
         let forgotten: Vec<_> = answer.map(|(start, stretch)| (*start, stretch.end)).collect();
-        for (start, _) in &forgotten {
+        for (start, end) in &forgotten {
             self.stretches.remove(start);
+            self.present.remove(*start, *end);
         }
         forgotten
     }
@@ -243,6 +261,43 @@ mod tests {
         assert_eq!(blame.forget(A, 100, 200), [(100, 200)]);
         assert_eq!(blame.totals()[&Source::Provider(A)], 200);
         assert_eq!(blame.forget(A, 300, 400), []);
+    }
+
+    #[test]
+    fn what_is_present_is_what_the_stretches_hold_whatever_is_forgotten() {
+        use rand::{RngExt, SeedableRng};
+        let seed = 31;
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut blame = Blame::default();
+        for round in 0..3000 {
+            let start = random.random_range(0..2 * STRETCH);
+            let end = start + random.random_range(1..STRETCH / 4);
+            let from = ProviderKey(random.random_range(0..3));
+            match random.random_range(0..40) {
+                0 => drop(blame.suspect_all_but(Some(from))),
+                1..10 => drop(blame.forget(from, start, end)),
+                10..15 => blame.lose(start, end),
+                15..20 => blame.on_disk(start, end),
+                _ => {
+                    for (low, high) in blame.present().gaps(start, end) {
+                        blame.add(from, start, low, &vec![1; (high - low) as usize]);
+                    }
+                }
+            }
+            let stretches = blame.stretches.iter().map(|(start, stretch)| (*start, stretch.end));
+            assert_eq!(Ranges::from_ranges(stretches), blame.present, "seed {seed} round {round}");
+            let total: u64 = blame.totals().values().sum();
+            assert_eq!(total, blame.present.total(), "seed {seed} round {round}: stretches overlap");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_lost_stretch_is_nobodys() {
+        let mut blame = Blame::default();
+        blame.add(A, 0, 0, &[1; 100]);
+        blame.lose(20, 30);
+        assert_eq!(blame.totals(), BTreeMap::from([(Source::Disk, 90)]));
+        assert_eq!(blame.suspect_all_but(Some(A)), [(0, 20), (30, 100)]);
     }
 
     #[test]

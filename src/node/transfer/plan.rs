@@ -28,7 +28,6 @@ pub(crate) use super::failure::Failure;
 use super::keys::{ProviderKey, RequestKey};
 use crate::limits;
 use crate::node::peer::{Path, Unit};
-use crate::store::ranges::Ranges;
 
 /// What the executor is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +121,7 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Plan {
     size: u64,
-    present: Ranges,
+    /// What was received and is not forgotten, and who sent it.
     blame: Blame,
     /// Those not dropped.
     providers: BTreeMap<ProviderKey, Provider>,
@@ -140,12 +139,10 @@ pub(crate) struct Plan {
 impl Plan {
     /// For a file of `size` bytes of which `present` are on disk.
     pub(crate) fn new(size: u64, present: &[(u64, u64)], now: Instant) -> Self {
-        let present = Ranges::from_ranges(present.iter().map(|(start, end)| (*start, (*end).min(size))));
         let mut blame = Blame::default();
-        present.iter().for_each(|(start, end)| blame.on_disk(start, end));
+        present.iter().for_each(|(start, end)| blame.on_disk(*start, (*end).min(size)));
         Self {
             size,
-            present,
             blame,
             providers: BTreeMap::new(),
             ever_relayed: BTreeSet::new(),
@@ -232,16 +229,15 @@ impl Plan {
         let (end, answered) = (request.at(), request.is_answered());
         self.heard(key, provider, bytes.len() as u64, now);
         let mut pieces = Vec::new();
-        for (low, high) in self.present.gaps(start, end) {
+        for (low, high) in self.blame.present().gaps(start, end) {
             let piece = bytes.get((low - start) as usize..(high - start) as usize).unwrap_or_default();
             self.blame.add(provider, first, low, piece);
-            self.present.insert(low, high);
             pieces.push((low, piece));
         }
         if answered {
             self.answered(key, now);
         }
-        if !pieces.is_empty() && self.present.total() == self.size {
+        if !pieces.is_empty() && self.bytes() == self.size {
             self.distrust_unfinished();
             self.assign(now);
         }
@@ -374,7 +370,6 @@ impl Plan {
     /// What was on disk in these ranges at the beginning proved damaged: it is missing again, and nobody is to blame.
     pub(crate) fn on_damaged(&mut self, ranges: &[(u64, u64)], now: Instant) {
         for (start, end) in ranges {
-            self.present.remove(*start, *end);
             self.blame.lose(*start, *end);
         }
         self.assign(now);
@@ -382,7 +377,7 @@ impl Plan {
 
     /// How it stands.
     pub(crate) fn outlook(&self) -> Outlook {
-        if self.present.total() == self.size {
+        if self.bytes() == self.size {
             Outlook::Complete
         } else if self.providers.is_empty() {
             Outlook::Exhausted
@@ -395,7 +390,7 @@ impl Plan {
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        self.present.total()
+        self.blame.present().total()
     }
 
     /// Providers with requests in flight.
@@ -451,7 +446,6 @@ impl Plan {
     /// What came for a request may be in the wrong place.
     fn distrust(&mut self, request: &Request) {
         for (start, end) in self.blame.forget(request.provider, request.start, request.at()) {
-            self.present.remove(start, end);
             self.actions.push_back(Action::Forget { start, end });
         }
     }

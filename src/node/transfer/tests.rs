@@ -1,6 +1,7 @@
 //! The plan against simulated providers in virtual time.
 
 mod company;
+mod crumbs;
 mod loss;
 mod trickling;
 mod wrong_hash;

@@ -18,6 +18,7 @@ impl Plan {
         self.check_turn(now);
         let mut in_flight: BTreeMap<ProviderKey, usize> = BTreeMap::new();
         self.requests.values().for_each(|request| *in_flight.entry(request.provider).or_default() += 1);
+        let mut fresh = Fresh::new(self);
         // Made when it is needed, and anew after each request.
         let mut held = None;
         // Round by round, so that the first one does not take everything of a small file.
@@ -28,15 +29,18 @@ impl Plan {
                 if *count >= depth.min(terms) {
                     continue;
                 }
-                let range = match self.fresh_range(*key) {
-                    Some(range) => Some(range),
+                let range = match self.fresh_range(*key, &mut fresh) {
+                    Some((start, end)) => {
+                        fresh.at = end;
+                        Some((start, end))
+                    }
                     None => {
                         let held = held.get_or_insert_with(|| self.held(now));
                         self.help(*key, *count > 0, held, now)
                     }
                 };
                 if let Some((start, end)) = range {
-                    self.request(*key, start, end, now);
+                    self.request(*key, start, end, *count > 0, now);
                     *count += 1;
                     held = None;
                 }
@@ -81,13 +85,13 @@ impl Plan {
     }
 
     /// What the provider is asked that nobody was asked yet.
-    fn fresh_range(&self, key: ProviderKey) -> Option<(u64, u64)> {
+    fn fresh_range(&self, key: ProviderKey, fresh: &mut Fresh) -> Option<(u64, u64)> {
         let provider = self.providers.get(&key)?;
         if provider.kind == Unit::Whole {
             let asked = self.requests.values().any(|request| request.provider == key);
-            return (!asked && self.present.total() < self.size).then_some((0, self.size));
+            return (!asked && self.bytes() < self.size).then_some((0, self.size));
         }
-        let (start, gap_end) = self.unassigned()?;
+        let start = fresh.start(self)?;
         // After a turn that was lost soon, a slow provider sends what it was asked for before anything else.
         let is_trial = self.trust.only().is_some() && provider.rate.average() == 0;
         let want = if is_trial { SMALLEST_REQUEST } else { provider.request_size() };
@@ -97,11 +101,10 @@ impl Plan {
         } else {
             (start + want).next_multiple_of(SMALLEST_REQUEST)
         };
-        Some((start, self.blame.stretch_end(start, gap_end.min(end))))
+        Some((start, self.blame.stretch_end(start, fresh.end(self, start, end))))
     }
 
-    fn request(&mut self, provider: ProviderKey, start: u64, end: u64, now: Instant) {
-        let busy = self.requests.values().any(|request| request.provider == provider);
+    fn request(&mut self, provider: ProviderKey, start: u64, end: u64, busy: bool, now: Instant) {
         let Some(owner) = self.providers.get_mut(&provider) else { return };
         if !busy {
             owner.rate.restart(now);
@@ -115,23 +118,52 @@ impl Plan {
         self.requests.insert(request, made);
         self.actions.push_back(Action::Request { request, provider, start, end, whole });
     }
+}
 
-    /// The first missing range that nobody was asked for.
-    fn unassigned(&self) -> Option<(u64, u64)> {
-        let mut at = 0;
-        loop {
-            let (start, end) = self.present.first_gap(at, self.size)?;
-            let mut low = start;
-            // The furthest end of requests that cover `low`, again and again.
-            while let Some(request) = self.requests.values().find(|r| r.at() <= low && low < r.end) {
-                low = request.end;
+/// The missing bytes that nobody was asked for, in order: each is looked for once in a round of assignments, however
+/// many small parts are missing.
+struct Fresh {
+    /// What requests in flight are still to bring, the last first. None of them ends before `at`.
+    asked: Vec<(u64, u64)>,
+    /// Nothing before this is missing and was not asked for.
+    at: u64,
+}
+
+impl Fresh {
+    fn new(plan: &Plan) -> Self {
+        let mut asked: Vec<_> = plan.requests.values().map(|request| (request.at(), request.end)).collect();
+        asked.sort_unstable_by(|a, b| b.cmp(a));
+        Self { asked, at: 0 }
+    }
+
+    /// The first such byte.
+    fn start(&mut self, plan: &Plan) -> Option<u64> {
+        while let Some((start, end)) = plan.blame.present().first_gap(self.at, plan.size) {
+            self.at = start;
+            while let Some((_, end)) = self.asked.pop_if(|(start, _)| *start <= self.at) {
+                self.at = self.at.max(end);
             }
-            if low < end {
-                let next = self.requests.values().map(Request::at).filter(|at| *at > low).min();
-                return Some((low, next.map_or(end, |next| next.min(end))));
+            if self.at < end {
+                return Some(self.at);
             }
-            at = low.max(end);
         }
+        self.at = plan.size;
+        None
+    }
+
+    /// Where a request ends that begins at such a byte and is to end at `most`: before what others were asked for, and
+    /// before what is present, unless that is so little that two requests would cost more.
+    fn end(&self, plan: &Plan, start: u64, most: u64) -> u64 {
+        let next_asked = self.asked.last().map_or(plan.size, |(start, _)| *start);
+        let most = most.min(next_asked);
+        let mut end = start;
+        while let Some((next, gap_end)) = plan.blame.present().first_gap(end, most) {
+            if next > start && next - end >= SMALLEST_REQUEST {
+                break;
+            }
+            end = gap_end;
+        }
+        end
     }
 }
 

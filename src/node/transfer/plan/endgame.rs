@@ -30,21 +30,29 @@ pub(super) struct Held {
 }
 
 impl Plan {
-    /// All missing bytes that were asked for, in order.
+    /// All missing bytes that were asked for, in order, with the little between them that is present.
     pub(super) fn held(&self, now: Instant) -> Vec<Held> {
-        let mut cuts: Vec<u64> = self.requests.values().flat_map(|r| [r.at(), r.end]).collect();
+        let mut requests: Vec<_> = self.requests.values().collect();
+        requests.sort_unstable_by_key(|request| request.at());
+        let mut cuts: Vec<u64> = requests.iter().flat_map(|r| [r.at(), r.end]).collect();
         cuts.sort_unstable();
         cuts.dedup();
-        let mut all = Vec::new();
+        let mut requests = requests.into_iter().peekable();
+        let mut holders: Vec<&Request> = Vec::new();
+        let mut all: Vec<Held> = Vec::new();
         for (start, end) in cuts.iter().zip(cuts.iter().skip(1)) {
-            let holders = self.requests.values().filter(|r| r.at() <= *start && *end <= r.end);
-            let sums = holders.fold((0, 0, now), |(copies, rate, asked), request| {
-                (copies + 1, self.rate_of(request, now).max(rate), request.asked.min(asked))
-            });
-            let (copies, rate, asked) = sums;
-            if copies > 0 {
-                let gaps = self.present.gaps(*start, *end).into_iter();
-                all.extend(gaps.map(|(start, end)| Held { start, end, copies, rate, asked }));
+            holders.retain(|request| request.end > *start);
+            while let Some(request) = requests.next_if(|request| request.at() <= *start) {
+                holders.push(request);
+            }
+            let Some(asked) = holders.iter().map(|request| request.asked).min() else { continue };
+            let rate = holders.iter().map(|request| self.rate_of(request, now)).max().unwrap_or(0);
+            let first = all.len();
+            for (start, end) in self.blame.present().gaps(*start, *end) {
+                match all.get_mut(first..).and_then(<[_]>::last_mut) {
+                    Some(last) if start - last.end < SMALLEST_REQUEST => last.end = end,
+                    _ => all.push(Held { start, end, copies: holders.len(), rate, asked }),
+                }
             }
         }
         all
@@ -97,7 +105,11 @@ impl Plan {
         // What follows is taken along, so that crumbs cost no request each.
         let (start, mut end) = (slowest.start, slowest.end);
         for next in held.iter().skip(index + 1) {
-            if next.start != end || end - start >= want || !is_open(next) || !is_far_slower(next) {
+            if next.start - end >= SMALLEST_REQUEST
+                || end - start >= want
+                || !is_open(next)
+                || !is_far_slower(next)
+            {
                 break;
             }
             end = next.end;

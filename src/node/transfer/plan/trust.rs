@@ -103,7 +103,6 @@ impl Plan {
     /// Forgets what came from anybody else.
     pub(super) fn trust_only(&mut self, provider: Option<ProviderKey>) {
         for (start, end) in self.blame.suspect_all_but(provider) {
-            self.present.remove(start, end);
             self.actions.push_back(Action::Forget { start, end });
         }
     }
