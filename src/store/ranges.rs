@@ -13,6 +13,7 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     /// The set of these ranges, in any order.
+    #[cfg(test)]
     pub(crate) fn from_ranges(ranges: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let mut set = Self::default();
         ranges.into_iter().for_each(|(start, end)| set.insert(start, end));
