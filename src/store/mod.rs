@@ -220,6 +220,12 @@ pub enum StoreError {
     /// A download came in crumbs all over the file; see [`crate::limits::MAX_PARTIAL_RANGES`].
     #[error("the download is in too many pieces: ask for larger ranges in order")]
     TooManyPieces,
+    /// A folder with content has the name of a file of ours. It is not removed: somebody may need what is in it.
+    #[error("{} is a folder with something in it, where a file of this store belongs: move it away", path.display())]
+    InTheWay {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// What a caller can do about an error of the store; see [`StoreError::kind`].
@@ -235,6 +241,8 @@ pub enum StoreErrorKind {
     FileTooLarge,
     /// Another program is writing it; it can be had once that one has ended.
     InUse,
+    /// A folder that is not ours has the name of a file that is to be written; somebody has to move it away.
+    InTheWay,
     /// Everything else: damage, wrong content, an error of the device, a file that cannot be read.
     Other,
 }
@@ -247,6 +255,7 @@ impl StoreError {
         let (source, of_store) = match self {
             StoreError::Io { source, .. } => (source, true),
             StoreError::Source { source, .. } => (source, false),
+            StoreError::InTheWay { .. } => return StoreErrorKind::InTheWay,
             _ => return StoreErrorKind::Other,
         };
         if of_store && source.kind() == io::ErrorKind::WouldBlock {

@@ -1,4 +1,8 @@
 //! The two files of a download, `HASH-SIZE.data` and `HASH-SIZE.journal`.
+//!
+//! Their mode is that of every file in the store: the umask, or the folder's access list, decides. The finished data file
+//! is the stored file, which other users of a shared store read; and to see that a download is under way, to list it or
+//! to remove it when it is old, they have to open the unfinished one. What others may write is not believed (`recheck`).
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -140,13 +144,7 @@ impl Files {
 fn lock(folder: &Folder, key: Key, create: bool) -> Result<Option<File>, StoreError> {
     let (name, mut tries) = (key.data(), 0);
     loop {
-        let file = match create {
-            true => folder.open_or_create_file(&name)?,
-            false => match folder.open_file_to_write(&name)? {
-                Some(file) => file,
-                None => return Ok(None),
-            },
-        };
+        let Some(file) = folder.open_unshared_file(&name, create)? else { return Ok(None) };
         tries += 1;
         match file.try_lock() {
             Ok(()) => {}

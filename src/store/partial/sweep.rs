@@ -79,16 +79,18 @@ fn list(root: &Folder) -> Result<Vec<PartialFile>, StoreError> {
     Ok(found)
 }
 
-/// Removes what is not in use; which ones those were.
+/// Removes what is not in use; which ones those were. One that cannot be removed is an error, but keeps no other.
 fn remove(root: &Folder, files: impl Iterator<Item = PartialFile>) -> Result<Vec<PartialFile>, StoreError> {
     let Some(folder) = folder(root)? else { return Ok(Vec::new()) };
-    let mut removed = Vec::new();
+    let (mut removed, mut result) = (Vec::new(), Ok(()));
     for file in files {
-        if remove_one(&folder, file.key())? {
-            removed.push(file);
+        match remove_one(&folder, file.key()) {
+            Ok(true) => removed.push(file),
+            Ok(false) => {}
+            Err(error) => result = Err(error),
         }
     }
-    Ok(removed)
+    result.map(|()| removed)
 }
 
 /// False: it is in use, or gone.
@@ -141,28 +143,31 @@ pub(in crate::store) fn sweep(root: &Folder) {
 fn remove_lone_journals(root: &Folder) -> Result<(), StoreError> {
     let Some(folder) = folder(root)? else { return Ok(()) };
     let names: HashSet<String> = folder.list()?.into_iter().collect();
+    let mut result = Ok(());
     for name in &names {
         let data = name.strip_suffix(".journal").map(|stem| format!("{stem}.data"));
         if data.is_some_and(|data| !names.contains(&data)) {
-            folder.remove(name)?;
+            result = folder.remove(name).and(result);
         }
     }
-    Ok(())
+    result
 }
 
-/// After a download came to its place: removes its journal and other downloads of the same hash.
+/// After a download came to its place: removes its journal and other downloads of the same hash. One that cannot be
+/// removed is an error, but keeps no other.
 pub(super) fn remove_finished(folder: &Folder, sha1: Sha1) -> Result<(), StoreError> {
+    let mut result = Ok(());
     for name in folder.list()? {
         if let Some(key) = Key::parse(&name).filter(|key| key.sha1 == sha1) {
-            remove_one(folder, key)?;
+            result = remove_one(folder, key).map(|_| ()).and(result);
         }
     }
     let prefix = format!("{sha1}-");
     for name in folder.list()?.iter().filter(|name| name.starts_with(&prefix)) {
         let Some(stem) = name.strip_suffix(".journal") else { continue };
-        if folder.open_file(&format!("{stem}.data"))?.is_none() {
-            folder.remove(name)?;
+        if folder.open_file(&format!("{stem}.data")).is_ok_and(|data| data.is_none()) {
+            result = folder.remove(name).and(result);
         }
     }
-    Ok(())
+    result
 }
