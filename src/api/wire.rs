@@ -240,6 +240,13 @@ pub enum Progress {
     },
     /// Comparing the hash.
     Verifying,
+    /// Another program is loading the file into the same store.
+    Waiting {
+        /// Bytes that it has on disk.
+        bytes: u64,
+        /// Bytes of the whole file.
+        size: u64,
+    },
     /// A daemon of another version says something that is not known here.
     #[serde(other)]
     Unknown,
@@ -253,6 +260,7 @@ impl From<&LoadEvent> for Progress {
                 Self::Downloading { bytes, size, providers, rate }
             }
             LoadEvent::Verifying => Self::Verifying,
+            LoadEvent::Waiting { bytes, size } => Self::Waiting { bytes, size },
         }
     }
 }
@@ -280,6 +288,10 @@ mod tests {
         load(
             LoadLine::Progress((&LoadEvent::Verifying).into()),
             r#"{"type":"progress","phase":"verifying"}"#,
+        );
+        load(
+            LoadLine::Progress((&LoadEvent::Waiting { bytes: 1, size: 2 }).into()),
+            r#"{"type":"progress","phase":"waiting","bytes":1,"size":2}"#,
         );
         load(
             (&Loaded { path: "/p".into(), size: 1, downloaded: 2 }).into(),

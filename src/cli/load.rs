@@ -149,7 +149,8 @@ impl Shown {
     fn update(&mut self, now: wire::Progress) {
         let label = phase(now);
         let progress = self.progress.get_or_insert_with(|| Progress::new(self.mode, label.clone(), None));
-        if let wire::Progress::Downloading { bytes, size, .. } = now {
+        if let wire::Progress::Downloading { bytes, size, .. } | wire::Progress::Waiting { bytes, size } = now
+        {
             progress.set_total(size);
             progress.set(bytes);
         }
@@ -167,6 +168,7 @@ fn phase(now: wire::Progress) -> String {
         wire::Progress::Looking { peers } => format!("looking for providers (asked {})", count(peers)),
         wire::Progress::Downloading { providers, .. } => format!("downloading ({})", count(providers)),
         wire::Progress::Verifying => "verifying".into(),
+        wire::Progress::Waiting { .. } => "waiting: another program is loading it into this store".into(),
         wire::Progress::Unknown => "working".into(),
     }
 }
@@ -240,6 +242,10 @@ mod tests {
                 "downloading (3 peers)",
             ),
             (wire::Progress::Verifying, "verifying"),
+            (
+                wire::Progress::Waiting { bytes: 1, size: 2 },
+                "waiting: another program is loading it into this store",
+            ),
         ];
         for (now, words) in cases {
             assert_eq!(phase(now), words);

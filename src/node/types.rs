@@ -89,6 +89,13 @@ pub enum LoadEvent {
     },
     /// Comparing the hash.
     Verifying,
+    /// Another program is loading the file into the same store: waiting for it.
+    Waiting {
+        /// Bytes that it has on disk; never above `size`.
+        bytes: u64,
+        /// Of the whole file.
+        size: u64,
+    },
 }
 
 /// A finished load.

@@ -43,11 +43,6 @@ impl Key {
     }
 }
 
-fn busy(what: impl Into<PathBuf>) -> StoreError {
-    let source = io::Error::new(io::ErrorKind::WouldBlock, "it is being downloaded already");
-    StoreError::Io { what: format!("lock {}", what.into().display()), source }
-}
-
 /// Keeps other downloads with the same key out, of this process from the opening on; those of other processes once
 /// there are files.
 pub(super) struct Claim {
@@ -59,7 +54,11 @@ impl Claim {
     pub(super) fn new(inner: &Arc<Inner>, key: Key) -> Result<Self, StoreError> {
         match inner.open_partials.lock().insert(key) {
             true => Ok(Claim { inner: Arc::clone(inner), key }),
-            false => Err(busy(key.data())),
+            false => {
+                let source =
+                    io::Error::new(io::ErrorKind::WouldBlock, "this program is downloading it already");
+                Err(source).during("lock", key.data().as_ref())
+            }
         }
     }
 }
@@ -153,7 +152,7 @@ fn lock(folder: &Folder, key: Key, create: bool) -> Result<Option<File>, StoreEr
                 std::thread::sleep(MOMENT);
                 continue;
             }
-            Err(TryLockError::WouldBlock) => return Err(busy(folder.path_of(&name))),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: folder.path_of(&name) }),
             Err(TryLockError::Error(e)) => return Err(e).during("lock", &folder.path_of(&name)),
         }
         // Between opening and locking another process may have finished or removed it.
