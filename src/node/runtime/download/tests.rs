@@ -151,7 +151,7 @@ async fn ended<T>(running: tokio::task::JoinHandle<T>) -> T {
 
 /// A provider of zeros that is reached at once.
 fn part(piece: usize, pause: Duration) -> Part {
-    Part { content: Bytes::new(), piece, pause, floods: false, connects_after: Duration::ZERO }
+    Part { content: Bytes::new(), piece, pause, floods: false, busy: false, connects_after: Duration::ZERO }
 }
 
 fn silent() -> Part {
@@ -368,6 +368,16 @@ async fn a_load_to_which_only_bytes_trickle_ends_at_its_time_out() {
     let (outcome, took) = world.load(seconds(20)).await;
     assert!(matches!(outcome, Some(Err(LoadError::Transfer { .. }))), "{outcome:?}");
     assert!(took < seconds(21), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_busy_to_the_end_is_asked_until_the_time_out_and_told_as_busy() {
+    let mut world = World::new(MIB).await;
+    world.provider(MIB as u64, Part { busy: true, ..silent() });
+    let (outcome, took) = world.load(seconds(40)).await;
+    let Some(Err(LoadError::Transfer { reasons })) = outcome else { panic!("{outcome:?}") };
+    assert!(reasons[0].1.contains("too much to do"), "{reasons:?}");
+    assert!(took >= seconds(40) && took < seconds(41), "{took:?}");
 }
 
 #[tokio::test]

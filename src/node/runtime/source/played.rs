@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::super::inbox::Sink;
 use crate::node::peer::{PathKind, PeerKey};
 use crate::node::transfer::keys::RequestKey;
-use crate::node::transfer::{Arrival, Ask, Offer, Reach};
+use crate::node::transfer::{Arrival, Ask, AskFailure, Offer, Reach};
 
 /// How a provider behaves once it is asked.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) pause: Duration,
     /// It floods the download with what nobody asked for, without a pause, instead of answering.
     pub(in crate::node::runtime) floods: bool,
+    /// It says of every request that it has too much to do.
+    pub(in crate::node::runtime) busy: bool,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -93,6 +95,10 @@ async fn send(part: Part, start: u64, end: u64, sink: Sink) {
     if part.floods {
         let crumb = || Arrival::Data(RequestKey(u64::MAX), Bytes::from_static(&[0]));
         while sink.inbox.send(crumb()).await.is_ok() {}
+        return;
+    }
+    if part.busy {
+        let _ = sink.inbox.send(Arrival::Failed(sink.request, AskFailure::Busy)).await;
         return;
     }
     let mut at = start;
