@@ -35,7 +35,6 @@ pub(in crate::node::runtime) struct Part {
 #[derive(Default)]
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
-    disk_stall: Mutex<Duration>,
 }
 
 pub(in crate::node::runtime) struct Source {
@@ -50,15 +49,6 @@ pub(in crate::node::runtime) struct Asked(AbortHandle);
 impl Stage {
     pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
         self.parts.lock().insert(peer, part);
-    }
-
-    /// The disk does nothing for this long after it was opened.
-    pub(in crate::node::runtime) fn stall_disk(&self, time: Duration) {
-        *self.disk_stall.lock() = time;
-    }
-
-    pub(in crate::node::runtime) fn disk_stall(&self) -> Duration {
-        *self.disk_stall.lock()
     }
 
     pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
