@@ -219,49 +219,21 @@ impl From<&Loaded> for LoadLine {
 }
 
 /// What a load is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Progress {
-    /// Asking the channels.
-    Looking {
-        /// Peers asked so far.
-        peers: usize,
-    },
-    /// Bytes are coming.
-    Downloading {
-        /// Bytes on disk, those of earlier attempts included.
-        bytes: u64,
-        /// Bytes of the whole file.
-        size: u64,
-        /// Providers in use.
-        providers: usize,
-        /// Bytes per second over the last seconds.
-        rate: u64,
-    },
-    /// Comparing the hash.
-    Verifying,
-    /// Another program is loading the file into the same store.
-    Waiting {
-        /// Bytes that it has on disk.
-        bytes: u64,
-        /// Bytes of the whole file.
-        size: u64,
-    },
+    /// One of the phases of this version.
+    Known(LoadEvent),
     /// A daemon of another version says something that is not known here.
-    #[serde(other)]
-    Unknown,
+    Unknown {
+        /// Its word for it.
+        phase: String,
+    },
 }
 
 impl From<&LoadEvent> for Progress {
     fn from(event: &LoadEvent) -> Self {
-        match *event {
-            LoadEvent::Looking { peers } => Self::Looking { peers },
-            LoadEvent::Downloading { bytes, size, providers, rate } => {
-                Self::Downloading { bytes, size, providers, rate }
-            }
-            LoadEvent::Verifying => Self::Verifying,
-            LoadEvent::Waiting { bytes, size } => Self::Waiting { bytes, size },
-        }
+        Self::Known(*event)
     }
 }
 
@@ -321,7 +293,7 @@ mod tests {
         let line: LoadLine = serde_json::from_str(error).unwrap();
         assert_eq!(line, LoadLine::Error(Problem::new(Code::Other, "why")));
         let line: LoadLine = serde_json::from_str(r#"{"type":"progress","phase":"new","x":1}"#).unwrap();
-        assert_eq!(line, LoadLine::Progress(Progress::Unknown));
+        assert_eq!(line, LoadLine::Progress(Progress::Unknown { phase: "new".into() }));
         assert_eq!(serde_json::from_str::<LoadLine>(r#"{"type":"new","x":1}"#).unwrap(), LoadLine::Unknown);
         assert_eq!(serde_json::from_str::<FindLine>(r#"{"type":"new"}"#).unwrap(), FindLine::Unknown);
         assert!(serde_json::from_str::<LoadLine>(r#"{"type":"result","size":1}"#).is_err(), "no path");

@@ -213,7 +213,7 @@ async fn local(
     sha1: Sha1,
     events: &watch::Sender<LoadEvent>,
 ) -> Result<Option<Loaded>, LoadError> {
-    let looking = events.borrow().clone();
+    let looking = *events.borrow();
     let hashing = || {
         events.send_replace(LoadEvent::Verifying);
     };

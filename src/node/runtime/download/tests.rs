@@ -393,10 +393,10 @@ fn a_stall_of_our_own_disk_is_no_providers_silence() {
             let there =
                 |event: &LoadEvent| matches!(event, LoadEvent::Downloading { bytes, .. } if *bytes > bytes_at_least);
             let event = tokio::time::timeout(FOREVER, seen.wait_for(there)).await.expect("it goes on");
-            event.expect("progress").clone()
+            *event.expect("progress")
         };
         reaches(0).await;
-        let (goes_on, stalled) = std::sync::mpsc::channel::<()>();
+        let (goes_on, stalled) = std::sync::mpsc::sync_channel::<()>(0);
         let disk = tokio::task::spawn_blocking(move || stalled.recv());
         // While a thread works, the clock goes on only when it is turned.
         let began = now();
