@@ -1,10 +1,11 @@
 //! Two programs load the same file into one store.
 
-use kachery_p2p::node::{Load, LoadError, LoadEvent, LoadOptions};
-use kachery_p2p::store::{Partial, Sha1, Store};
 use std::time::Duration;
 
-use crate::node_common::{PrivateDht, TestNode, bytes, finish, options};
+use kachery_p2p::node::{Load, LoadError, LoadEvent, LoadOptions};
+use kachery_p2p::store::{Partial, Sha1, Store};
+
+use crate::node_common::{PrivateDht, TestNode, bytes, finish, options, start_in};
 
 const SIZE: usize = 3_000_000;
 const SEED: u64 = 31;
@@ -72,6 +73,29 @@ async fn a_file_that_another_program_gives_up_is_loaded_on_from_where_that_ended
     assert_eq!(loaded.downloaded, (SIZE - SIZE / 2) as u64);
     assert!(std::fs::read(loaded.path).unwrap() == world.file);
     world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_with_one_store_that_load_a_file_at_the_same_time_fetch_it_once() {
+    let dht = PrivateDht::start().await;
+    let provider = TestNode::start(&dht, &["one"]).await;
+    let first = TestNode::start(&dht, &["one"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(first.node.store().root(), folder.path().join("store")).unwrap();
+    let second = start_in(folder.path().to_owned(), &dht, &["one"]).await;
+    let size = 30_000_000;
+    let sha1 = provider.put(size, SEED);
+    provider.connected("one", 2).await;
+    let loads = [first.node.load(sha1, options()), second.load(sha1, options())];
+    let loaded = futures::future::join_all(loads.map(finish)).await;
+    let downloaded: Vec<_> = loaded.into_iter().map(|loaded| loaded.expect("loaded").downloaded).collect();
+    // The other one notices with its first bytes.
+    assert!(downloaded.contains(&0) && downloaded.contains(&(size as u64)), "{downloaded:?}");
+    let fetched = first.node.status().bytes_downloaded + second.status().bytes_downloaded;
+    assert!(fetched < size as u64 * 3 / 2, "{fetched} bytes for {size}");
+    second.shutdown().await;
+    first.node.shutdown().await;
+    provider.node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
