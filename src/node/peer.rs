@@ -1,5 +1,7 @@
 //! Peers, whatever protocol they are met in.
 
+use std::net::IpAddr;
+
 use super::legacy::{Dialect, NodeId};
 use hyperswarm::crypto::PublicKey;
 
@@ -14,13 +16,13 @@ pub(crate) enum Via {
     Legacy(Dialect),
 }
 
-/// How a connection to a peer runs. A direct one is better than a relayed one.
+/// How a connection to a peer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum PathKind {
+pub(crate) enum Path {
     /// Through other peers, which may drop what they cannot hold.
     Relayed,
-    /// To the peer itself.
-    Direct,
+    /// To the peer itself, at this address. Peers at one address may be one peer under many names.
+    Direct(IpAddr),
 }
 
 /// What a peer can be asked for.

@@ -13,7 +13,7 @@ mod tests;
 use bytes::Bytes;
 
 use self::keys::RequestKey;
-use crate::node::peer::{PathKind, PeerKey, Unit, Via};
+use crate::node::peer::{Path, PeerKey, Unit, Via};
 
 /// A peer says that it has the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ pub(crate) enum Reach {
     /// It is looked for.
     Connecting,
     /// It can be asked.
-    Reached(PathKind),
+    Reached(Path),
     /// It cannot be asked for this reason, and will not be.
     Unusable(String),
 }

@@ -15,6 +15,7 @@ mod endgame;
 pub(crate) mod pace;
 mod provider;
 mod trust;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use super::blame::{Blame, Source};
 pub(crate) use super::failure::Failure;
 use super::keys::{ProviderKey, RequestKey};
 use crate::limits;
-use crate::node::peer::Unit;
+use crate::node::peer::{Path, Unit};
 use crate::store::ranges::Ranges;
 
 /// What the executor is to do.
@@ -169,17 +170,19 @@ impl Plan {
         provider.reachable = reachable;
         provider.since = now;
         if !reachable {
+            if let Some(hunt) = self.trust.hunt_mut() {
+                hunt.left(key);
+            }
             self.take_back(key);
         }
         self.assign(now);
     }
 
-    /// The provider, if it is reachable, is so only through other peers, which pass on a little at a time and may lose
-    /// some of it.
-    pub(crate) fn set_relayed(&mut self, key: ProviderKey, relayed: bool, now: Instant) {
+    /// How the provider is reached, if it is. Other peers pass on a little at a time and may lose some of it.
+    pub(crate) fn set_path(&mut self, key: ProviderKey, path: Path, now: Instant) {
         let Some(provider) = self.providers.get_mut(&key) else { return };
-        provider.relayed = relayed;
-        if relayed {
+        provider.path = Some(path);
+        if path == Path::Relayed {
             self.ever_relayed.insert(key);
             // The rest of these answers comes the same way.
             self.requests.values_mut().filter(|r| r.provider == key).for_each(|r| r.relayed = true);
@@ -247,8 +250,10 @@ impl Plan {
         provider.last_data = Some(now);
         provider.rate.add(bytes, now);
         provider.clock.add(bytes, limits::MINIMUM_RATE, now);
-        self.trust.heard(from, bytes, now);
         let share = limits::MINIMUM_RATE / provider.terms().requests as u64;
+        if let Some(hunt) = self.trust.hunt_mut() {
+            hunt.heard(from, bytes, now);
+        }
         // Later requests of the same provider may be waiting behind this one: they are not silent meanwhile.
         let same = self.requests.range_mut(key..).filter(|(_, other)| other.provider == from);
         same.for_each(|(_, other)| other.clock.add(bytes, share, now));

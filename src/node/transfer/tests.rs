@@ -7,6 +7,7 @@ mod trickling;
 mod wrong_hash;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -16,7 +17,7 @@ use crate::store::{Partial, StoreError};
 
 use super::keys::{ProviderKey, RequestKey};
 use super::plan::{Action, Failure, Outlook, Plan};
-use crate::node::peer::Unit;
+use crate::node::peer::{Path, Unit};
 
 const PIECE: u64 = 65536;
 
@@ -47,8 +48,12 @@ enum Manner {
     },
     /// Sends a wrong file, and one byte every 4 s once a hash was wrong.
     OtherFileThenTrickles,
+    /// Sends a wrong file, and the right one once a hash was wrong.
+    OtherFileThenRight,
     /// Sent on by a relay that loses one of so many messages.
     LosesOneOf(u32),
+    /// Sent on by a relay that passes the pieces of each answer on in reverse order.
+    Reversed,
 }
 
 /// One byte to each request, every 4 s.
@@ -59,27 +64,56 @@ struct Simulated {
     kind: Unit,
     /// Bytes per second.
     rate: u64,
+    /// The same once a hash was wrong.
+    rate_alone: u64,
     /// Request, next offset, end.
     queue: Vec<(RequestKey, u64, u64)>,
+    /// The first offset of each request.
+    starts: BTreeMap<RequestKey, u64>,
     sent: u64,
     next_at: Option<Instant>,
     /// Reachable so long after the beginning.
     after: Duration,
-    relayed: bool,
+    /// None: directly, at an address of its own.
+    path: Option<Path>,
+}
+
+/// The way to one of some addresses.
+fn direct(number: u32) -> Path {
+    Path::Direct(Ipv4Addr::from(number).into())
 }
 
 impl Simulated {
     fn new(manner: Manner, kind: Unit, rate: u64) -> Self {
-        let (after, relayed) = (Duration::ZERO, false);
-        Self { manner, kind, rate, queue: Vec::new(), sent: 0, next_at: None, after, relayed }
+        let (after, path) = (Duration::ZERO, None);
+        Self {
+            manner,
+            kind,
+            rate,
+            rate_alone: rate,
+            queue: Vec::new(),
+            starts: BTreeMap::new(),
+            sent: 0,
+            next_at: None,
+            after,
+            path,
+        }
     }
 
     fn after(self, after: Duration) -> Self {
         Self { after, ..self }
     }
 
+    fn then_at(self, rate: u64) -> Self {
+        Self { rate_alone: rate, ..self }
+    }
+
+    fn at(self, path: Path) -> Self {
+        Self { path: Some(path), ..self }
+    }
+
     fn relayed(self) -> Self {
-        Self { relayed: true, ..self }
+        self.at(Path::Relayed)
     }
 
     /// Bytes of the next piece, and when it comes. `alone`: a hash was wrong.
@@ -89,7 +123,10 @@ impl Simulated {
                 (bytes, every / self.queue.len().max(1) as u32)
             }
             Manner::OtherFileThenTrickles if alone => (1, Duration::from_secs(4)),
-            _ => (PIECE, Duration::from_secs_f64(PIECE as f64 / self.rate as f64)),
+            _ => {
+                let rate = if alone { self.rate_alone } else { self.rate };
+                (PIECE, Duration::from_secs_f64(PIECE as f64 / rate as f64))
+            }
         }
     }
 }
@@ -141,7 +178,7 @@ impl World {
         let mut keys: Vec<_> = simulated.iter().map(|(key, p)| (p.kind == Unit::Whole, *key)).collect();
         keys.sort_unstable();
         for (_, key) in keys {
-            plan.set_relayed(key, simulated[&key].relayed, now);
+            plan.set_path(key, simulated[&key].path.unwrap_or_else(|| direct(key.0)), now);
             plan.set_reachable(key, simulated[&key].after.is_zero(), now);
         }
         let later = simulated.iter().filter(|(_, p)| !p.after.is_zero());
@@ -176,6 +213,7 @@ impl World {
                     let middle =
                         if provider.manner == Manner::HalfOfEach { start.midpoint(end) } else { end };
                     provider.queue.push((request, start, middle));
+                    provider.starts.insert(request, start);
                     let (_, step) = provider.piece(self.alone);
                     provider.next_at.get_or_insert(self.now + step);
                 }
@@ -234,7 +272,15 @@ impl World {
         let mut bytes = self.file[at as usize..stop as usize].to_vec();
         match provider.manner {
             Manner::LiesAt(offset) if (at..stop).contains(&offset) => bytes[(offset - at) as usize] ^= 1,
-            Manner::OtherFile | Manner::OtherFileThenGone(_) | Manner::OtherFileThenTrickles => {
+            Manner::OtherFileThenRight if self.alone => {}
+            Manner::Reversed => {
+                let both = provider.starts[&request] + end;
+                bytes = self.file[(both - stop) as usize..(both - at) as usize].to_vec();
+            }
+            Manner::OtherFile
+            | Manner::OtherFileThenGone(_)
+            | Manner::OtherFileThenTrickles
+            | Manner::OtherFileThenRight => {
                 bytes.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1))
             }
             Manner::Long if stop == end => bytes.push(0),

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::queue::{Answers, Cuts, Queue};
@@ -241,6 +241,12 @@ impl Connections {
     /// The same for parts of an answer, of which no part may go another way.
     pub(super) fn answer_link(&self, id: NodeId) -> Option<ConnectionId> {
         self.own_links(self.nodes.get(&id)?).last().copied()
+    }
+
+    /// The other end of the connection that takes answers.
+    pub(super) fn address_of(&self, id: NodeId) -> Option<IpAddr> {
+        let link = self.answer_link(id)?;
+        self.links.get(&link).map(|link| link.info.remote.ip())
     }
 
     /// Where relayed answers to a node go: where they went before, unless another connection alone has strong evidence.

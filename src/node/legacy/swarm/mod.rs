@@ -28,6 +28,7 @@ mod types;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -202,6 +203,12 @@ impl LegacySwarm {
     /// True if this node has a ready connection.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.connections.is_ready(node)
+    }
+
+    /// The address at the other end of a node's connection, of several the one that has most evidence of being the
+    /// node's. None: it has no ready connection.
+    pub fn address_of(&self, node: NodeId) -> Option<IpAddr> {
+        self.connections.address_of(node)
     }
 
     fn event(&mut self, event: Event) {

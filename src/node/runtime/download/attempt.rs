@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use super::clock::{Rate, ReadingClock, now};
 use super::{EMPTY_CLAIM, TICK};
 use crate::node::error::LoadError;
-use crate::node::peer::{PathKind, Unit};
+use crate::node::peer::{Path, Unit};
 use crate::node::runtime::disk::{Disk, Verdict};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Sink;
@@ -110,7 +110,7 @@ pub(super) struct Setup {
 /// A member, and what the plan was told of it.
 struct Known {
     member: Arc<Member>,
-    relayed: bool,
+    path: Option<Path>,
     unit: Unit,
 }
 
@@ -239,7 +239,7 @@ impl Attempt {
             if !self.members.values().any(|known| Arc::ptr_eq(&known.member, member)) {
                 let unit = *member.unit.lock();
                 let key = self.plan.add_provider(unit, now);
-                self.members.insert(key, Known { member: member.clone(), relayed: false, unit });
+                self.members.insert(key, Known { member: member.clone(), path: None, unit });
             }
         }
         for (key, known) in &mut self.members {
@@ -249,9 +249,8 @@ impl Attempt {
             }
             match known.member.source.reach() {
                 Reach::Reached(path) => {
-                    let relayed = path == PathKind::Relayed;
-                    if std::mem::replace(&mut known.relayed, relayed) != relayed {
-                        self.plan.set_relayed(*key, relayed, now);
+                    if known.path.replace(path) != Some(path) {
+                        self.plan.set_path(*key, path, now);
                     }
                     self.plan.set_reachable(*key, !paused, now);
                 }

@@ -11,7 +11,7 @@ use super::super::inbox::Sink;
 use super::swarm::SwarmHandle;
 use super::transfers::{Lease, Transfers};
 use crate::node::legacy::{Dialect, FileRequest, NodeId, WireId};
-use crate::node::peer::{PathKind, PeerKey};
+use crate::node::peer::{Path, PeerKey};
 use crate::node::transfer::{Ask, Reach};
 use crate::store::Sha1;
 
@@ -19,6 +19,8 @@ use crate::store::Sha1;
 const RELAY_AFTER: Duration = Duration::from_secs(3);
 /// A whole-file provider is used only this long after it was found: a range provider may answer a little later.
 const WHOLE_AFTER: Duration = Duration::from_millis(500);
+/// The address of a connected provider is looked at again this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After its transfer swarm gave way to another one, a provider waits this long before it takes a place again.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
@@ -134,17 +136,20 @@ impl Agent {
         }
         loop {
             let peers = *changed.borrow_and_update();
-            self.state.set(if swarm.is_connected(self.node) {
-                Reach::Reached(PathKind::Direct)
-            } else if peers > 0 && self.is_only_relayed(swarm).await {
-                match swarm.is_connected(self.node) {
-                    true => Reach::Reached(PathKind::Direct),
-                    false => Reach::Reached(PathKind::Relayed),
+            let direct = || swarm.address_of(self.node).map(Path::Direct);
+            let path = match direct() {
+                None if peers > 0 && self.is_only_relayed(swarm).await => {
+                    Some(direct().unwrap_or(Path::Relayed))
                 }
-            } else {
-                Reach::Connecting
-            });
-            if changed.changed().await.is_err() {
+                path => path,
+            };
+            self.state.set(path.map_or(Reach::Connecting, Reach::Reached));
+            let again = match path {
+                // Another one of its connections may have proved to be the better one.
+                Some(Path::Direct(_)) => tokio::time::timeout(LOOK_AGAIN, changed.changed()).await,
+                Some(Path::Relayed) | None => Ok(changed.changed().await),
+            };
+            if let Ok(Err(_)) = again {
                 return;
             }
         }

@@ -7,6 +7,7 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -195,6 +196,11 @@ impl SwarmHandle {
     /// True if a node is connected.
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {
         self.lock().machine.is_connected(node)
+    }
+
+    /// Where a connected node is.
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<IpAddr> {
+        self.lock().machine.address_of(node)
     }
 
     /// True if a broadcast was received before.

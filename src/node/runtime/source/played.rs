@@ -1,6 +1,7 @@
 //! Providers that are played, for tests of downloads in virtual time.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::super::inbox::Sink;
-use crate::node::peer::{PathKind, PeerKey};
+use crate::node::peer::{Path, PeerKey};
 use crate::node::transfer::keys::RequestKey;
 use crate::node::transfer::{Arrival, Ask, AskFailure, Offer, Reach};
 
@@ -58,7 +59,7 @@ impl Stage {
             let (reach, changed, after) = (reach.clone(), changed.clone(), part.connects_after);
             async move {
                 tokio::time::sleep(after).await;
-                *reach.lock() = Reach::Reached(PathKind::Direct);
+                *reach.lock() = Reach::Reached(Path::Direct(IpAddr::V4(Ipv4Addr::LOCALHOST)));
                 changed.notify_one();
             }
         };

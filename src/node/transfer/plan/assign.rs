@@ -88,10 +88,15 @@ impl Plan {
             return (!asked && self.present.total() < self.size).then_some((0, self.size));
         }
         let (start, gap_end) = self.unassigned()?;
-        let want = provider.request_size();
+        // After a turn that was lost soon, a slow provider sends what it was asked for before anything else.
+        let is_trial = self.trust.only().is_some() && provider.rate.average() == 0;
+        let want = if is_trial { SMALLEST_REQUEST } else { provider.request_size() };
         // Later requests begin at multiples, so that fingerprints can be compared. A relay's room has no play for that.
-        let end =
-            if provider.relayed { start + want } else { (start + want).next_multiple_of(SMALLEST_REQUEST) };
+        let end = if provider.is_relayed() {
+            start + want
+        } else {
+            (start + want).next_multiple_of(SMALLEST_REQUEST)
+        };
         Some((start, self.blame.stretch_end(start, gap_end.min(end))))
     }
 
@@ -102,7 +107,7 @@ impl Plan {
             owner.rate.restart(now);
             owner.clock = ByteClock::new(now);
         }
-        let (whole, relayed) = (owner.kind == Unit::Whole, owner.relayed);
+        let (whole, relayed) = (owner.kind == Unit::Whole, owner.is_relayed());
         let request = RequestKey(self.next_request);
         self.next_request += 1;
         let clock = ByteClock::new(now);

@@ -87,7 +87,7 @@ impl Rate {
     }
 }
 
-fn per_second(bytes: u64, time: Duration) -> u64 {
+pub(super) fn per_second(bytes: u64, time: Duration) -> u64 {
     bytes.saturating_mul(1000) / (time.as_millis() as u64).max(1)
 }
 

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::pace::{ByteClock, Rate};
 use crate::limits;
-use crate::node::peer::Unit;
+use crate::node::peer::{Path, Unit};
 
 /// Ranges end at multiples of this, and are not made smaller.
 pub(super) const SMALLEST_REQUEST: u64 = 64 << 10;
+/// What the originals send in one message, and no more than ours do.
+const ORIGINAL_PIECE: u64 = 64 << 10;
 /// A request is to take about this long, so that a slow provider never holds much of the file back.
 const REQUEST_TIME: Duration = Duration::from_millis(500);
 /// A provider that is not reachable for this long is not waited for: a range provider is no reason any more to leave
@@ -48,6 +50,9 @@ impl Terms {
         largest: limits::RELAYED_BYTES / 2,
         requests: 2,
     };
+    /// A relay that mixes up the pieces of an answer, which have no offsets, cannot do so with a single one.
+    const SINGLE_PIECES: Self =
+        Self { first: ORIGINAL_PIECE, smallest: ORIGINAL_PIECE, largest: ORIGINAL_PIECE, requests: 1 };
     const WHOLE: Self = Self { requests: 1, ..Self::RANGES };
 }
 
@@ -55,8 +60,10 @@ impl Terms {
 pub(super) struct Provider {
     pub(super) kind: Unit,
     pub(super) reachable: bool,
-    /// It is reached through other peers only.
-    pub(super) relayed: bool,
+    /// How it is reached, or was last.
+    pub(super) path: Option<Path>,
+    /// While it is relayed it is asked for one piece at a time: the pieces of longer answers were mixed up.
+    pub(super) single_pieces: bool,
     /// Since when it has been as (un)reachable as it is.
     pub(super) since: Instant,
     pub(super) rate: Rate,
@@ -81,7 +88,8 @@ impl Provider {
         Self {
             kind,
             reachable: false,
-            relayed: false,
+            path: None,
+            single_pieces: false,
             since: now,
             rate: Rate::new(now),
             clock: ByteClock::new(now),
@@ -96,7 +104,17 @@ impl Provider {
 
     /// Reachable, or to be soon: one that was only just found, or lost, is being connected to.
     pub(super) fn hopeful(&self, now: Instant) -> bool {
-        self.reachable || now.saturating_duration_since(self.since) < CONNECTING
+        self.reachable || now < self.hopeful_until()
+    }
+
+    /// Until when one that is not reachable is waited for.
+    pub(super) fn hopeful_until(&self) -> Instant {
+        self.since + CONNECTING
+    }
+
+    /// It is reached through other peers only.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.path == Some(Path::Relayed)
     }
 
     /// Serves ranges now, or probably soon.
@@ -118,7 +136,10 @@ impl Provider {
     pub(super) fn terms(&self) -> Terms {
         match self.kind {
             Unit::Whole => Terms::WHOLE,
-            Unit::Ranges | Unit::LargeRanges if self.relayed => Terms::RELAYED,
+            Unit::Ranges | Unit::LargeRanges if self.is_relayed() && self.single_pieces => {
+                Terms::SINGLE_PIECES
+            }
+            Unit::Ranges | Unit::LargeRanges if self.is_relayed() => Terms::RELAYED,
             Unit::Ranges => Terms::RANGES,
             Unit::LargeRanges => Terms::LARGE_RANGES,
         }

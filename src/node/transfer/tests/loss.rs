@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Manner, PIECE, World, ranges};
+use super::{Manner, PIECE, World, direct, ranges};
 use crate::limits;
-use crate::node::peer::Unit;
+use crate::node::peer::{Path, Unit};
 use crate::node::transfer::keys::{ProviderKey, RequestKey};
 use crate::node::transfer::plan::{Action, Failure, Outlook, Plan};
 
@@ -24,7 +24,7 @@ fn requests(plan: &mut Plan) -> Vec<(RequestKey, ProviderKey, u64, u64)> {
 fn one_provider(size: u64, relayed: bool, now: Instant) -> (Plan, ProviderKey) {
     let mut plan = Plan::new(size, &[], now);
     let key = plan.add_provider(Unit::Ranges, now);
-    plan.set_relayed(key, relayed, now);
+    plan.set_path(key, if relayed { Path::Relayed } else { direct(1) }, now);
     plan.set_reachable(key, true, now);
     (plan, key)
 }
@@ -145,9 +145,9 @@ fn an_answer_whose_way_became_a_relay_meanwhile_is_not_kept_either() {
     let now = Instant::now();
     let (mut plan, key) = one_provider(100_000, false, now);
     let (request, ..) = requests(&mut plan)[0];
-    plan.set_relayed(key, true, now);
+    plan.set_path(key, Path::Relayed, now);
     plan.on_data(request, &[1; 60_000], now);
-    plan.set_relayed(key, false, now);
+    plan.set_path(key, direct(1), now);
     plan.on_lost(request, now);
     assert_eq!(plan.bytes(), 0);
 }
@@ -173,7 +173,7 @@ fn a_file_whose_last_missing_byte_is_relayed_waits_for_the_end_of_that_answer() 
     let now = Instant::now();
     let (mut plan, key) = one_provider(400_000, false, now);
     let (all, ..) = requests(&mut plan)[0];
-    plan.set_relayed(key, true, now);
+    plan.set_path(key, Path::Relayed, now);
     let direct = plan.add_provider(Unit::Ranges, now);
     plan.set_reachable(direct, true, now);
     let [(half, _, 200_000, 400_000)] = requests(&mut plan)[..] else { panic!("a half") };
@@ -200,9 +200,36 @@ fn a_relayed_provider_is_asked_for_what_a_relay_holds_and_for_more_once_it_is_di
         open.extend(requests(&mut plan));
         assert!(in_flight(&open) <= limits::RELAYED_BYTES, "{open:?}");
     }
-    plan.set_relayed(key, false, now);
+    plan.set_path(key, direct(1), now);
     open.extend(requests(&mut plan));
     assert!(in_flight(&open) > limits::RELAYED_BYTES);
+}
+
+#[test]
+fn a_file_comes_right_through_a_relay_that_reorders_the_pieces_of_each_answer() {
+    for count in 1..3 {
+        let reordered = || ranges(Manner::Reversed, 5_000_000).relayed();
+        let mut world = World::new(3_000_000, 7, &[], (0..count).map(|_| reordered()).collect());
+        assert!(world.run(), "{count}: {:?}", world.dropped);
+        assert_eq!(world.dropped, [], "{count}");
+        // Once as usual, and once in single pieces.
+        assert!(world.received <= 3 * 3_000_000, "{count}: {}", world.received);
+    }
+}
+
+#[test]
+fn after_a_garbled_hash_a_relayed_provider_is_asked_for_one_piece_at_a_time_until_it_is_direct() {
+    let now = Instant::now();
+    let (mut plan, key) = one_provider(200_000, true, now);
+    for (request, _, start, end) in requests(&mut plan) {
+        plan.on_data(request, &vec![1; (end - start) as usize], now);
+    }
+    assert_eq!(plan.outlook(), Outlook::Complete);
+    plan.on_wrong_hash(now);
+    let [(_, _, 0, PIECE)] = requests(&mut plan)[..] else { panic!("one piece") };
+    plan.set_path(key, direct(1), now);
+    let rest: Vec<_> = requests(&mut plan).into_iter().map(|(_, _, start, end)| (start, end)).collect();
+    assert_eq!(rest, [(PIECE, 2 * PIECE), (2 * PIECE, 200_000)]);
 }
 
 /// RELIABILITY 25, the part of the plan.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Manner, World, ranges};
+use super::{Manner, Simulated, World, direct, ranges};
 use crate::node::peer::{PeerKey, Unit};
 use crate::node::transfer::keys::{ProviderKey, RequestKey};
 use crate::node::transfer::plan::{Action, Failure, Outlook, Plan};
@@ -144,4 +144,92 @@ fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
         "check 15: measured {completed} of 100 completed, {wrong} wrong files stored, {trusted} liars still trusted, {accused} accused without a lie, bar 100, 0, 0, 0, seed {BASE}"
     );
     assert_eq!((completed, wrong, trusted, accused), (100, 0, 0, 0));
+}
+
+const MIB: usize = 1 << 20;
+
+/// Seconds of a load of 16 MiB beside attackers; the honest provider sends it in 1.7 s once it is asked alone.
+fn seconds_beside(mut providers: Vec<Simulated>, honest: Simulated) -> f64 {
+    providers.push(honest);
+    let mut world = World::new(16 * MIB, 1, &[], providers);
+    assert!(world.run(), "{:?}", world.dropped);
+    world.seconds()
+}
+
+fn honest() -> Simulated {
+    ranges(Manner::Honest, 500_000).then_at(10_000_000)
+}
+
+/// An identity at this address that spoils the hash at one rate, and then sends the right file at another one.
+fn slow_in_its_turn(address: u32, before: u64, then: u64) -> Simulated {
+    ranges(Manner::OtherFileThenRight, before).then_at(then).at(direct(address))
+}
+
+#[test]
+fn identities_of_one_address_that_are_slow_in_their_turns_cost_a_few_seconds_however_many_they_are() {
+    for (identities, before) in [(24, 20_000_000), (24, 600_000), (100, 20_000_000), (100, 100_000)] {
+        let attackers = (0..identities).map(|_| slow_in_its_turn(7, before, 320_000)).collect();
+        let seconds = seconds_beside(attackers, honest());
+        println!(
+            "turns: {identities} slow identities of one address, {before} bytes/s before: {seconds:.1} s, bar 20 s"
+        );
+        assert!(seconds < 20.0);
+    }
+}
+
+#[test]
+fn identities_of_many_addresses_that_are_slow_in_their_turns_cost_one_round_of_short_trials() {
+    for (identities, before, bar) in [(24, 20_000_000, 40.0), (24, 600_000, 40.0), (100, 20_000_000, 70.0)] {
+        let attackers = (0..identities).map(|i| slow_in_its_turn(i, before, 320_000)).collect();
+        let seconds = seconds_beside(attackers, honest());
+        println!(
+            "turns: {identities} slow identities of as many addresses, {before} bytes/s before: {seconds:.1} s, bar {bar} s"
+        );
+        assert!(seconds < bar);
+    }
+}
+
+#[test]
+fn slow_identities_at_the_address_of_the_honest_provider_cost_no_more_than_at_others() {
+    let attackers = (0..24).map(|_| slow_in_its_turn(7, 20_000_000, 320_000)).collect();
+    let seconds = seconds_beside(attackers, honest().at(direct(7)));
+    println!("turns: 24 slow identities at the honest provider's address: {seconds:.1} s, bar 40 s");
+    assert!(seconds < 40.0);
+}
+
+#[test]
+fn liars_of_one_address_that_keep_their_rate_send_the_file_in_vain_once_before_another_address_is_asked() {
+    let liars = (0..24).map(|_| ranges(Manner::OtherFile, 5_000_000).at(direct(7))).collect();
+    let seconds = seconds_beside(liars, honest());
+    println!("turns: 24 liars of one address at full rate: {seconds:.1} s, bar 10 s");
+    assert!(seconds < 10.0);
+}
+
+#[test]
+fn newcomers_at_ever_new_addresses_do_not_keep_an_honest_provider_from_the_end_of_its_turn() {
+    let late =
+        |i: u32| ranges(Manner::OtherFileThenTrickles, 1_000_000).after(Duration::from_secs(u64::from(i)));
+    let mut providers: Vec<_> = (2..60).map(late).collect();
+    providers.push(ranges(Manner::OtherFile, 1_000_000));
+    // 13 s alone.
+    providers.push(ranges(Manner::Honest, 400_000));
+    let mut world = World::new(5_000_000, 1, &[], providers);
+    assert!(world.run(), "{:?}", world.dropped);
+    println!("turns: 58 newcomers at ever new addresses: {:.1} s, bar 100 s", world.seconds());
+    assert!(world.seconds() < 100.0);
+}
+
+#[test]
+fn a_chosen_provider_that_leaves_again_and_again_loses_its_turn() {
+    let mut now = Instant::now();
+    let (mut plan, chosen, other) = two_halves(now);
+    plan.on_wrong_hash(now);
+    for _ in 0..2 {
+        assert!(request_to(&mut plan, chosen).is_some());
+        now += Duration::from_secs(2);
+        plan.set_reachable(chosen, false, now);
+        plan.handle_timeout(now);
+        plan.set_reachable(chosen, true, now);
+    }
+    assert!(request_to(&mut plan, other).is_some());
 }
