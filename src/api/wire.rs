@@ -58,7 +58,7 @@ impl From<&LoadError> for Code {
             LoadError::StoreFull(_) | LoadError::StoreUnwritable(_) => Self::Disk,
             LoadError::TooManyOpenFiles(_) => Self::OpenFiles,
             LoadError::InUse(_) => Self::Busy,
-            LoadError::Fault(_) => Self::Other,
+            LoadError::InTheWay(_) | LoadError::Fault(_) => Self::Other,
             LoadError::Cancelled => Self::Cancelled,
             LoadError::Stopped => Self::NoDaemon,
         }
@@ -219,41 +219,21 @@ impl From<&Loaded> for LoadLine {
 }
 
 /// What a load is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Progress {
-    /// Asking the channels.
-    Looking {
-        /// Peers asked so far.
-        peers: usize,
-    },
-    /// Bytes are coming.
-    Downloading {
-        /// Bytes on disk, those of earlier attempts included.
-        bytes: u64,
-        /// Bytes of the whole file.
-        size: u64,
-        /// Providers in use.
-        providers: usize,
-        /// Bytes per second over the last seconds.
-        rate: u64,
-    },
-    /// Comparing the hash.
-    Verifying,
+    /// One of the phases of this version.
+    Known(LoadEvent),
     /// A daemon of another version says something that is not known here.
-    #[serde(other)]
-    Unknown,
+    Unknown {
+        /// Its word for it.
+        phase: String,
+    },
 }
 
 impl From<&LoadEvent> for Progress {
     fn from(event: &LoadEvent) -> Self {
-        match *event {
-            LoadEvent::Looking { peers } => Self::Looking { peers },
-            LoadEvent::Downloading { bytes, size, providers, rate } => {
-                Self::Downloading { bytes, size, providers, rate }
-            }
-            LoadEvent::Verifying => Self::Verifying,
-        }
+        Self::Known(*event)
     }
 }
 
@@ -280,6 +260,10 @@ mod tests {
         load(
             LoadLine::Progress((&LoadEvent::Verifying).into()),
             r#"{"type":"progress","phase":"verifying"}"#,
+        );
+        load(
+            LoadLine::Progress((&LoadEvent::Waiting { bytes: 1, size: 2 }).into()),
+            r#"{"type":"progress","phase":"waiting","bytes":1,"size":2}"#,
         );
         load(
             (&Loaded { path: "/p".into(), size: 1, downloaded: 2 }).into(),
@@ -309,7 +293,7 @@ mod tests {
         let line: LoadLine = serde_json::from_str(error).unwrap();
         assert_eq!(line, LoadLine::Error(Problem::new(Code::Other, "why")));
         let line: LoadLine = serde_json::from_str(r#"{"type":"progress","phase":"new","x":1}"#).unwrap();
-        assert_eq!(line, LoadLine::Progress(Progress::Unknown));
+        assert_eq!(line, LoadLine::Progress(Progress::Unknown { phase: "new".into() }));
         assert_eq!(serde_json::from_str::<LoadLine>(r#"{"type":"new","x":1}"#).unwrap(), LoadLine::Unknown);
         assert_eq!(serde_json::from_str::<FindLine>(r#"{"type":"new"}"#).unwrap(), FindLine::Unknown);
         assert!(serde_json::from_str::<LoadLine>(r#"{"type":"result","size":1}"#).is_err(), "no path");

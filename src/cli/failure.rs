@@ -251,6 +251,10 @@ impl From<StoreError> for Failure {
                 Err(_) => "there is nothing of that name, seen from the current folder",
                 Ok(_) => "it is a device, a socket, a pipe or a link that leads nowhere",
             }),
+            StoreError::InTheWay { path } => {
+                let shown = path.display();
+                failure.next(format!("mv {shown} {shown}.away   (then run the command again)"))
+            }
             StoreError::Io { source, .. } => failure.explained_by(&source),
             StoreError::Source { source, .. } => failure.unless_out_of_files(&source),
             _ => failure,

@@ -12,6 +12,7 @@ use super::settings::{Name, Settings, parse_uri};
 use super::stored;
 use crate::api::client::ClientError;
 use crate::api::wire::{self, LoadLine};
+use crate::node::LoadEvent;
 use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError, StoreErrorKind};
 
 /// A load without progress ends after this, unless told otherwise.
@@ -124,7 +125,7 @@ async fn ask_daemon(settings: &Settings, name: &Name, uri: &str) -> Result<Obtai
             LoadLine::Progress(_) if settings.output.json && settings.progress => {
                 settings.output.line(&line)?;
             }
-            LoadLine::Progress(now) => shown.update(now),
+            LoadLine::Progress(now) => shown.update(&now),
             LoadLine::Started { .. } | LoadLine::Unknown => {}
         }
     }
@@ -146,10 +147,13 @@ impl Shown {
         Self { mode, progress: None, label: String::new() }
     }
 
-    fn update(&mut self, now: wire::Progress) {
+    fn update(&mut self, now: &wire::Progress) {
         let label = phase(now);
         let progress = self.progress.get_or_insert_with(|| Progress::new(self.mode, label.clone(), None));
-        if let wire::Progress::Downloading { bytes, size, .. } = now {
+        if let &wire::Progress::Known(
+            LoadEvent::Downloading { bytes, size, .. } | LoadEvent::Waiting { bytes, size },
+        ) = now
+        {
             progress.set_total(size);
             progress.set(bytes);
         }
@@ -161,13 +165,14 @@ impl Shown {
 }
 
 /// What the daemon is doing, in words.
-fn phase(now: wire::Progress) -> String {
-    let count = |peers: usize| format!("{peers} {}", if peers == 1 { "peer" } else { "peers" });
-    match now {
-        wire::Progress::Looking { peers } => format!("looking for providers (asked {})", count(peers)),
-        wire::Progress::Downloading { providers, .. } => format!("downloading ({})", count(providers)),
-        wire::Progress::Verifying => "verifying".into(),
-        wire::Progress::Unknown => "working".into(),
+fn phase(now: &wire::Progress) -> String {
+    let wire::Progress::Known(event) = now else { return "working".into() };
+    let count = |peers: &usize| format!("{peers} {}", if *peers == 1 { "peer" } else { "peers" });
+    match event {
+        LoadEvent::Looking { peers } => format!("looking for providers (asked {})", count(peers)),
+        LoadEvent::Downloading { providers, .. } => format!("downloading ({})", count(providers)),
+        LoadEvent::Verifying => "verifying".into(),
+        LoadEvent::Waiting { .. } => "waiting: another program is loading it into this store".into(),
     }
 }
 
@@ -234,15 +239,17 @@ mod tests {
     #[test]
     fn phases_are_named_in_words() {
         let cases = [
-            (wire::Progress::Looking { peers: 1 }, "looking for providers (asked 1 peer)"),
+            (LoadEvent::Looking { peers: 1 }, "looking for providers (asked 1 peer)"),
+            (LoadEvent::Downloading { bytes: 1, size: 2, providers: 3, rate: 0 }, "downloading (3 peers)"),
+            (LoadEvent::Verifying, "verifying"),
             (
-                wire::Progress::Downloading { bytes: 1, size: 2, providers: 3, rate: 0 },
-                "downloading (3 peers)",
+                LoadEvent::Waiting { bytes: 1, size: 2 },
+                "waiting: another program is loading it into this store",
             ),
-            (wire::Progress::Verifying, "verifying"),
         ];
         for (now, words) in cases {
-            assert_eq!(phase(now), words);
+            assert_eq!(phase(&wire::Progress::Known(now)), words);
         }
+        assert_eq!(phase(&wire::Progress::Unknown { phase: "new".into() }), "working");
     }
 }

@@ -105,6 +105,9 @@ pub enum LoadError {
     /// Another program is loading the file into the same store.
     #[error("another program is loading this file into the same store: load again when it has ended ({0})")]
     InUse(String),
+    /// Something of somebody else has the name of a file of the store.
+    #[error("the store cannot keep it: {0}, then load again")]
+    InTheWay(String),
     /// Something that cannot happen, or a bug.
     #[error("a fault of this program: {0}")]
     Fault(String),
@@ -132,6 +135,7 @@ impl From<StoreError> for LoadError {
             StoreErrorKind::DiskFull => Self::StoreFull(text),
             StoreErrorKind::TooManyOpenFiles => Self::TooManyOpenFiles(text),
             StoreErrorKind::InUse => Self::InUse(text),
+            StoreErrorKind::InTheWay => Self::InTheWay(text),
             StoreErrorKind::NotWritable | StoreErrorKind::FileTooLarge => Self::StoreUnwritable(text),
             // An error of the device, say.
             StoreErrorKind::Other if of_system => Self::StoreUnwritable(text),
@@ -179,6 +183,15 @@ mod tests {
         first.write_at(0, b"four").expect("write");
         let error = store().partial(Sha1([1; 20]), 9).expect_err("held");
         assert!(matches!(LoadError::from(error), LoadError::InUse(_)));
+    }
+
+    #[test]
+    fn a_folder_in_place_of_a_download_is_told_with_its_path_and_what_to_do() {
+        let error = LoadError::from(StoreError::InTheWay { path: "/store/x.data".into() });
+        assert_eq!(
+            error.to_string(),
+            "the store cannot keep it: /store/x.data is a folder with something in it, where a file of this store belongs: move it away, then load again"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::error::LoadError;
@@ -67,8 +67,8 @@ pub struct LoadOptions {
     pub provider: Option<(String, Option<u64>)>,
 }
 
-/// What a load is doing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What a load is doing; as JSON, what the API sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum LoadEvent {
     /// Asking the channels.
@@ -89,6 +89,13 @@ pub enum LoadEvent {
     },
     /// Comparing the hash.
     Verifying,
+    /// Another program is loading the file into the same store: waiting for it.
+    Waiting {
+        /// Bytes that it has on disk; never above `size`.
+        bytes: u64,
+        /// Of the whole file.
+        size: u64,
+    },
 }
 
 /// A finished load.

@@ -7,9 +7,12 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use super::{StoreError, faults};
+
+/// Odd things under one name that are removed before a file of that name is given up: somebody puts them there.
+const REMOVALS: u32 = 3;
 
 /// May what this file says about hashes be believed? Only if nobody else could write it: a store may be shared, and
 /// others can put what they like beside our files, or into those of ours that they may write. Otherwise the caller does
@@ -139,12 +142,47 @@ impl Folder {
         Ok(is_ours(&metadata).then_some(file))
     }
 
-    /// As [`Folder::open_file`], for reading and writing.
-    pub(super) fn open_file_to_write(&self, name: &str) -> Result<Option<File>, StoreError> {
-        self.open_regular(name, OFlags::RDWR)
+    /// Opens `name`, a file of ours, for reading and writing. None: there is none, and none is to be created. Whatever
+    /// else has the name is removed first, so that it cannot keep us out for ever: a link (which is not followed), a
+    /// pipe, an empty folder, a second name of some other file, which writing here would change. A folder with something
+    /// in it is [`StoreError::InTheWay`].
+    pub(super) fn open_unshared_file(&self, name: &str, create: bool) -> Result<Option<File>, StoreError> {
+        for _ in 0..REMOVALS {
+            let opened = match create {
+                true => self.open_or_create_file(name).map(Some),
+                false => self.open_regular(name, OFlags::RDWR),
+            };
+            // The open file is looked at, not the name, which may mean another file by now.
+            match &opened {
+                Ok(Some(file)) if has_other_names(file) => {
+                    self.remove_odd(name)?;
+                }
+                Err(_) if self.remove_odd(name)? => {}
+                _ => return opened,
+            }
+        }
+        Err(io::Error::other("something else has this name, again and again"))
+            .during("open", &self.path_of(name))
     }
 
-    /// As [`Folder::open_file_to_write`]; created if there is none.
+    /// Removes what has the name of a file of ours and cannot be one. False: there is no such thing.
+    fn remove_odd(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.path_of(name);
+        let there = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => there,
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(e) => return Err(e).during("look at", &path),
+        };
+        let kind = FileType::from_raw_mode(there.st_mode);
+        if kind == FileType::RegularFile && there.st_nlink <= 1 {
+            return Ok(false);
+        }
+        tracing::warn!(path = %path.display(), ?kind, "removed: it is no file of this store");
+        self.remove(name)?;
+        Ok(true)
+    }
+
+    /// Opens the regular file `name` for reading and writing, created if there is none.
     pub(super) fn open_or_create_file(&self, name: &str) -> Result<File, StoreError> {
         let path = self.path_of(name);
         faults::step("create").during("create", &path)?;
@@ -194,12 +232,22 @@ impl Folder {
         rustix::fs::renameat(&self.handle, name, &to.handle, to_name).during("rename to", &path)
     }
 
-    /// Removes the file `name`; it is fine if there is none.
+    /// Removes the file `name`, or whatever else has that name, but for a folder with something in it, which is
+    /// [`StoreError::InTheWay`]. It is fine if there is nothing.
     pub(super) fn remove(&self, name: &str) -> Result<(), StoreError> {
+        use rustix::io::Errno;
         let path = self.path_of(name);
         faults::step("unlink").during("remove", &path)?;
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // What Linux, and what others say of a folder.
+            Err(e @ (Errno::ISDIR | Errno::PERM)) => {
+                match rustix::fs::unlinkat(&self.handle, name, AtFlags::REMOVEDIR) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(()),
+                    Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreError::InTheWay { path }),
+                    Err(_) => Err(e).during("remove", &path),
+                }
+            }
             Err(e) => Err(e).during("remove", &path),
         }
     }
@@ -242,6 +290,12 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// True if the open file has a second name somewhere. While another process holds its lock, its names are the business
+/// of that process.
+fn has_other_names(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() > 1) && file.try_lock().is_ok()
 }
 
 /// Writes all of `bytes` at `offset`.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 
 use sha1::Digest;
@@ -170,7 +170,9 @@ impl Journal {
         size: u64,
     ) -> Result<(Self, Option<Replayed>), StoreError> {
         let path = folder.path_of(name);
-        let mut file = folder.open_or_create_file(name)?;
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let file = folder.open_unshared_file(name, true)?;
+        let mut file = file.ok_or_else(missing).during("create", &path)?;
         let (length, replayed) = replay(&mut file, sha1, size);
         let journal = Journal { file, path, length };
         if length > 0 && journal.length_on_disk()? != length {

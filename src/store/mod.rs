@@ -220,6 +220,18 @@ pub enum StoreError {
     /// A download came in crumbs all over the file; see [`crate::limits::MAX_PARTIAL_RANGES`].
     #[error("the download is in too many pieces: ask for larger ranges in order")]
     TooManyPieces,
+    /// Another program is downloading the same file into this store.
+    #[error("another program is writing {}", path.display())]
+    InUse {
+        /// Its data file.
+        path: PathBuf,
+    },
+    /// A folder with content has the name of a file of ours. It is not removed: somebody may need what is in it.
+    #[error("{} is a folder with something in it, where a file of this store belongs: move it away", path.display())]
+    InTheWay {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// What a caller can do about an error of the store; see [`StoreError::kind`].
@@ -233,8 +245,10 @@ pub enum StoreErrorKind {
     TooManyOpenFiles,
     /// EFBIG: the file system or RLIMIT_FSIZE does not allow a file of this size.
     FileTooLarge,
-    /// Another program is writing it; it can be had once that one has ended.
+    /// Another program, or another download of this one, is writing it; it can be had once that one has ended.
     InUse,
+    /// A folder that is not ours has the name of a file that is to be written; somebody has to move it away.
+    InTheWay,
     /// Everything else: damage, wrong content, an error of the device, a file that cannot be read.
     Other,
 }
@@ -247,6 +261,8 @@ impl StoreError {
         let (source, of_store) = match self {
             StoreError::Io { source, .. } => (source, true),
             StoreError::Source { source, .. } => (source, false),
+            StoreError::InUse { .. } => return StoreErrorKind::InUse,
+            StoreError::InTheWay { .. } => return StoreErrorKind::InTheWay,
             _ => return StoreErrorKind::Other,
         };
         if of_store && source.kind() == io::ErrorKind::WouldBlock {

@@ -69,7 +69,8 @@ impl std::fmt::Debug for Partial {
 
 impl Store {
     /// Opens or resumes the download of a file. Exclusive: a second open waits for nothing and gets `StoreError::Io` of
-    /// kind `WouldBlock`; while nothing was written, another process gets that at its first write. Downloads of one hash
+    /// kind `WouldBlock` in this process, [`StoreError::InUse`] in another one, which gets that at its first write while
+    /// nothing was written here. Downloads of one hash
     /// with different claimed sizes are different downloads, so that a false claim cannot spoil what is there. A size
     /// that the file system cannot hold is [`StoreErrorKind::FileTooLarge`].
     pub fn partial(&self, sha1: Sha1, size: u64) -> Result<Partial, StoreError> {

@@ -4,6 +4,7 @@
 mod limits;
 #[path = "../node_common/mod.rs"]
 mod node_common;
+mod shared_store;
 
 use std::time::Duration;
 

@@ -66,11 +66,7 @@ impl Disk {
         let (orders, inbox) = mpsc::channel(QUEUE);
         let (failure, failed) = oneshot::channel();
         let (found, damaged) = mpsc::channel(DAMAGED);
-        #[cfg(test)]
-        let stall = environment.stage.disk_stall();
         environment.disks.spawn(async move {
-            #[cfg(test)]
-            tokio::time::sleep(stall).await;
             if let Err(error) = serve(Work { partial, damaged: found, written: 0 }, inbox).await {
                 // Nobody listens any more: the download has ended.
                 let _ = failure.send(error);
@@ -121,7 +117,7 @@ impl Disk {
 }
 
 /// Runs work on a blocking thread.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(fault(panic)))

@@ -13,6 +13,7 @@ mod sizes;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hyperswarm::net::sleep_until;
@@ -220,7 +221,11 @@ impl Download {
                 Some(Reach::Reached(_)) if self.turn.is_waiting() => {
                     format!("was not asked: other downloads took all {seconds} s")
                 }
-                Some(Reach::Reached(_)) => format!("sent too little for {seconds} s"),
+                Some(Reach::Reached(_)) => {
+                    let busy = member.is_some_and(|member| member.was_busy.load(Ordering::Relaxed));
+                    let said = if busy { ", and said that it has too much to do" } else { "" };
+                    format!("sent too little for {seconds} s{said}")
+                }
                 Some(Reach::Unusable(why)) => why,
                 Some(Reach::Opening | Reach::Connecting) | None => {
                     format!("no connection to it within {seconds} s")

@@ -12,6 +12,7 @@ use super::Inner;
 use super::download::{self, Download, EMPTY_FILE};
 use super::find::Search;
 use super::inbox::Heard;
+use super::others::Others;
 use crate::limits;
 use crate::node::error::LoadError;
 use crate::node::legacy::NodeId;
@@ -57,7 +58,9 @@ impl Downloads {
     pub(super) fn summaries(&self) -> Vec<DownloadSummary> {
         let summary = |(sha1, shared): (&Sha1, &Shared)| {
             let (bytes, size) = match *shared.events.borrow() {
-                LoadEvent::Downloading { bytes, size, .. } => (bytes, size),
+                LoadEvent::Downloading { bytes, size, .. } | LoadEvent::Waiting { bytes, size } => {
+                    (bytes, size)
+                }
                 LoadEvent::Looking { .. } | LoadEvent::Verifying => (0, 0),
             };
             DownloadSummary { sha1: sha1.to_string(), bytes, size }
@@ -150,13 +153,30 @@ async fn perform(
     options: LoadOptions,
     events: watch::Sender<LoadEvent>,
 ) -> Outcome {
-    let began = download::now();
-    if let Some(loaded) = local(inner, sha1, &events).await? {
-        return Ok(loaded);
+    let mut others = Others::new(options.timeout);
+    loop {
+        if let Some(loaded) = local(inner, sha1, &events).await? {
+            return Ok(loaded);
+        }
+        match download(inner, sha1, &options, &events).await {
+            Err(LoadError::InUse(why)) => others.wait(inner.store(), sha1, &events, why).await?,
+            outcome => return outcome,
+        }
+        events.send_replace(LoadEvent::Looking { peers: inner.connected_peers() });
     }
+}
+
+/// From peers, into the store.
+async fn download(
+    inner: &Arc<Inner>,
+    sha1: Sha1,
+    options: &LoadOptions,
+    events: &watch::Sender<LoadEvent>,
+) -> Outcome {
+    let began = download::now();
     let (sender, offers) = mpsc::channel(OFFERS);
     let mut candidates = Candidates::default();
-    let mut wanted = wanted_provider(&options)?;
+    let mut wanted = wanted_provider(options)?;
     if let Some((node, size)) = &mut wanted {
         *size = size.or_else(|| inner.remembered.size(*node, sha1));
     }
@@ -169,7 +189,7 @@ async fn perform(
     }
     let asked = inner.connected_peers();
     let search = searching
-        .then(|| forward(inner, sha1, options.timeout, wanted.map(|(node, _)| node), sender, &events));
+        .then(|| forward(inner, sha1, options.timeout, wanted.map(|(node, _)| node), sender, events));
     let download = Download::new(download::Setup {
         sha1,
         timeout: options.timeout,
@@ -178,7 +198,7 @@ async fn perform(
         offers,
         searching,
         candidates,
-        events,
+        events: events.clone(),
         turns: inner.downloads.turns.clone(),
     });
     let outcome = download.run().await;
@@ -193,7 +213,7 @@ async fn local(
     sha1: Sha1,
     events: &watch::Sender<LoadEvent>,
 ) -> Result<Option<Loaded>, LoadError> {
-    let looking = events.borrow().clone();
+    let looking = *events.borrow();
     let hashing = || {
         events.send_replace(LoadEvent::Verifying);
     };

@@ -36,6 +36,7 @@ mod find;
 mod inbox;
 mod legacy;
 mod load;
+mod others;
 mod provide;
 mod remembered;
 mod source;

@@ -66,6 +66,8 @@ pub(crate) enum AskFailure {
     Left,
     /// More bytes came than were asked for.
     TooMuch,
+    /// The peer has too much to do now, and may answer later.
+    Busy,
     /// The peer says why.
     Refused(String),
 }

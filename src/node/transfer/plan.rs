@@ -88,9 +88,6 @@ const OVERLOOKED: usize = Terms::RANGES.requests * PATIENCE as usize;
 const STALLED: Duration = Duration::from_secs(1);
 /// Short answers without a whole one between them at which a provider is given up.
 const SHORT_ANSWERS: u32 = 8;
-/// A provider rests this long after a short answer, and twice as long after each further one, up to the second time.
-const REST: Duration = Duration::from_millis(250);
-const LONGEST_REST: Duration = Duration::from_secs(8);
 
 #[derive(Debug)]
 struct Request {
@@ -278,8 +275,7 @@ impl Plan {
         }
         if let Some(provider) = self.providers.get_mut(&request.provider) {
             provider.short += 1;
-            let rest = REST.saturating_mul(1 << (provider.short - 1).min(SHORT_ANSWERS));
-            provider.rests_until = Some(now + rest.min(LONGEST_REST));
+            provider.rest(provider.short, now);
             if provider.short >= SHORT_ANSWERS {
                 self.fail(request.provider, Failure::Short { wanted, got });
             }
@@ -292,6 +288,20 @@ impl Plan {
         let Some(request) = self.requests.get(&key) else { return };
         self.fail(request.provider, why);
         self.assign(now);
+    }
+
+    /// The provider has too much to do now: it is asked again after a rest, which is longer each time. The load's own
+    /// time-out bounds that. Returns the provider.
+    pub(crate) fn on_busy(&mut self, key: RequestKey, now: Instant) -> Option<ProviderKey> {
+        let owner = self.requests.get(&key)?.provider;
+        self.give_back(key);
+        // Of all requests that it refuses at once the first one counts.
+        if let Some(provider) = self.providers.get_mut(&owner).filter(|provider| provider.ready(now)) {
+            provider.busy += 1;
+            provider.rest(provider.busy, now);
+        }
+        self.assign(now);
+        Some(owner)
     }
 
     /// When [`Plan::handle_timeout`] wants to be called.

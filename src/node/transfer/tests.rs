@@ -1,5 +1,6 @@
 //! The plan against simulated providers in virtual time.
 
+mod busy;
 mod company;
 mod crumbs;
 mod loss;

@@ -1,4 +1,8 @@
 //! The two files of a download, `HASH-SIZE.data` and `HASH-SIZE.journal`.
+//!
+//! Their mode is that of every file in the store: the umask, or the folder's access list, decides. The finished data file
+//! is the stored file, which other users of a shared store read; and to see that a download is under way, to list it or
+//! to remove it when it is old, they have to open the unfinished one. What others may write is not believed (`recheck`).
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -39,11 +43,6 @@ impl Key {
     }
 }
 
-fn busy(what: impl Into<PathBuf>) -> StoreError {
-    let source = io::Error::new(io::ErrorKind::WouldBlock, "it is being downloaded already");
-    StoreError::Io { what: format!("lock {}", what.into().display()), source }
-}
-
 /// Keeps other downloads with the same key out, of this process from the opening on; those of other processes once
 /// there are files.
 pub(super) struct Claim {
@@ -55,7 +54,11 @@ impl Claim {
     pub(super) fn new(inner: &Arc<Inner>, key: Key) -> Result<Self, StoreError> {
         match inner.open_partials.lock().insert(key) {
             true => Ok(Claim { inner: Arc::clone(inner), key }),
-            false => Err(busy(key.data())),
+            false => {
+                let source =
+                    io::Error::new(io::ErrorKind::WouldBlock, "this program is downloading it already");
+                Err(source).during("lock", key.data().as_ref())
+            }
         }
     }
 }
@@ -140,13 +143,7 @@ impl Files {
 fn lock(folder: &Folder, key: Key, create: bool) -> Result<Option<File>, StoreError> {
     let (name, mut tries) = (key.data(), 0);
     loop {
-        let file = match create {
-            true => folder.open_or_create_file(&name)?,
-            false => match folder.open_file_to_write(&name)? {
-                Some(file) => file,
-                None => return Ok(None),
-            },
-        };
+        let Some(file) = folder.open_unshared_file(&name, create)? else { return Ok(None) };
         tries += 1;
         match file.try_lock() {
             Ok(()) => {}
@@ -155,7 +152,7 @@ fn lock(folder: &Folder, key: Key, create: bool) -> Result<Option<File>, StoreEr
                 std::thread::sleep(MOMENT);
                 continue;
             }
-            Err(TryLockError::WouldBlock) => return Err(busy(folder.path_of(&name))),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: folder.path_of(&name) }),
             Err(TryLockError::Error(e)) => return Err(e).during("lock", &folder.path_of(&name)),
         }
         // Between opening and locking another process may have finished or removed it.

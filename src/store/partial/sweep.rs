@@ -39,7 +39,18 @@ impl PartialFile {
 impl Store {
     /// All unfinished downloads, those changed longest ago first.
     pub fn partials(&self) -> Result<Vec<PartialFile>, StoreError> {
-        let mut files = list(&self.inner.root)?;
+        self.look_at(|_| true)
+    }
+
+    /// The downloads of this file, by the sizes that were claimed, which some program is writing now.
+    pub fn partials_in_use(&self, sha1: Sha1) -> Result<Vec<PartialFile>, StoreError> {
+        let mut files = self.look_at(|key| key.sha1 == sha1)?;
+        files.retain(|file| file.in_use);
+        Ok(files)
+    }
+
+    fn look_at(&self, wanted: impl Fn(&Key) -> bool) -> Result<Vec<PartialFile>, StoreError> {
+        let mut files = list(&self.inner.root, wanted)?;
         if let Some(folder) = folder(&self.inner.root)? {
             for file in &mut files {
                 file.in_use = is_in_use(&folder, file.key())?;
@@ -51,7 +62,10 @@ impl Store {
     /// Removes the unfinished downloads to which nothing was written for `older_than`, except those that are in use.
     /// Which ones those were. Loading such a file again begins from its start.
     pub fn remove_partials(&self, older_than: Duration) -> Result<Vec<PartialFile>, StoreError> {
-        remove(&self.inner.root, list(&self.inner.root)?.into_iter().filter(|file| file.age() >= older_than))
+        remove(
+            &self.inner.root,
+            list(&self.inner.root, |_| true)?.into_iter().filter(|file| file.age() >= older_than),
+        )
     }
 }
 
@@ -59,11 +73,11 @@ fn folder(root: &Folder) -> Result<Option<Folder>, StoreError> {
     layout::descend(root, &[OWN, "partial"])
 }
 
-/// All of them, those changed longest ago first; `in_use` is not looked at.
-fn list(root: &Folder) -> Result<Vec<PartialFile>, StoreError> {
+/// Those that are wanted, those changed longest ago first; `in_use` is not looked at.
+fn list(root: &Folder, wanted: impl Fn(&Key) -> bool) -> Result<Vec<PartialFile>, StoreError> {
     let Some(folder) = folder(root)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for key in folder.list()?.iter().filter_map(|name| Key::parse(name)) {
+    for key in folder.list()?.iter().filter_map(|name| Key::parse(name)).filter(wanted) {
         // What is gone meanwhile, or no file, is passed over.
         let Ok(Some(file)) = folder.open_file(&key.data()) else { continue };
         let metadata = file.metadata().during("look at", &folder.path_of(&key.data()))?;
@@ -79,16 +93,18 @@ fn list(root: &Folder) -> Result<Vec<PartialFile>, StoreError> {
     Ok(found)
 }
 
-/// Removes what is not in use; which ones those were.
+/// Removes what is not in use; which ones those were. One that cannot be removed is an error, but keeps no other.
 fn remove(root: &Folder, files: impl Iterator<Item = PartialFile>) -> Result<Vec<PartialFile>, StoreError> {
     let Some(folder) = folder(root)? else { return Ok(Vec::new()) };
-    let mut removed = Vec::new();
+    let (mut removed, mut result) = (Vec::new(), Ok(()));
     for file in files {
-        if remove_one(&folder, file.key())? {
-            removed.push(file);
+        match remove_one(&folder, file.key()) {
+            Ok(true) => removed.push(file),
+            Ok(false) => {}
+            Err(error) => result = Err(error),
         }
     }
-    Ok(removed)
+    result.map(|()| removed)
 }
 
 /// False: it is in use, or gone.
@@ -113,18 +129,19 @@ fn is_in_use(folder: &Folder, key: Key) -> Result<bool, StoreError> {
     Ok(folder.open_file(&key.data())?.is_some_and(|file| file.try_lock_shared().is_err()))
 }
 
-/// Removes files that may be read but not written. Fails with `error` if they are in use.
+/// Removes files that may be read but not written, unless they are in use; fails with `error` if that is not permitted.
 pub(super) fn remove_unwritable(root: &Folder, key: Key, error: StoreError) -> Result<(), StoreError> {
     let Some(folder) = folder(root)? else { return Err(error) };
     match remove_one(&folder, key) {
         Ok(true) => Ok(()),
-        _ => Err(error),
+        Ok(false) => Err(StoreError::InUse { path: folder.path_of(&key.data()) }),
+        Err(_) => Err(error),
     }
 }
 
 /// Removes what is older than [`MAX_PARTIAL_AGE`], the oldest beyond [`MAX_PARTIAL_FILES`], and journals without data.
 pub(in crate::store) fn sweep(root: &Folder) {
-    let swept = list(root).and_then(|files| {
+    let swept = list(root, |_| true).and_then(|files| {
         let too_many = files.len().saturating_sub(MAX_PARTIAL_FILES);
         let old = files
             .into_iter()
@@ -141,28 +158,31 @@ pub(in crate::store) fn sweep(root: &Folder) {
 fn remove_lone_journals(root: &Folder) -> Result<(), StoreError> {
     let Some(folder) = folder(root)? else { return Ok(()) };
     let names: HashSet<String> = folder.list()?.into_iter().collect();
+    let mut result = Ok(());
     for name in &names {
         let data = name.strip_suffix(".journal").map(|stem| format!("{stem}.data"));
         if data.is_some_and(|data| !names.contains(&data)) {
-            folder.remove(name)?;
+            result = folder.remove(name).and(result);
         }
     }
-    Ok(())
+    result
 }
 
-/// After a download came to its place: removes its journal and other downloads of the same hash.
+/// After a download came to its place: removes its journal and other downloads of the same hash. One that cannot be
+/// removed is an error, but keeps no other.
 pub(super) fn remove_finished(folder: &Folder, sha1: Sha1) -> Result<(), StoreError> {
+    let mut result = Ok(());
     for name in folder.list()? {
         if let Some(key) = Key::parse(&name).filter(|key| key.sha1 == sha1) {
-            remove_one(folder, key)?;
+            result = remove_one(folder, key).map(|_| ()).and(result);
         }
     }
     let prefix = format!("{sha1}-");
     for name in folder.list()?.iter().filter(|name| name.starts_with(&prefix)) {
         let Some(stem) = name.strip_suffix(".journal") else { continue };
-        if folder.open_file(&format!("{stem}.data"))?.is_none() {
-            folder.remove(name)?;
+        if folder.open_file(&format!("{stem}.data")).is_ok_and(|data| data.is_none()) {
+            result = folder.remove(name).and(result);
         }
     }
-    Ok(())
+    result
 }

@@ -134,3 +134,20 @@ fn a_download_that_another_user_left_unwritable_is_begun_anew() {
     assert_eq!(partial.present(), []);
     partial.write_at(0, b"begun").unwrap();
 }
+
+#[test]
+fn a_download_that_another_user_is_writing_is_in_use() {
+    use std::os::unix::fs::PermissionsExt;
+    if rustix::process::geteuid().is_root() {
+        println!("SKIPPED: a download that another user is writing: the superuser may write it");
+        return;
+    }
+    let (_folder, store) = store();
+    let mut theirs = Store::open(store.root()).unwrap().partial(digest(b"x"), 10).unwrap();
+    theirs.write_at(0, b"begun").unwrap();
+    let path = data(&store, digest(b"x"), 10);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+    let error = store.partial(digest(b"x"), 10).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::InUse, "{error}");
+    assert!(path.exists());
+}

@@ -211,12 +211,6 @@ impl LegacySwarm {
         self.connections.address_of(node)
     }
 
-    /// True if a node is an original 0.2.1, as its answers so far show: the wire names no version, but the originals
-    /// send 65,536 bytes in a message and ours more. None: it has not answered for more than that.
-    pub fn is_original(&self, node: NodeId) -> Option<bool> {
-        self.requests.is_original(node)
-    }
-
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }

@@ -1,6 +1,6 @@
 //! Requests of ours, and those of others that we serve.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An answer that came through others and ended short may still be completed by a slower one of them, as long as it
 /// brings something this often.
 const STRAGGLERS: Duration = Duration::from_secs(1);
-/// Bytes of a data message of the originals: one read of a Node.js stream. Ours carry [`limits::DATA_PIECE`].
-const ORIGINAL_PIECE: usize = 65_536;
 /// Bytes of the outer text of a data message in hypersign style without the base64 and the request's ID: 64-hex IDs
 /// and a message ID of 10 characters.
 const HYPERSIGN_OVERHEAD: usize = 483;
@@ -33,8 +31,6 @@ pub(super) struct Requests {
     /// Counts what is sent, so that those served longest ago come first.
     turns: u64,
     seen: Seen,
-    /// True if nodes that sent data are originals, by the size of their pieces; the oldest first.
-    makers: VecDeque<(NodeId, bool)>,
 }
 
 /// A request of ours.
@@ -83,7 +79,7 @@ struct Served {
 impl Requests {
     pub(super) fn new() -> Self {
         let seen = Seen::new(limits::SEEN_REQUESTS_MAX, Duration::from_secs(limits::SEEN_SECONDS));
-        Self { asked: BTreeMap::new(), served: HashMap::new(), turns: 0, seen, makers: VecDeque::new() }
+        Self { asked: BTreeMap::new(), served: HashMap::new(), turns: 0, seen }
     }
 
     pub(super) fn cancel(&mut self, request: WireId) {
@@ -105,24 +101,6 @@ impl Requests {
     fn serve(&mut self, key: RequestKey) {
         self.turns += 1;
         self.served.insert(key, Served { blocked: false, turn: self.turns, link: None, through: None });
-    }
-
-    /// Notes what the size of a piece says about the program that sent it; `rest` is what was still to come with it.
-    fn note_maker(&mut self, node: NodeId, piece: usize, rest: Option<u64>) {
-        let original = match piece {
-            ORIGINAL_PIECE if rest.is_some_and(|rest| rest > piece as u64) => true,
-            piece if piece > ORIGINAL_PIECE => false,
-            _ => return,
-        };
-        self.makers.retain(|(known, _)| *known != node);
-        if self.makers.len() >= limits::REMEMBERED_STYLES_MAX {
-            self.makers.pop_front();
-        }
-        self.makers.push_back((node, original));
-    }
-
-    pub(super) fn is_original(&self, node: NodeId) -> Option<bool> {
-        self.makers.iter().find(|(known, _)| *known == node).map(|(_, original)| *original)
     }
 
     /// The neighbours through which the answer goes, if it has begun to go through any.
@@ -300,15 +278,13 @@ impl LegacySwarm {
             return self.fail(request, RequestFailure::NoData);
         };
         let Some(asked) = self.requests.asked.get_mut(&request) else { return };
-        let (from, before) = (asked.to, asked.remaining);
-        if let Some(remaining) = before {
+        if let Some(remaining) = asked.remaining {
             match remaining.checked_sub(data.len() as u64) {
                 Some(rest) => asked.remaining = Some(rest),
                 None => return self.fail(request, RequestFailure::TooMuch),
             }
         }
         let complete = asked.remaining == Some(0);
-        self.requests.note_maker(from, data.len(), before);
         self.event(Event::Data { request, data: data.clone() });
         // Not left to `Finished`, which may be lost on its way.
         if complete {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub(super) struct Member {
     pub(super) offer: Offer,
     pub(super) source: Source,
     unit: Mutex<Unit>,
+    /// It said that it had too much to do.
+    pub(super) was_busy: AtomicBool,
 }
 
 /// What the download wants of an attempt. Whenever this is touched, the attempt looks at its members again.
@@ -49,7 +52,7 @@ pub(super) struct Wanted {
 
 impl Member {
     pub(super) fn new(offer: Offer, source: Source) -> Self {
-        Self { offer, source, unit: Mutex::new(offer.unit()) }
+        Self { offer, source, unit: Mutex::new(offer.unit()), was_busy: AtomicBool::new(false) }
     }
 
     /// More became known of what it can be asked for.
@@ -270,6 +273,12 @@ impl Attempt {
                 match why {
                     AskFailure::Silent => self.plan.on_silence(request, now),
                     AskFailure::Left => self.plan.on_lost(request, now),
+                    AskFailure::Busy => {
+                        let owner = self.plan.on_busy(request, now);
+                        if let Some(known) = owner.and_then(|owner| self.members.get(&owner)) {
+                            known.member.was_busy.store(true, Ordering::Relaxed);
+                        }
+                    }
                     AskFailure::TooMuch => self.plan.on_error(request, Failure::Long, now),
                     AskFailure::Refused(text) => self.plan.on_error(request, Failure::Refused(text), now),
                 }

@@ -151,7 +151,7 @@ async fn ended<T>(running: tokio::task::JoinHandle<T>) -> T {
 
 /// A provider of zeros that is reached at once.
 fn part(piece: usize, pause: Duration) -> Part {
-    Part { content: Bytes::new(), piece, pause, floods: false, connects_after: Duration::ZERO }
+    Part { content: Bytes::new(), piece, pause, floods: false, busy: false, connects_after: Duration::ZERO }
 }
 
 fn silent() -> Part {
@@ -371,17 +371,43 @@ async fn a_load_to_which_only_bytes_trickle_ends_at_its_time_out() {
 }
 
 #[tokio::test]
-async fn a_stall_of_our_own_disk_is_no_providers_silence() {
-    let mut world = World::new(40 * MIB).await;
-    world.honest();
-    world.honest();
-    world.environment.stage.stall_disk(limits::SILENCE * 3);
-    let (_search, mut seen, running) = world.start(seconds(60));
-    tokio::time::sleep(limits::SILENCE * 3).await;
-    // More than what waited for the disk, so the providers are asked again.
-    let on = |event: &LoadEvent| matches!(event, LoadEvent::Downloading { bytes, .. } if *bytes > 20 << 20);
-    let event = tokio::time::timeout(FOREVER, seen.wait_for(on)).await.expect("it goes on");
-    let event = event.expect("progress").clone();
-    assert!(matches!(event, LoadEvent::Downloading { providers: 2, .. }), "{event:?}");
-    assert!(ended(running).await.expect("found").is_ok());
+async fn a_provider_that_is_busy_to_the_end_is_asked_until_the_time_out_and_told_as_busy() {
+    let mut world = World::new(MIB).await;
+    world.provider(MIB as u64, Part { busy: true, ..silent() });
+    let (outcome, took) = world.load(seconds(40)).await;
+    let Some(Err(LoadError::Transfer { reasons })) = outcome else { panic!("{outcome:?}") };
+    assert!(reasons[0].1.contains("too much to do"), "{reasons:?}");
+    assert!(took >= seconds(40) && took < seconds(41), "{took:?}");
+}
+
+#[test]
+fn a_stall_of_our_own_disk_is_no_providers_silence() {
+    // All work at the disk is done by one thread: while that is held, the disk stands still.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.expect("runtime").block_on(async {
+        let mut world = World::new(40 * MIB).await;
+        world.honest();
+        world.honest();
+        let (_search, mut seen, running) = world.start(seconds(60));
+        let mut reaches = async |bytes_at_least: u64| {
+            let there =
+                |event: &LoadEvent| matches!(event, LoadEvent::Downloading { bytes, .. } if *bytes > bytes_at_least);
+            let event = tokio::time::timeout(FOREVER, seen.wait_for(there)).await.expect("it goes on");
+            *event.expect("progress")
+        };
+        reaches(0).await;
+        let (goes_on, stalled) = std::sync::mpsc::sync_channel::<()>(0);
+        let disk = tokio::task::spawn_blocking(move || stalled.recv());
+        // While a thread works, the clock goes on only when it is turned.
+        let began = now();
+        while now() - began < limits::SILENCE * 3 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        drop(goes_on);
+        disk.await.expect("no panic").expect_err("nothing is sent");
+        // More than what waited for the disk, so the providers are asked again.
+        let event = reaches(20 << 20).await;
+        assert!(matches!(event, LoadEvent::Downloading { providers: 2, .. }), "{event:?}");
+        assert!(ended(running).await.expect("found").is_ok());
+    });
 }

@@ -20,9 +20,9 @@ use super::super::inbox::{Heard, Sink};
 use super::super::provide::{Provider, refuses_connection};
 use crate::limits;
 use crate::node::legacy::{
-    CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm, NodeId,
-    OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId, Signer,
-    SwarmConfig, WireId,
+    BUSY, CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm,
+    NodeId, OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId,
+    Signer, SwarmConfig, WireId,
 };
 use crate::node::peer::{PeerKey, Via};
 use crate::node::transfer::{Arrival, AskFailure, Offer};
@@ -478,6 +478,7 @@ impl From<RequestFailure> for AskFailure {
             RequestFailure::Left | RequestFailure::Lost => Self::Left,
             RequestFailure::TooMuch => Self::TooMuch,
             RequestFailure::NoData => Self::Refused("a response without data".to_owned()),
+            RequestFailure::Refused(text) if text == BUSY => Self::Busy,
             RequestFailure::Refused(text) => Self::Refused(text),
         }
     }
@@ -488,6 +489,13 @@ mod tests {
     use super::*;
     use crate::node::legacy::Direction;
     use hyperswarm::crypto::KeyPair;
+
+    #[test]
+    fn what_a_node_without_room_or_descriptors_answers_is_heard_as_busy_and_no_refusal() {
+        let heard = |text: &str| AskFailure::from(RequestFailure::Refused(text.to_owned()));
+        assert_eq!(heard("Too many requests at once, try again later."), AskFailure::Busy);
+        assert!(matches!(heard("Unable to find file."), AskFailure::Refused(_)));
+    }
 
     fn core() -> Core {
         let own = KeyPair::from_seed(&[1; 32]).public();

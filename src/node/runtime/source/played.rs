@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::super::inbox::Sink;
 use crate::node::peer::{Path, PeerKey};
 use crate::node::transfer::keys::RequestKey;
-use crate::node::transfer::{Arrival, Ask, Offer, Reach};
+use crate::node::transfer::{Arrival, Ask, AskFailure, Offer, Reach};
 
 /// How a provider behaves once it is asked.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) pause: Duration,
     /// It floods the download with what nobody asked for, without a pause, instead of answering.
     pub(in crate::node::runtime) floods: bool,
+    /// It says of every request that it has too much to do.
+    pub(in crate::node::runtime) busy: bool,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -34,7 +36,6 @@ pub(in crate::node::runtime) struct Part {
 #[derive(Default)]
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
-    disk_stall: Mutex<Duration>,
 }
 
 pub(in crate::node::runtime) struct Source {
@@ -49,15 +50,6 @@ pub(in crate::node::runtime) struct Asked(AbortHandle);
 impl Stage {
     pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
         self.parts.lock().insert(peer, part);
-    }
-
-    /// The disk does nothing for this long after it was opened.
-    pub(in crate::node::runtime) fn stall_disk(&self, time: Duration) {
-        *self.disk_stall.lock() = time;
-    }
-
-    pub(in crate::node::runtime) fn disk_stall(&self) -> Duration {
-        *self.disk_stall.lock()
     }
 
     pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
@@ -94,6 +86,10 @@ async fn send(part: Part, start: u64, end: u64, sink: Sink) {
     if part.floods {
         let crumb = || Arrival::Data(RequestKey(u64::MAX), Bytes::from_static(&[0]));
         while sink.inbox.send(crumb()).await.is_ok() {}
+        return;
+    }
+    if part.busy {
+        let _ = sink.inbox.send(Arrival::Failed(sink.request, AskFailure::Busy)).await;
         return;
     }
     let mut at = start;

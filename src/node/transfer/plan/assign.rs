@@ -70,7 +70,7 @@ impl Plan {
     /// How many providers may be asked for the whole file: one, once no range provider is left. While all that were
     /// asked are slow: twice as many each second.
     fn wholes_to_ask(&self, now: Instant) -> usize {
-        let ranges_left = self.providers.values().any(|p| p.kind.has_ranges() && p.hopeful(now));
+        let ranges_left = self.providers.values().any(|p| p.promises_ranges(now));
         if ranges_left && self.trust.only().is_none() {
             return 0;
         }

@@ -16,6 +16,13 @@ const REQUEST_TIME: Duration = Duration::from_millis(500);
 /// whole-file providers alone, nor is the one chosen after a wrong hash to leave everybody else alone.
 const CONNECTING: Duration = Duration::from_secs(5);
 
+/// A provider rests this long after a short answer, or when it is busy, and twice as long each further time, up to the
+/// second time.
+const REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(8);
+/// A provider that was busy so often, without an answer in between, does not keep whole-file providers from being asked.
+const OFTEN_BUSY: u32 = 3;
+
 /// How much a provider is asked at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
@@ -70,6 +77,8 @@ pub(super) struct Provider {
     pub(super) overlooked: usize,
     /// Answers that came up short, since it last answered a whole request.
     pub(super) short: u32,
+    /// How often it was too busy, since it last answered a whole request.
+    pub(super) busy: u32,
     /// It is not asked before this time.
     pub(super) rests_until: Option<Instant>,
 }
@@ -88,6 +97,7 @@ impl Provider {
             silences: 0,
             overlooked: 0,
             short: 0,
+            busy: 0,
             rests_until: None,
         }
     }
@@ -105,6 +115,17 @@ impl Provider {
     /// It is reached through other peers only.
     pub(super) fn is_relayed(&self) -> bool {
         self.path == Some(Path::Relayed)
+    }
+
+    /// Serves ranges now, or probably soon.
+    pub(super) fn promises_ranges(&self, now: Instant) -> bool {
+        self.kind.has_ranges() && self.hopeful(now) && self.busy < OFTEN_BUSY
+    }
+
+    /// Keeps it from being asked for a while; `times` in succession.
+    pub(super) fn rest(&mut self, times: u32, now: Instant) {
+        let rest = REST.saturating_mul(1 << times.saturating_sub(1).min(16));
+        self.rests_until = Some(now + rest.min(LONGEST_REST));
     }
 
     /// Can be asked now.
@@ -137,6 +158,7 @@ impl Provider {
     /// It has answered a whole request.
     pub(super) fn answered(&mut self, now: Instant) {
         self.rate.answered(now);
-        (self.silences, self.overlooked, self.short, self.rests_until) = (0, 0, 0, None);
+        (self.silences, self.overlooked, self.short, self.busy) = (0, 0, 0, 0);
+        self.rests_until = None;
     }
 }

@@ -450,23 +450,3 @@ fn a_connection_that_ends_while_it_is_not_read_holds_up_nothing_any_more() {
     sim.run(Duration::from_secs(10));
     assert!(sim.machines[1].events.iter().any(|e| matches!(e, Event::RequestFailed { .. })));
 }
-
-#[test]
-fn a_provider_is_known_as_an_original_or_as_ours_by_the_size_of_its_pieces() {
-    for (piece, end, original) in [
-        (65_536, 200_000, Some(true)),
-        (limits::DATA_PIECE, 200_000, Some(false)),
-        (65_536, 65_536, None),
-        (100, 200_000, None),
-    ] {
-        let mut sim = Simulation::of(2, Protocol::Daemon02, &transfer(Style::Spki));
-        sim.join(0, 1);
-        let (now, to) = (sim.now, sim.id(0, Style::Spki));
-        let id = sim.machines[1].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end });
-        sim.deliver();
-        let key = RequestKey { from: sim.id(1, Style::Spki), id };
-        let _ = sim.machines[0].swarm.respond(now, &key, Reply::Data(Bytes::from(content(piece))));
-        sim.deliver();
-        assert_eq!(sim.machines[1].swarm.is_original(to), original, "pieces of {piece} bytes");
-    }
-}
