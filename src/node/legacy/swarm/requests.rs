@@ -56,6 +56,9 @@ impl Asked {
     /// True if this connection brings the answer of another life of the node than an earlier one did: the node was
     /// started anew, heard the repeated request, and answers it from the beginning, which would be taken for more of
     /// what it sent before. Between connections that were there before the request a node may choose.
+    ///
+    /// Lives behind a relay cannot be told apart. There an answer of ours is one piece, which ends the request; the pieces
+    /// of an original may be mixed up with those of its next life, and after the wrong hash it is asked for single ones.
     fn is_from_another_life(&mut self, connection: ConnectionId) -> bool {
         let first = *self.by.get_or_insert(connection);
         let is_newer = |connection| self.newest.is_none_or(|newest| connection > newest);
