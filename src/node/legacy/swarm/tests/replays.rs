@@ -109,6 +109,28 @@ fn the_real_node_is_asked_and_gives_however_many_impostors_show_its_ready() {
 }
 
 #[test]
+fn the_address_of_a_node_is_where_its_answers_come_from_and_not_that_of_impostors() {
+    let mut sim = Simulation::of(2, Protocol::Daemon02, &Purpose::Transfer(node(REAL)));
+    let to = sim.id(1, Style::Spki);
+    assert_eq!(sim.machines[0].swarm.address_of(to), None);
+    impostors(&mut sim, |_| "192.0.2.66:4000".to_owned());
+    // From 192.0.2.1.
+    sim.dial(0, 1, false);
+    impostors(&mut sim, |_| "192.0.2.66:4000".to_owned());
+    let now = sim.now;
+    sim.machines[0].swarm.request(now, to, FileRequest::Range { sha1: FILE, start: 0, end: 5 });
+    sim.deliver();
+    let requested = sim.take_events(1).into_iter().find_map(|event| match event {
+        Event::Requested { key, .. } => Some(key),
+        _ => None,
+    });
+    let answer = Reply::Data(Bytes::from_static(b"hello"));
+    let _ = sim.machines[1].swarm.respond(now, &requested.expect("it is asked"), answer);
+    sim.deliver();
+    assert_eq!(sim.machines[0].swarm.address_of(to), Some([192, 0, 2, 1].into()));
+}
+
+#[test]
 fn a_node_behind_another_is_reached_although_impostors_hold_connections_in_its_name() {
     let mut sim = Simulation::of(3, Protocol::Daemon02, &Purpose::Transfer(node(REAL)));
     impostors(&mut sim, |_| "192.0.2.66:4000".to_owned());
