@@ -113,14 +113,14 @@ impl Blame {
         totals
     }
 
-    /// The assembly was wrong: keeps only what `keep` sent and remembers the rest as suspect. Returns what is to be
+    /// The assembly was wrong: keeps only what these sent and remembers the rest as suspect. Returns what is to be
     /// forgotten.
-    pub(crate) fn suspect_all_but(&mut self, keep: Option<ProviderKey>) -> Vec<(u64, u64)> {
-        let kept = keep.map(Source::Provider);
+    pub(crate) fn suspect_all_but(&mut self, keep: &[ProviderKey]) -> Vec<(u64, u64)> {
+        let is_kept = |source| matches!(source, Source::Provider(key) if keep.contains(&key));
         let all = std::mem::take(&mut self.stretches);
         let mut forgotten = Vec::new();
         for (start, stretch) in all {
-            if Some(stretch.source) == kept {
+            if is_kept(stretch.source) {
                 self.stretches.insert(start, stretch);
             } else {
                 forgotten.push((start, stretch.end));
@@ -231,7 +231,7 @@ mod tests {
         blame.add(A, 0, 0, &[1; 100]);
         blame.add(B, 100, 100, &[2; 100]);
         blame.add(A, 200, 200, &[3; 100]);
-        let forgotten = blame.suspect_all_but(Some(A));
+        let forgotten = blame.suspect_all_but(&[A]);
         assert_eq!(forgotten, [(100, 200)]);
         // Cut differently by the sender.
         blame.add(A, 100, 100, &[2; 37]);
@@ -244,7 +244,7 @@ mod tests {
         let mut blame = Blame::default();
         blame.on_disk(0, 50);
         blame.add(B, 50, 50, &[2; 50]);
-        assert_eq!(blame.suspect_all_but(None), [(0, 50), (50, 100)]);
+        assert_eq!(blame.suspect_all_but(&[]), [(0, 50), (50, 100)]);
         blame.add(A, 0, 0, &[[7; 50].as_slice(), &[2; 10]].concat());
         blame.add(A, 0, 60, &[2; 40]);
         assert_eq!(blame.liars(), [ProviderKey(7); 0]);
@@ -274,7 +274,7 @@ mod tests {
             let end = start + random.random_range(1..STRETCH / 4);
             let from = ProviderKey(random.random_range(0..3));
             match random.random_range(0..40) {
-                0 => drop(blame.suspect_all_but(Some(from))),
+                0 => drop(blame.suspect_all_but(&[from])),
                 1..10 => drop(blame.forget(from, start, end)),
                 10..15 => blame.lose(start, end),
                 15..20 => blame.on_disk(start, end),
@@ -297,7 +297,7 @@ mod tests {
         blame.add(A, 0, 0, &[1; 100]);
         blame.lose(20, 30);
         assert_eq!(blame.totals(), BTreeMap::from([(Source::Disk, 90)]));
-        assert_eq!(blame.suspect_all_but(Some(A)), [(0, 20), (30, 100)]);
+        assert_eq!(blame.suspect_all_but(&[A]), [(0, 20), (30, 100)]);
     }
 
     #[test]

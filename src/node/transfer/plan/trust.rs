@@ -63,9 +63,13 @@ impl Plan {
         if totals.len() > 1 && self.trust.hunt().is_none() {
             self.trust = Trust::Whole(Asked::OneByOne(Hunt::default()));
         }
+        // Either what it sent is wrong, or what was kept of the best one beside it.
+        if let Some(chosen) = self.trust.only() {
+            self.trust_only(&[chosen]);
+        }
         match self.trust.hunt() {
             Some(_) => self.begin_turn(now),
-            None => self.trust_only(None),
+            None => self.trust_only(&[]),
         }
         self.assign(now);
     }
@@ -92,7 +96,7 @@ impl Plan {
             relayed.extend(provider.is_relayed().then_some(*key));
         }
         relayed.into_iter().for_each(|key| self.take_back(key));
-        self.trust_only(None);
+        self.trust_only(&[]);
     }
 
     /// What it means that the bytes of a provider are wrong.
@@ -101,8 +105,8 @@ impl Plan {
     }
 
     /// Forgets what came from anybody else.
-    pub(super) fn trust_only(&mut self, provider: Option<ProviderKey>) {
-        for (start, end) in self.blame.suspect_all_but(provider) {
+    pub(super) fn trust_only(&mut self, providers: &[ProviderKey]) {
+        for (start, end) in self.blame.suspect_all_but(providers) {
             self.actions.push_back(Action::Forget { start, end });
         }
     }

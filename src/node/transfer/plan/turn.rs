@@ -4,7 +4,8 @@
 //! come slowly are no lie. So what a turn costs is bounded. While others wait that had no turn yet, each has a trial:
 //! all trials of one round together take about [`ROUND`], and providers at one address count as one. After that the
 //! provider that was fastest in its own turn is asked first, and keeps its turn while it keeps a good part of its rate
-//! and of what others have shown.
+//! and of what others have shown. What the fastest one sent is kept until another one proves faster, so that trials
+//! cost time but not what was received.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -105,6 +106,12 @@ impl Hunt {
         self.lost.get(&key).copied().unwrap_or_default()
     }
 
+    /// The one of these providers that has shown the best rate in its turn.
+    fn leader(&self, among: &BTreeMap<ProviderKey, Provider>) -> Option<ProviderKey> {
+        let tried = self.lost.iter().filter(|(key, _)| among.contains_key(key));
+        tried.max_by_key(|(key, lost)| (lost.rate, Reverse(**key))).map(|(key, _)| *key)
+    }
+
     fn lost_at(&self, path: Option<Path>) -> u32 {
         self.lost_at.get(&path).copied().unwrap_or(0)
     }
@@ -197,13 +204,16 @@ impl Plan {
         });
         let turn = best.map(|(key, provider)| self.turn_of(hunt, *key, expected(*key, provider), now));
         let chosen = turn.as_ref().map(|turn| turn.provider);
+        // In the trials of others the best so far keeps what it sent, in case it stays the best.
+        let in_trial = chosen.is_some_and(|key| !hunt.lost.contains_key(&key));
+        let leader = if in_trial { hunt.leader(&self.providers) } else { None };
         if let Some(hunt) = self.trust.hunt_mut() {
             hunt.turn = turn;
         }
         let others = self.requests.iter().filter(|(_, request)| Some(request.provider) != chosen);
         let others: Vec<_> = others.map(|(key, _)| *key).collect();
         others.into_iter().for_each(|key| self.abandon(key));
-        self.trust_only(chosen);
+        self.trust_only(&Vec::from_iter(chosen.into_iter().chain(leader)));
     }
 
     fn turn_of(&self, hunt: &Hunt, provider: ProviderKey, expected: u64, now: Instant) -> Turn {

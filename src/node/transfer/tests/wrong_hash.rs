@@ -233,3 +233,16 @@ fn a_chosen_provider_that_leaves_again_and_again_loses_its_turn() {
     }
     assert!(request_to(&mut plan, other).is_some());
 }
+
+#[test]
+fn the_trials_of_others_cost_the_best_provider_nothing_of_what_it_sent() {
+    // The fastest has sent most of the file when the one that lies about a byte is found out.
+    let mut providers = vec![ranges(Manner::LiesAt(7), 200_000)];
+    providers.extend((0..2).map(|_| ranges(Manner::Honest, 200_000)));
+    providers.push(ranges(Manner::Honest, 2_000_000));
+    let mut world = World::new(40_000_000, 1, &[], providers);
+    assert!(world.run(), "{:?}", world.dropped);
+    let again = world.received - 40_000_000;
+    println!("turns: {again} of 40,000,000 bytes were sent again, bar 12,000,000; {:.1} s", world.seconds());
+    assert!(again < 12_000_000, "{again}");
+}
