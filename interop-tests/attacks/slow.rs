@@ -66,3 +66,24 @@ fn fast_liars_that_trickle_when_asked_alone_do_not_stop_a_load() {
     assert!(provider.was_asked());
     assert!(attacker.events("asked").len() > 2, "{}", attacker.process);
 }
+
+/// Identities of one machine spoil the hash, and are slow when they are asked alone.
+#[test]
+fn identities_of_one_address_that_are_slow_in_their_turns_do_not_hold_a_load_up() {
+    const LARGE: usize = 16 << 20;
+    const IDENTITIES: usize = 24;
+    let Some(lab) = Lab::new() else { return };
+    let content = lab.file("wanted", LARGE);
+    let victim = lab.daemon("victim");
+    let claim = format!("{LARGE}:{IDENTITIES}:junk-then-slow:10");
+    let attack = ["claims", "--sha1", &content.sha1, "--claim", &claim, "--address", "127.0.0.9"];
+    let attacker = lab.attacker(&attack);
+    victim.connected(1);
+    let provider = lab.peer("0.2.1", &[&content], &["--rate", &RATE.to_string()]);
+    victim.connected(2);
+    let honest = Duration::from_secs((LARGE / RATE) as u64);
+    let attempt = attempt(28, "24 identities that are slow in their turns", &victim, &content, honest);
+    attempt.must_have_succeeded(&victim, &content);
+    assert!(provider.was_asked());
+    assert!(attacker.events("asked").len() > 2, "{}", attacker.process);
+}

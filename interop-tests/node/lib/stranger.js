@@ -11,6 +11,8 @@ const { Requests } = require('./requests');
 const { Swarm } = require('./swarm');
 
 const TRICKLE_MS = 4000;
+const SLOW_MS = 200;
+const SLOW_PIECE = 65536;
 const BLOCK = 131072;
 const JUNK = crypto.randomBytes(BLOCK).toString('base64');
 
@@ -39,6 +41,22 @@ const BEHAVIOURS = {
     const again = state.served.some(({ start, end }) => range.start < end && start < range.end);
     state.served.push(range);
     BEHAVIOURS[again ? 'trickle' : 'junk'](range, reply, state);
+  },
+
+  /** Junk the first time, and 320 KB/s for whoever asks again for what it was given. */
+  'junk-then-slow'(range, reply, state) {
+    const again = state.served.some(({ start, end }) => range.start < end && start < range.end);
+    state.served.push(range);
+    if (!again) return BEHAVIOURS.junk(range, reply, state);
+    let left = range.end - range.start;
+    const timer = setInterval(() => {
+      const piece = Math.min(left, SLOW_PIECE);
+      reply.respond({ data_b64: crypto.randomBytes(piece).toString('base64') });
+      left -= piece;
+      if (left > 0) return;
+      clearInterval(timer);
+      reply.finish();
+    }, SLOW_MS);
   },
 
   /** Nobody is there: the key is made up, no swarm is joined. */
