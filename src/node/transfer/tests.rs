@@ -575,40 +575,6 @@ fn answers_to_abandoned_requests_are_ignored() {
 }
 
 #[test]
-fn a_hundred_mixed_companies_all_end_right() {
-    let (mut completed, mut wrong) = (0, 0);
-    for seed in 0..100u64 {
-        let mut random = StdRng::seed_from_u64(seed);
-        let size = random.random_range(1..1_000_000usize);
-        let bad = random.random_range(1..4);
-        let mut providers = vec![ranges(Manner::Honest, random.random_range(200_000..20_000_000))];
-        for _ in 0..bad {
-            let offset = random.random_range(0..size as u64);
-            let manner = match random.random_range(0..6) {
-                0 | 1 => Manner::LiesAt(offset),
-                2 => Manner::OtherFile,
-                3 => Manner::StallsAfter(offset),
-                4 => Manner::ShortAfter(offset),
-                _ => Manner::Long,
-            };
-            let place = random.random_range(0..=providers.len());
-            providers.insert(place, ranges(manner, random.random_range(200_000..20_000_000)));
-        }
-        let manners: Vec<_> = providers.iter().map(|p| p.manner.clone()).collect();
-        let mut world = World::new(size, seed, &[], providers);
-        assert!(world.run(), "seed {seed}: {manners:?} {:?}", world.dropped);
-        completed += 1;
-        for (key, _) in &world.dropped {
-            if world.providers[key].manner == Manner::Honest {
-                wrong += 1;
-            }
-        }
-    }
-    println!("planner: {completed} of 100 complete, {wrong} honest providers dropped, seeds 0..100");
-    assert_eq!(wrong, 0);
-}
-
-#[test]
 fn a_request_whose_connection_closed_is_made_again_without_blame() {
     let now = Instant::now();
     let mut plan = Plan::new(100, &[], now);
