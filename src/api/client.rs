@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::wire::{Code, Problem, Refusal};
 use crate::limits;
 
-/// For the whole of a question whose answer is one small JSON value; an original daemon takes a second to answer
-/// `/probe`.
+/// For the whole of a question whose answer is one small JSON value, and for the beginning of a longer answer; an
+/// original daemon takes a second to answer `/probe`.
 const SMALL_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a request got no answer, or no sensible one.
@@ -38,8 +38,13 @@ pub enum ClientError {
     #[error("the daemon's answer broke off: {0}")]
     Broken(#[source] hyper::Error),
     /// Too slow.
-    #[error("no answer from 127.0.0.1:{0} within 5 s")]
-    Timeout(u16),
+    #[error("nothing came from 127.0.0.1:{port} for {} s", time.as_secs())]
+    Timeout {
+        /// The port.
+        port: u16,
+        /// How long it was waited for.
+        time: Duration,
+    },
     /// Not what this API answers; `0` says what is wrong.
     #[error("not an answer of this program's daemon: {0}")]
     Unexpected(String),
@@ -79,21 +84,24 @@ impl Client {
 
     /// POST of JSON, the answer one small JSON value.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.in_time(async { self.open(path, body).await?.json().await }).await
+        let body = body.to_string().into_bytes().into();
+        self.in_time(async { self.request(Method::POST, path, body).await?.json().await }).await
     }
 
-    /// POST of JSON, the answer as it comes.
-    pub async fn open(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
-        self.request(Method::POST, path, body.to_string().into_bytes().into()).await
+    /// POST of JSON, the answer as it comes. A daemon from which nothing comes for `silence`, or for the beginning of the
+    /// answer for 5 s if that is longer, hangs.
+    pub async fn open(&self, path: &str, body: &Value, silence: Duration) -> Result<Answer, ClientError> {
+        let body = body.to_string().into_bytes().into();
+        let answer = self.request(Method::POST, path, body);
+        let answer = in_time(self.port, silence.max(SMALL_ANSWER_TIMEOUT), answer).await?;
+        Ok(Answer { silence, ..answer })
     }
 
-    async fn in_time(
+    async fn in_time<T>(
         &self,
-        question: impl Future<Output = Result<Value, ClientError>>,
-    ) -> Result<Value, ClientError> {
-        tokio::time::timeout(SMALL_ANSWER_TIMEOUT, question)
-            .await
-            .unwrap_or(Err(ClientError::Timeout(self.port)))
+        question: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        in_time(self.port, SMALL_ANSWER_TIMEOUT, question).await
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
@@ -118,14 +126,23 @@ impl Client {
             .map_err(|error| ClientError::Unexpected(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(ClientError::Broken)?;
         let status = response.status();
-        let answer =
-            Answer { body: response.into_body(), buffer: Vec::new(), searched: 0, _connection: connection };
+        let answer = Answer {
+            port: self.port,
+            silence: SMALL_ANSWER_TIMEOUT,
+            body: response.into_body(),
+            buffer: Vec::new(),
+            searched: 0,
+            _connection: connection,
+        };
         if status.is_success() { Ok(answer) } else { Err(answer.refusal(status).await) }
     }
 }
 
 /// An answer that is coming in; dropping it hangs up, which makes the daemon stop what it did for it.
 pub struct Answer {
+    port: u16,
+    /// How long nothing may come.
+    silence: Duration,
     body: Incoming,
     /// Bytes after the last line taken.
     buffer: Vec<u8>,
@@ -148,7 +165,8 @@ impl Answer {
             if self.buffer.len() > limits::MAX_API_ANSWER_BYTES {
                 return Err(ClientError::Unexpected("a line is too long".into()));
             }
-            match self.body.frame().await {
+            let frame = async { Ok(self.body.frame().await) };
+            match in_time(self.port, self.silence, frame).await? {
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(ClientError::Unexpected("the last line is incomplete".into())),
                 Some(frame) => {
@@ -184,6 +202,14 @@ impl Answer {
             Err(_) => ClientError::Unexpected(format!("HTTP status {status}")),
         }
     }
+}
+
+async fn in_time<T>(
+    port: u16,
+    time: Duration,
+    question: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    tokio::time::timeout(time, question).await.unwrap_or(Err(ClientError::Timeout { port, time }))
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ClientError> {
@@ -276,11 +302,11 @@ mod tests {
     async fn a_line_is_taken_up_to_its_limit() {
         let mut fits = json_of(limits::MAX_API_ANSWER_BYTES);
         fits.push(b'\n');
-        let mut answer = impostor(fits).open("/", &Value::Null).await.unwrap();
+        let mut answer = impostor(fits).open("/", &Value::Null, SMALL_ANSWER_TIMEOUT).await.unwrap();
         assert!(matches!(answer.next_line().await, Ok(Some(Value::String(_)))));
         assert!(matches!(answer.next_line::<Value>().await, Ok(None)));
         let endless = impostor(vec![b' '; 2 * limits::MAX_API_ANSWER_BYTES]);
-        let mut answer = endless.open("/", &Value::Null).await.unwrap();
+        let mut answer = endless.open("/", &Value::Null, SMALL_ANSWER_TIMEOUT).await.unwrap();
         let Err(error) = answer.next_line::<Value>().await else { panic!("took a line without end") };
         assert_eq!(error.to_string(), "not an answer of this program's daemon: a line is too long");
         assert!(answer.buffer.len() < limits::MAX_API_ANSWER_BYTES * 3 / 2, "{}", answer.buffer.len());
@@ -288,8 +314,45 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_an_error() {
-        let mut answer = impostor(b"{\"a\":1}\n{\"b\"".to_vec()).open("/", &Value::Null).await.unwrap();
+        let mut answer = impostor(b"{\"a\":1}\n{\"b\"".to_vec())
+            .open("/", &Value::Null, SMALL_ANSWER_TIMEOUT)
+            .await
+            .unwrap();
         assert!(matches!(answer.next_line::<Value>().await, Ok(Some(_))));
         assert!(matches!(answer.next_line::<Value>().await, Err(ClientError::Unexpected(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_takes_the_request_and_says_nothing_is_given_up() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = Client::new(listener.local_addr().unwrap().port());
+        let silence = Duration::from_secs(25);
+        let (began, mute) = (tokio::time::Instant::now(), client.open("/", &Value::Null, silence).await);
+        assert!(matches!(mute, Err(ClientError::Timeout { time, .. }) if time == silence));
+        assert!(began.elapsed() < silence + SMALL_ANSWER_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_stops_in_the_middle_of_an_answer_is_given_up() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (hang_up, hung_up) = std::sync::mpsc::channel::<()>();
+        let stuck = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 1000]).unwrap();
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}\n{");
+            let _ = hung_up.recv();
+        });
+        let mut answer = Client::new(port).open("/", &Value::Null, Duration::from_millis(1)).await.unwrap();
+        let mut lines = 0;
+        let end = loop {
+            match answer.next_line::<Value>().await {
+                Ok(Some(_)) => lines += 1,
+                end => break end,
+            }
+        };
+        assert!(lines <= 1 && matches!(end, Err(ClientError::Timeout { .. })), "{lines} {end:?}");
+        drop(hang_up);
+        stuck.join().unwrap();
     }
 }

@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::respond::{json_line, json_lines, refused};
 use super::state::{Loads, LongRequests, Shared, Ticket, long_request};
@@ -36,6 +36,8 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(4);
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// And at least this often, also when there is none: a client can tell a load that takes long from a daemon that hangs.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Lines written ahead of the client. Full: the writer waits, and tells newer progress later.
 const LINES_AHEAD: usize = 8;
 
@@ -139,6 +141,7 @@ async fn report_load(mut load: Load, ticket: Ticket, lines: mpsc::Sender<Bytes>)
     let mut tick = tokio::time::interval(PROGRESS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     load.events.mark_changed();
+    let mut told = Instant::now();
     let end = loop {
         tokio::select! {
             biased;
@@ -147,7 +150,8 @@ async fn report_load(mut load: Load, ticket: Ticket, lines: mpsc::Sender<Bytes>)
             done = &mut load.done => break done.unwrap_or(Err(LoadError::Cancelled)),
             _ = tick.tick() => {
                 // The node drops the sender when it is done; `done` tells the rest.
-                if load.events.has_changed().unwrap_or(false) {
+                if load.events.has_changed().unwrap_or(false) || told.elapsed() >= SIGN_OF_LIFE {
+                    told = Instant::now();
                     let now = LoadLine::Progress((&*load.events.borrow_and_update()).into());
                     if lines.send(json_line(&now)).await.is_err() {
                         return;

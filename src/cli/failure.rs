@@ -219,7 +219,7 @@ impl From<ClientError> for Failure {
             )
             .likely("it was not started, or it listens on another port (KACHERY_P2P_API_PORT, --api-port)")
             .next("kachery-p2p daemon-start --channel NAME"),
-            ClientError::Broken(_) | ClientError::Timeout(_) => Self::new(Exit::NoDaemon, what)
+            ClientError::Broken(_) | ClientError::Timeout { .. } => Self::new(Exit::NoDaemon, what)
                 .likely("the daemon stopped or hangs")
                 .next("kachery-p2p status"),
             ClientError::Unexpected(_) => Self::new(Exit::NoDaemon, what)

@@ -20,13 +20,15 @@ use crate::store::Sha1;
 
 /// As in the original.
 const SEARCH: Duration = Duration::from_secs(4);
+/// A daemon that is this late with the end of a search hangs.
+const DAEMON_DELAY: Duration = Duration::from_secs(10);
 
 /// Prints each find at once, as the original does: one JSON object, indented by 4.
 pub(super) async fn find(settings: &Settings, uri: &str) -> Result<(), Failure> {
     let name = parse_uri(uri)?;
     let timeout = settings.timeout.unwrap_or(SEARCH).min(limits::MAX_API_FIND_TIMEOUT);
     let request = json!({"sha1": name.sha1.to_string(), "timeout_ms": timeout.as_millis() as u64});
-    let mut answer = settings.daemon().open("/api/v1/find", &request).await?;
+    let mut answer = settings.daemon().open("/api/v1/find", &request, timeout + DAEMON_DELAY).await?;
     while let Some(line) = answer.next_line().await? {
         match &line {
             FindLine::Found { provider, .. } if !settings.output.json => write_stdout(&indented(provider))?,

@@ -17,6 +17,8 @@ use crate::store::{Cancel, ContentHash, HowStored, Sha1, Store, StoreError, Stor
 
 /// A load without progress ends after this, unless told otherwise.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A daemon that says nothing about a load for this long hangs: it gives a sign of life every 5 s.
+const DAEMON_SILENCE: Duration = Duration::from_secs(20);
 
 /// Prints the path, or the destination, on success; on failure nothing on stdout.
 pub(super) async fn load(settings: &Settings, uri: &str, dest: Option<&Path>) -> Result<(), Failure> {
@@ -114,7 +116,7 @@ async fn find_here(settings: &Settings, store: Store, sha1: Sha1) -> Result<Opti
 async fn ask_daemon(settings: &Settings, name: &Name, uri: &str) -> Result<Obtained, Failure> {
     let timeout = settings.timeout.unwrap_or(SILENCE).as_millis() as u64;
     let request = json!({"sha1": name.sha1.to_string(), "timeout_ms": timeout});
-    let mut answer = settings.daemon().open("/api/v1/load", &request).await?;
+    let mut answer = settings.daemon().open("/api/v1/load", &request, DAEMON_SILENCE).await?;
     let mut shown = Shown::new(settings);
     while let Some(line) = answer.next_line().await? {
         match line {

@@ -80,3 +80,8 @@ mod topic;
 pub mod udx;
 
 pub use topic::Topic;
+
+/// What README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+struct Readme;

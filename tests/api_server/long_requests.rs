@@ -65,3 +65,21 @@ async fn a_client_that_hangs_up_gives_its_place_back() {
     assert_eq!(api.dropped.recv().await, Some("find"));
     searches(&api, 1).await;
 }
+
+/// So that a client can tell a load that takes long from a daemon that hangs.
+#[tokio::test(start_paused = true)]
+async fn a_load_in_which_nothing_happens_gives_a_sign_of_life_every_five_seconds() {
+    let api = start(Script { load: Some(LoadScript::Hang), ..Script::default() }).await;
+    let mut socket = connect(api.port).await;
+    let load = post("/api/v1/load", &json!({"sha1": HASH}).to_string());
+    socket.write_all(load.as_bytes()).await.unwrap();
+    let (began, mut answer) = (tokio::time::Instant::now(), String::new());
+    while answer.matches("\"progress\"").count() < 4 {
+        let mut part = [0; 1000];
+        let length = socket.read(&mut part).await.unwrap();
+        assert_ne!(length, 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&part[..length]));
+    }
+    let taken = began.elapsed().as_secs();
+    assert!((15..20).contains(&taken), "{taken} s");
+}
