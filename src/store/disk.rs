@@ -55,6 +55,11 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+
+    /// Equal but for the ctime, which a rename changes?
+    pub(super) fn has_same_content(&self, other: &Stamp) -> bool {
+        (self.inode, self.size, self.modified) == (other.inode, other.size, other.modified)
+    }
 }
 
 /// Names the step and the path of a system error.

@@ -28,6 +28,7 @@ pub(super) mod for_tests {
     struct Plan {
         seen: Vec<&'static str>,
         at: Option<(usize, Fault)>,
+        before: Option<(&'static str, Box<dyn FnOnce()>)>,
     }
 
     thread_local! {
@@ -36,7 +37,12 @@ pub(super) mod for_tests {
 
     /// Forgets the steps seen by this thread and plans a fault at step number `at`, counted from 0.
     pub(crate) fn plan(at: Option<(usize, Fault)>) {
-        PLAN.with_borrow_mut(|plan| *plan = Plan { seen: Vec::new(), at });
+        PLAN.with_borrow_mut(|plan| *plan = Plan { at, ..Plan::default() });
+    }
+
+    /// Does something just before the next step of this name: what another program does at that moment.
+    pub(crate) fn before(step: &'static str, deed: impl FnOnce() + 'static) {
+        PLAN.with_borrow_mut(|plan| plan.before = Some((step, Box::new(deed))));
     }
 
     /// The steps this thread passed since [`plan`].
@@ -45,6 +51,10 @@ pub(super) mod for_tests {
     }
 
     pub(crate) fn step(name: &'static str) -> io::Result<()> {
+        let planned = |plan: &mut Plan| plan.before.take_if(|(at, _)| *at == name);
+        if let Some((_, deed)) = PLAN.with_borrow_mut(planned) {
+            deed();
+        }
         PLAN.with_borrow_mut(|plan| {
             let number = plan.seen.len();
             plan.seen.push(name);

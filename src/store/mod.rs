@@ -6,6 +6,7 @@
 //! go out: [`ServedFile`] (to peers) and [`Store::find`] (to local users). Rules that hold everywhere:
 //!
 //! * nothing is visible under a hash before its content had that hash, is durable, and was renamed into place;
+//! * what another program makes of a file of ours before that is cut off, hashed again or refused: `place`;
 //! * what a crash leaves is nothing, a temporary that the next start removes, or a download that resumes;
 //! * what an earlier process left of a download is hashed again before it counts, what another user may have written
 //!   about hashes is not believed;
@@ -38,6 +39,7 @@ mod layout;
 pub mod manifest;
 mod memory;
 mod partial;
+mod place;
 mod put;
 mod python_json;
 pub(crate) mod ranges;
@@ -224,6 +226,15 @@ pub enum StoreError {
     #[error("another program is writing {}", path.display())]
     InUse {
         /// Its data file.
+        path: PathBuf,
+    },
+    /// Another program changed, moved or replaced a file of ours between its hashing and its coming into the store.
+    #[error(
+        "another program changed or replaced {} before it was in the store: stop that program, then try again",
+        path.display()
+    )]
+    Interfered {
+        /// The file, as it was named.
         path: PathBuf,
     },
     /// A folder with content has the name of a file of ours. It is not removed: somebody may need what is in it.

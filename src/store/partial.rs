@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::chain::{ChainHasher, ChainState};
-use super::disk::{self, During, Folder, Stamp};
+use super::disk::{self, During, Stamp};
 use super::journal::{Record, Sum, forget_sums};
-use super::layout;
+use super::place::Hashed;
 use super::ranges::Ranges;
-use super::{ContentHash, HowStored, Sha1, Store, StoreError, StoreErrorKind, Stored, sidecar};
+use super::{ContentHash, HowStored, Sha1, Store, StoreError, StoreErrorKind, Stored};
 use crate::limits::{MAX_PARTIAL_RANGES, PARTIAL_SYNC_BYTES};
 use files::{Claim, Files};
 use recheck::Old;
@@ -175,10 +175,16 @@ impl Partial {
     }
 
     /// If somebody else has changed the data file since this process wrote to it, nothing there counts as hashed any
-    /// more: all of it is to be read back. True: that is so.
+    /// more: all of it is to be read back, and what was added behind its end is cut off. True: that is so.
     fn notice_others(&mut self) -> Result<bool, StoreError> {
-        let now = self.stamp_now()?;
-        let changed = self.stamp.is_some() && self.stamp != now;
+        let mut now = self.stamp_now()?;
+        // The stamp after our last write may be of a file that was lengthened during that write.
+        let longer = now.is_some_and(|stamp| stamp.size > self.key.size);
+        let changed = longer || (self.stamp.is_some() && self.stamp != now);
+        if longer && let Some(files) = &self.files {
+            disk::set_length(&files.data, &files.path, self.key.size)?;
+            now = self.stamp_now()?;
+        }
         self.stamp = now;
         if changed {
             tracing::warn!(sha1 = %self.key.sha1, "another program wrote to an unfinished download; it is read back");
@@ -295,11 +301,10 @@ impl Partial {
         reason = "the partial is given back, and this happens once per download"
     )]
     pub fn commit(mut self) -> Result<Stored, (StoreError, Option<Partial>)> {
-        let folder = match self.check_and_make_durable() {
-            Ok(folder) => folder,
-            Err(error) => return Err((error, Some(self))),
-        };
-        match self.place(&folder) {
+        if let Err(error) = self.check_and_make_durable() {
+            return Err((error, Some(self)));
+        }
+        match self.place() {
             Ok(stored) => Ok(stored),
             Err(error) => {
                 let name = self.key.data();
@@ -309,7 +314,7 @@ impl Partial {
         }
     }
 
-    fn check_and_make_durable(&mut self) -> Result<Folder, StoreError> {
+    fn check_and_make_durable(&mut self) -> Result<(), StoreError> {
         let incomplete = |partial: &Self| StoreError::Incomplete { present: partial.present.total() };
         if !self.is_complete() {
             return Err(incomplete(self));
@@ -322,7 +327,7 @@ impl Partial {
             // Written to while it was read back. Once more, but not for as long as somebody goes on writing.
             self.hash_all()?;
         }
-        layout::content_folder_or_create(&self.store.inner.root, ContentHash::Sha1(self.key.sha1))
+        Ok(())
     }
 
     /// Hashes what is on disk from the beginning to the end, as far as this process has not done so.
@@ -342,28 +347,22 @@ impl Partial {
         })
     }
 
-    fn place(&mut self, folder: &Folder) -> Result<Stored, StoreError> {
-        let (key, name) = (self.key, self.key.sha1.to_string());
-        let path = folder.path_of(&name);
-        let hashed = self.stamp;
-        let files = self.files()?;
-        let before = Stamp::of(&files.data.metadata().during("look at", &path)?);
-        if hashed != Some(before) {
-            let source = io::Error::other("another program writes to this download; stop it and load again");
-            return Err(StoreError::Io { what: format!("keep {}", files.path.display()), source });
-        }
-        files.folder.rename(&key.data(), folder, &name)?;
-        folder.sync()?;
-        let (hash, states) = (ContentHash::Sha1(key.sha1), self.hasher.states());
-        if let Some(files) = &self.files
-            && let Err(error) =
-                sidecar::write_for_placed(&self.store.inner.root, hash, &files.data, &before, states)
-        {
-            // The file itself is safe; without a sidecar it is hashed once more when a peer asks for it.
-            tracing::warn!(%error, "the chain states of a downloaded file could not be kept");
-        }
+    fn place(&self) -> Result<Stored, StoreError> {
+        let (Key { sha1, size }, name) = (self.key, self.key.data());
+        let (Some(files), Some(stamp)) = (&self.files, self.stamp) else {
+            return Err(StoreError::Incomplete { present: 0 });
+        };
+        let path = self.store.move_in(&Hashed {
+            file: &files.data,
+            folder: &files.folder,
+            name: &name,
+            stamp,
+            hash: ContentHash::Sha1(sha1),
+            size,
+            states: self.hasher.states(),
+        })?;
         self.remove_others();
-        Ok(Stored { sha1: key.sha1, size: key.size, path, how: HowStored::Received })
+        Ok(Stored { sha1, size, path, how: HowStored::Received })
     }
 
     /// Removes what is left of this and other downloads of the same hash, except those under way.

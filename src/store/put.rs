@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::copy::{self, Passed, Sink};
-use super::disk::{During, Stamp};
+use super::disk::{self, During, Stamp};
 use super::memory::{self, Stat};
+use super::place::Hashed;
 use super::temporary::Temporary;
-use super::{Algorithm, ContentHash, HowStored, Store, StoreError, Stored, layout, serve, sidecar};
+use super::{Algorithm, ContentHash, HowStored, Store, StoreError, Stored, layout, serve};
 
 /// How to store.
 #[derive(Clone, Copy)]
@@ -171,15 +172,10 @@ impl Store {
         if let Some(stored) = self.already(hash)? {
             return Ok(stored);
         }
-        let folder = layout::content_folder_or_create(&self.inner.root, hash)?;
-        let name = hash.to_string();
-        let path = folder.path_of(&name);
-        let before = Stamp::of(&temporary.file().metadata().during("look at", &path)?);
-        let file = temporary.move_to(&folder, &name)?;
-        if let Err(error) = sidecar::write_for_placed(&self.inner.root, hash, &file, &before, &states) {
-            // The file itself is safe; without a sidecar it is hashed once more when a peer asks for it.
-            tracing::warn!(%error, "the chain states of a stored file could not be kept");
-        }
+        let (file, folder, name) = (temporary.file(), temporary.folder(), temporary.name());
+        disk::sync_file(file, &temporary.path())?;
+        let stamp = Stamp::of(&file.metadata().during("look at", &temporary.path())?);
+        let path = self.move_in(&Hashed { file, folder, name, stamp, hash, size, states: &states })?;
         Ok(StoredAs { hash, size, path, how })
     }
 

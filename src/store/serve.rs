@@ -154,6 +154,18 @@ impl Store {
         Ok(None)
     }
 
+    /// Has the file of this name in the store itself (not the alternate) the right content? Hashes it if that is not
+    /// known.
+    pub(super) fn is_right(&self, hash: ContentHash) -> Result<bool, StoreError> {
+        let path = place(self.root(), hash);
+        let Some(file) = open_content(&self.inner.root, hash)? else { return Ok(false) };
+        let ContentHash::Sha1(sha1) = hash else {
+            return Ok(self.hash_of_file(&path, hash.algorithm(), &|_| {})? == hash);
+        };
+        let stamp = Stamp::of(&file.metadata().during("look at", &path)?);
+        self.verify(sha1, &path, &file, stamp, &|_| {})
+    }
+
     /// The file in the store and the one in the alternate root, as far as they exist.
     fn candidates(&self, sha1: Sha1) -> Result<Vec<(PathBuf, File, Stamp)>, StoreError> {
         let mut found = Vec::new();
@@ -197,7 +209,7 @@ impl Store {
         let hasher = hash_file(file, progress).during("read", path)?;
         let unchanged = Stamp::of(&file.metadata().during("look at", path)?) == stamp;
         let found = hasher.digest();
-        let good = found == sha1 && unchanged;
+        let good = found == sha1 && unchanged && hasher.length() == stamp.size;
         if unchanged {
             self.inner.verdicts.remember(sha1, stamp, good);
         }

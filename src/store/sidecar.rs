@@ -1,7 +1,7 @@
 //! What we remember beside a stored file, in `kachery-p2p/states`: its size, the stamp at which its content was
 //! verified, and its SHA-1 chain states. Only ours is believed: anybody who can write here could forge it.
 //!
-//! Format, version 1, big-endian: magic `KPSTATES`, version u32, log2 of the chunk size u32, size u64, inode u64,
+//! Format, version 2, big-endian: magic `KPSTATES`, version u32, log2 of the chunk size u32, size u64, inode u64,
 //! mtime seconds i64 and nanoseconds i64, ctime likewise, then a check of the header, the states (20 bytes each) and
 //! a check of the states. A check is the SHA-1 of the file's hash followed by what is checked.
 
@@ -14,11 +14,13 @@ use super::chain::{self, ChainState};
 use super::disk::{self, During, Folder, Stamp};
 use super::layout::{self, OWN};
 use super::memory::SMALL;
+use super::place::Hashed;
 use super::temporary::Temporary;
 use super::{ContentHash, Sha1, StoreError};
 
 const MAGIC: &[u8; 8] = b"KPSTATES";
-const VERSION: u32 = 1;
+/// 2: those of version 1 may call a file verified that another program lengthened while it was downloaded.
+const VERSION: u32 = 2;
 const HEADER: usize = 8 + 4 + 4 + 8 + 8 + 4 * 8;
 const CHECK: usize = 20;
 
@@ -106,25 +108,18 @@ pub(super) fn write(
 }
 
 /// After a file came to its place under `sha1`: remembers it as verified, unless its content was touched meanwhile.
-/// `before` is its stamp before the rename (which changes only the ctime). Small files have no sidecar: hashing them
-/// again costs less.
-pub(super) fn write_for_placed(
-    root: &Folder,
-    hash: ContentHash,
-    file: &File,
-    before: &Stamp,
-    states: &[ChainState],
-) -> Result<(), StoreError> {
-    let ContentHash::Sha1(sha1) = hash else { return Ok(()) };
-    if before.size < SMALL {
+/// Small files have no sidecar: hashing them again costs less.
+pub(super) fn write_for_placed(root: &Folder, hashed: &Hashed<'_>) -> Result<(), StoreError> {
+    let ContentHash::Sha1(sha1) = hashed.hash else { return Ok(()) };
+    if hashed.size < SMALL {
         return Ok(());
     }
     let path = layout::relative("sha1", &sha1.to_string(), &sha1.to_string());
-    let now = Stamp::of(&file.metadata().during("look at", &path)?);
-    if (now.inode, now.size, now.modified) != (before.inode, before.size, before.modified) {
+    let now = Stamp::of(&hashed.file.metadata().during("look at", &path)?);
+    if now.size != hashed.size || !now.has_same_content(&hashed.stamp) {
         return Ok(());
     }
-    write(root, sha1, &now, states)
+    write(root, sha1, &now, hashed.states)
 }
 
 /// Stamp and states, as whoever verifies ranges would read them. None: no sidecar, or a damaged one.
@@ -154,6 +149,21 @@ mod tests {
 
     fn stamp(size: u64) -> Stamp {
         Stamp { inode: 7, size, modified: (1, 2), changed: (-3, 4) }
+    }
+
+    #[test]
+    fn a_sidecar_of_a_version_that_believed_lengthened_files_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Folder::open_root(folder.path()).unwrap();
+        let sha1 = Sha1([8; 20]);
+        write(&root, sha1, &stamp(100), &[[1; 20]]).unwrap();
+        let path = folder.path().join(format!("kachery-p2p/states/08/08/08/{sha1}.states"));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8..12].copy_from_slice(&1_u32.to_be_bytes());
+        let sum = check(sha1, &bytes[..HEADER]);
+        bytes[HEADER..HEADER + CHECK].copy_from_slice(&sum);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(read_stamp(&root, sha1).unwrap(), None);
     }
 
     #[test]

@@ -13,12 +13,11 @@ use super::layout::{self, OWN};
 
 const SUFFIX: &str = ".temporary";
 
-/// A file that is removed when dropped, unless it was moved to its place.
+/// A file that is removed when dropped, unless it was moved to its place or something else has its name.
 pub(super) struct Temporary {
     folder: Folder,
     name: String,
     file: File,
-    moved: bool,
 }
 
 fn folder(root: &Folder) -> Result<Folder, StoreError> {
@@ -43,7 +42,7 @@ impl Temporary {
             let folder = folder(root)?;
             let name = new_name(&folder)?;
             let file = folder.create_file(&name)?;
-            let temporary = Temporary { folder, name, file, moved: false };
+            let temporary = Temporary { folder, name, file };
             temporary.file.lock().during("lock", &temporary.path())?;
             // Between creation and lock a cleaning process may have taken it for a dead one.
             if temporary.is_itself()? {
@@ -62,11 +61,19 @@ impl Temporary {
             Err(TryLockError::Error(e)) => return Err(e).during("lock", source),
         }
         folder.link_from(source, &name)?;
-        Ok(Temporary { folder, name, file, moved: false })
+        Ok(Temporary { folder, name, file })
     }
 
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -87,18 +94,17 @@ impl Temporary {
     }
 
     /// As [`Temporary::move_to`], but a crash may undo it or leave a damaged file: for what checks itself.
-    pub(super) fn move_unsynced(mut self, to: &Folder, name: &str) -> Result<File, StoreError> {
+    pub(super) fn move_unsynced(self, to: &Folder, name: &str) -> Result<File, StoreError> {
         let path = to.path_of(name);
         self.folder.rename(&self.name, to, name)?;
-        // Renaming one of two names of one inode over the other does nothing: the guard then removes ours.
-        self.moved = !self.is_itself().unwrap_or(false);
         self.file.try_clone().during("keep open", &path)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.moved
+        // Also after it was moved: renaming one of two names of one inode over the other does nothing.
+        if self.is_itself().unwrap_or(true)
             && let Err(error) = self.folder.remove(&self.name)
         {
             tracing::warn!(%error, "a temporary file stays behind until the next start");

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod meddling;
 mod odd;
 mod partial;
 mod put;
