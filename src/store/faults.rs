@@ -24,11 +24,13 @@ pub(super) mod for_tests {
         Killed,
     }
 
+    type Deed = Box<dyn FnOnce()>;
+
     #[derive(Default)]
     struct Plan {
         seen: Vec<&'static str>,
         at: Option<(usize, Fault)>,
-        before: Option<(&'static str, Box<dyn FnOnce()>)>,
+        before: Option<(&'static str, Deed)>,
     }
 
     thread_local! {

@@ -105,8 +105,10 @@ fn what_is_appended_in_the_very_moment_of_a_write_is_cut_off() {
     }
 }
 
+type Deed = Box<dyn Fn(&Path)>;
+
 /// What may be put in the place of a file of ours.
-fn strangers(other: &Path) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
+fn strangers(other: &Path) -> Vec<(&'static str, Deed)> {
     let other = other.to_owned();
     vec![
         ("another file", Box::new(|path| std::fs::write(path, b"stranger").unwrap())),
@@ -210,10 +212,9 @@ fn a_file_that_another_program_lengthens_or_replaces_while_it_is_stored_does_not
         std::fs::remove_file(path).unwrap();
         std::fs::write(path, b"stranger").unwrap();
     };
-    let deeds: [(&str, fn(&Path)); 2] = [("appended", append), ("replaced", replace)];
     for size in SIZES {
         let bytes = sample(size, size as usize);
-        for (name, deed) in deeds {
+        for (name, deed) in [("appended", append as fn(&Path)), ("replaced", replace)] {
             // Before it is looked at for the last time, and after.
             for step in ["fsync", "rename"] {
                 let (_folder, store) = store();
