@@ -53,7 +53,8 @@ const DROPPED: usize = 16;
 /// What a download is made of.
 pub(super) struct Setup {
     pub(super) sha1: Sha1,
-    /// It ends after this long without progress, wherever it waits.
+    /// It ends after this long without progress, wherever it waits; after twice as long while a size that a reached
+    /// peer claims had no turn yet.
     pub(super) timeout: Duration,
     /// When its time began.
     pub(super) began: Instant,
@@ -113,6 +114,7 @@ impl Download {
             if let Some(end) = self.over() {
                 return end.map(Err);
             }
+            let deadline = self.deadline();
             // Not biased: each branch that is ready has its turn.
             tokio::select! {
                 heard = self.setup.offers.recv(), if self.setup.searching => match heard {
@@ -130,7 +132,7 @@ impl Download {
                         return Some(result);
                     }
                 }
-                () = sleep_until(Some(self.progress.at() + self.setup.timeout)) => self.count(),
+                () = sleep_until(Some(deadline)) => self.count(),
                 _ = tick.tick() => self.count(),
             }
         }
@@ -203,9 +205,17 @@ impl Download {
         }
     }
 
+    /// When it ends if nothing comes until then. Strangers who claim other sizes cannot use up the time before the right
+    /// one had its turn.
+    fn deadline(&self) -> Instant {
+        let untried = || self.sizes.has_untried(&self.setup.candidates.backed_sizes());
+        let times = if self.turn.is_mine() && untried() { 2 } else { 1 };
+        self.progress.at() + self.setup.timeout.saturating_mul(times)
+    }
+
     /// Why it has ended, if it has. Some(None): nobody has it.
     fn over(&mut self) -> Option<Option<LoadError>> {
-        if self.progress.lag(now()) >= self.setup.timeout {
+        if now() >= self.deadline() {
             return Some(self.give_up());
         }
         let hopeful = self.setup.searching || self.setup.candidates.is_hopeful() || !self.sizes.is_empty();

@@ -1,6 +1,12 @@
 //! The claimed sizes of a file that are tried side by side.
+//!
+//! A stranger can claim any number of sizes under as many names, and be silent, or trickle, once it is asked. So sizes
+//! take turns by address: the next one is claimed from the address that had fewest turns. While others wait, an attempt
+//! to which little comes is left after a second. Each further turn of a size is twice as long as the one before, so that
+//! a slow honest provider finishes in the end.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +17,21 @@ use super::attempt::{Dropped, End, Member, Progress, Setup, Wanted};
 use super::clock::now;
 use crate::limits;
 use crate::node::error::LoadError;
+use crate::node::peer::Path;
 use crate::node::runtime::environment::Environment;
+use crate::node::transfer::Reach;
+use crate::node::transfer::plan::pace::ByteClock;
 use crate::node::types::LoadEvent;
 use crate::store::Sha1;
 
-/// While other sizes wait for their turn, one that will not be there first is left after this long.
+/// While other sizes wait for their turn, one that will not be there first is left after this long, in its first turn.
 const TURN: Duration = Duration::from_secs(5);
+/// While other sizes wait, one that is this far behind [`LIVELY`] is left, in its first turn.
+const QUIET: Duration = Duration::from_secs(1);
+/// Bytes per second at which a size keeps its turn. One that will be there first needs only [`limits::MINIMUM_RATE`].
+const LIVELY: u64 = 16 * limits::MINIMUM_RATE;
+/// The turns of a size do not become longer after so many.
+const MOST_DOUBLINGS: u32 = 6;
 
 /// Attempts at other sizes have this long to clean up when the download is done.
 const PARTING: Duration = Duration::from_secs(1);
@@ -30,6 +45,8 @@ pub(super) struct Sizes {
     tasks: JoinSet<(u64, End)>,
     /// Turns that each size had.
     turns: BTreeMap<u64, u32>,
+    /// Turns of sizes that were claimed from each address, and from all relayed peers.
+    turns_at: BTreeMap<Path, u32>,
     /// New bytes of attempts that have ended.
     ended_bytes: u64,
 }
@@ -38,6 +55,12 @@ struct Running {
     wanted: watch::Sender<Wanted>,
     progress: watch::Receiver<Progress>,
     began: Instant,
+    /// How often this turn is twice as long as the first one of a size.
+    doublings: u32,
+    /// Lags while new bytes come at less than [`LIVELY`] although they are asked for.
+    clock: ByteClock,
+    /// New bytes that the clock was told of.
+    counted: u64,
     /// Bytes per second while it was not paused.
     rate: u64,
     /// It was told to end, and still does something.
@@ -54,6 +77,34 @@ impl Running {
         let missing = size.saturating_sub(self.progress().bytes);
         (self.rate > 0).then(|| missing.saturating_mul(1000) / self.rate)
     }
+
+    /// Looks at what came since the last time.
+    fn count(&mut self, now: Instant) {
+        let progress = self.progress();
+        self.clock.add(progress.downloaded.saturating_sub(self.counted), LIVELY, now);
+        self.counted = progress.downloaded;
+        let asks = {
+            let wanted = self.wanted.borrow();
+            !wanted.paused && progress.downloaded < wanted.most
+        };
+        if asks {
+            self.rate = progress.rate;
+        }
+        if !asks || progress.verifying {
+            self.clock = ByteClock::new(now);
+        }
+    }
+
+    /// True if it is to be left while others wait. `first`: it is the one that will be there first.
+    fn is_over(&self, first: bool, now: Instant) -> bool {
+        let longer = 1 << self.doublings;
+        let quiet = self.clock.lag(now) >= QUIET * longer;
+        let long = now.saturating_duration_since(self.began) >= TURN * longer;
+        match first {
+            true => quiet && self.rate < limits::MINIMUM_RATE,
+            false => quiet || long,
+        }
+    }
 }
 
 impl Sizes {
@@ -65,6 +116,7 @@ impl Sizes {
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
             turns: BTreeMap::new(),
+            turns_at: BTreeMap::new(),
             ended_bytes: 0,
         }
     }
@@ -73,20 +125,38 @@ impl Sizes {
         self.running.is_empty()
     }
 
-    /// Begins attempts at these sizes, the number of peers beside each, as far as there is room: those first that had
-    /// fewest turns, of these those that most peers claim.
+    /// Begins attempts at these sizes, the number of peers beside each, as far as there is room: those first that are
+    /// claimed from an address that had fewest turns, of these those that had fewest turns, and of these those that are
+    /// claimed from most addresses.
     pub(super) fn start(&mut self, backed: &BTreeMap<u64, usize>, members: &[Arc<Member>]) {
+        let claimed = addresses(members);
+        let at = |size: &u64| claimed.get(size).into_iter().flatten();
         let mut waiting: Vec<_> =
             backed.iter().filter(|(size, _)| !self.running.contains_key(size)).collect();
-        waiting.sort_by_key(|(size, peers)| (self.turns.get(size), usize::MAX - **peers));
-        if self.running.len() >= limits::SIZES_AT_ONCE && !waiting.is_empty() {
-            self.stop_one();
-        }
+        waiting.sort_by_key(|(size, peers)| {
+            let turns_at = at(size).map(|path| self.turns_at.get(path).copied().unwrap_or(0)).min();
+            // Nobody can be asked for a size without an address now.
+            let turns_at = turns_at.unwrap_or(u32::MAX);
+            (turns_at, self.turns.get(size), Reverse(at(size).count()), Reverse(**peers))
+        });
+        self.stop_for(waiting.len());
         let room = limits::SIZES_AT_ONCE.saturating_sub(self.running.len());
-        for size in waiting.into_iter().take(room).map(|(size, _)| *size).collect::<Vec<_>>() {
-            *self.turns.entry(size).or_default() += 1;
+        for size in waiting.into_iter().take(room).map(|(size, _)| *size) {
+            for path in at(&size) {
+                *self.turns_at.entry(*path).or_default() += 1;
+            }
             self.start_one(size, of_size(members, size));
         }
+    }
+
+    /// True while one of these sizes had no turn yet, or only just began its first one.
+    pub(super) fn has_untried(&self, backed: &BTreeMap<u64, usize>) -> bool {
+        backed.keys().any(|size| match self.running.get(size) {
+            Some(running) => {
+                running.doublings == 0 && now().saturating_duration_since(running.began) < 2 * QUIET
+            }
+            None => !self.turns.contains_key(size),
+        })
     }
 
     fn start_one(&mut self, size: u64, members: Vec<Arc<Member>>) {
@@ -101,24 +171,45 @@ impl Sizes {
             dropped: self.drops.clone(),
         };
         self.tasks.spawn(async move { (size, setup.run().await) });
-        let running = Running { wanted, progress: progress_seen, began: now(), rate: 0, stopped: false };
+        let now = now();
+        let turns = self.turns.entry(size).or_default();
+        let running = Running {
+            wanted,
+            progress: progress_seen,
+            began: now,
+            doublings: (*turns).min(MOST_DOUBLINGS),
+            clock: ByteClock::new(now),
+            counted: 0,
+            rate: 0,
+            stopped: false,
+        };
+        *turns += 1;
         self.running.insert(size, running);
     }
 
-    /// Leaves the attempt that had its turn and is furthest from its end, but not the one that is nearest.
-    fn stop_one(&mut self) {
-        if self.running.values().any(|running| running.stopped) {
-            return;
+    /// Makes room for as many sizes that wait, as far as turns are over.
+    fn stop_for(&mut self, waiting: usize) {
+        let room = limits::SIZES_AT_ONCE.saturating_sub(self.running.len());
+        let leaving = self.running.values().filter(|running| running.stopped).count();
+        for _ in room + leaving..waiting {
+            if !self.stop_one() {
+                return;
+            }
         }
-        let first = self.first();
-        let had_turn = |running: &Running| now().saturating_duration_since(running.began) >= TURN;
-        let others =
-            self.running.iter_mut().filter(|(size, running)| Some(**size) != first && had_turn(running));
-        let last = others.max_by_key(|(size, running)| running.remaining(**size).unwrap_or(u64::MAX));
-        if let Some((_, running)) = last {
-            running.stopped = true;
-            running.wanted.send_modify(|wanted| wanted.ended = Some(limits::JUNK_PER_SIZE));
-        }
+    }
+
+    /// Leaves the attempt that is furthest from its end, of those whose turn is over. False: there is none.
+    fn stop_one(&mut self) -> bool {
+        let (first, now) = (self.first(), now());
+        let over = self
+            .running
+            .iter_mut()
+            .filter(|(size, running)| !running.stopped && running.is_over(Some(**size) == first, now));
+        let last = over.max_by_key(|(size, running)| running.remaining(**size).unwrap_or(u64::MAX));
+        let Some((_, running)) = last else { return false };
+        running.stopped = true;
+        running.wanted.send_modify(|wanted| wanted.ended = Some(limits::JUNK_PER_SIZE));
+        true
     }
 
     /// The size that will be there first, as things stand; a size that is tried alone is.
@@ -134,16 +225,8 @@ impl Sizes {
     /// Tells the attempts whom to ask, and all but the one that will be there first how much they may bring: if it is
     /// junk, no more of it is to be kept.
     pub(super) fn arrange(&mut self, members: &[Arc<Member>], paused: bool) {
-        for running in self.running.values_mut() {
-            let progress = running.progress();
-            let asks = {
-                let wanted = running.wanted.borrow();
-                !wanted.paused && progress.downloaded < wanted.most
-            };
-            if asks {
-                running.rate = progress.rate;
-            }
-        }
+        let now = now();
+        self.running.values_mut().for_each(|running| running.count(now));
         let first = self.first();
         for (size, running) in &self.running {
             let most = if Some(*size) == first { u64::MAX } else { limits::JUNK_PER_SIZE };
@@ -203,6 +286,17 @@ impl Sizes {
             false => LoadEvent::Downloading { bytes, size, providers, rate },
         })
     }
+}
+
+/// The addresses of those that can be asked, by the size they claim.
+fn addresses(members: &[Arc<Member>]) -> BTreeMap<u64, BTreeSet<Path>> {
+    let mut addresses: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for member in members {
+        if let Reach::Reached(path) = member.source.reach() {
+            addresses.entry(member.offer.size).or_default().insert(path);
+        }
+    }
+    addresses
 }
 
 /// Those that can be asked and claim this size.

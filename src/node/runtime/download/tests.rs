@@ -1,6 +1,7 @@
 //! Downloads from providers that are played, in virtual time.
 
 mod attempts;
+mod sizes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::{Download, Setup, now};
 use crate::limits;
 use crate::node::legacy::Dialect;
-use crate::node::peer::{PeerKey, Via};
+use crate::node::peer::{Path, PeerKey, Via};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Heard;
 use crate::node::runtime::legacy::transfers::Transfers;
@@ -149,9 +150,22 @@ async fn ended<T>(running: tokio::task::JoinHandle<T>) -> T {
     tokio::time::timeout(FOREVER, running).await.expect("it ends").expect("no panic")
 }
 
+/// The way to one of some addresses.
+fn at(number: u8) -> Path {
+    Path::Direct([10, 0, 0, number].into())
+}
+
 /// A provider of zeros that is reached at once.
 fn part(piece: usize, pause: Duration) -> Part {
-    Part { content: Bytes::new(), piece, pause, floods: false, busy: false, connects_after: Duration::ZERO }
+    Part {
+        content: Bytes::new(),
+        piece,
+        pause,
+        floods: false,
+        busy: false,
+        path: at(1),
+        connects_after: Duration::ZERO,
+    }
 }
 
 fn silent() -> Part {

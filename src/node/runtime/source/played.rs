@@ -1,7 +1,6 @@
 //! Providers that are played, for tests of downloads in virtual time.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +27,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) floods: bool,
     /// It says of every request that it has too much to do.
     pub(in crate::node::runtime) busy: bool,
+    /// How it is reached.
+    pub(in crate::node::runtime) path: Path,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -56,10 +57,11 @@ impl Stage {
         let part = self.parts.lock().get(&offer.peer)?.clone();
         let reach = Arc::new(Mutex::new(Reach::Connecting));
         let connect = {
-            let (reach, changed, after) = (reach.clone(), changed.clone(), part.connects_after);
+            let (reach, changed) = (reach.clone(), changed.clone());
+            let (path, after) = (part.path, part.connects_after);
             async move {
                 tokio::time::sleep(after).await;
-                *reach.lock() = Reach::Reached(Path::Direct(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+                *reach.lock() = Reach::Reached(path);
                 changed.notify_one();
             }
         };

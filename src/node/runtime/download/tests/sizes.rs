@@ -1,0 +1,80 @@
+//! Many claimed sizes, each of a reached identity of one stranger, before the honest provider answers.
+
+use super::*;
+
+const HONEST: usize = 8 * MIB;
+
+/// Seconds of a load beside so many sizes that are claimed from address 1, all smaller than the true one.
+async fn seconds_beside(name: &str, count: u64, liar: Part, honest: Path, timeout: u64) -> f64 {
+    let mut world = World::new(HONEST).await;
+    (1..=count).for_each(|number| world.provider(number * 1000, liar.clone()));
+    let (search, _, running) = world.start(seconds(timeout));
+    let began = now();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let content = world.file.clone();
+    let honest = Part { content, path: honest, ..part(64 << 10, Duration::from_millis(10)) };
+    world.provider(HONEST as u64, honest);
+    search.send(world.claims.last().expect("claimed").clone()).await.expect("it goes on");
+    let outcome = ended(running).await;
+    let took = (now() - began).as_secs_f64();
+    println!("sizes: {count} {name}, time-out {timeout} s: measured {took:.1} s, seed {SEED}");
+    let loaded = outcome.expect("found").unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(std::fs::read(loaded.path).expect("file") == world.file, "{name}");
+    // For the next world, which pauses it again.
+    tokio::time::resume();
+    took
+}
+
+#[tokio::test]
+async fn silent_sizes_of_one_address_cost_a_provider_at_another_one_a_turn() {
+    for count in [16, 60, 100] {
+        let took = seconds_beside("silent, another address", count, silent(), at(2), 20).await;
+        assert!(took < 5.0, "{took}");
+    }
+}
+
+#[tokio::test]
+async fn trickled_sizes_of_one_address_cost_a_provider_at_another_one_a_turn() {
+    for count in [60, 100] {
+        let took = seconds_beside("trickled, another address", count, trickling(), at(2), 20).await;
+        assert!(took < 5.0, "{took}");
+    }
+}
+
+#[tokio::test]
+async fn silent_sizes_at_the_address_of_the_provider_cost_a_second_for_four() {
+    for (count, timeout) in [(60, 60), (100, 60), (60, 20), (100, 20)] {
+        let took = seconds_beside("silent, the same address", count, silent(), at(1), timeout).await;
+        assert!(took < 35.0, "{took}");
+    }
+}
+
+#[tokio::test]
+async fn trickled_sizes_at_the_address_of_the_provider_cost_a_second_for_four() {
+    for (count, timeout) in [(60, 60), (100, 60), (60, 20)] {
+        let took = seconds_beside("trickled, the same address", count, trickling(), at(1), timeout).await;
+        assert!(took < 35.0, "{took}");
+    }
+}
+
+#[tokio::test]
+async fn sizes_that_have_not_had_a_turn_put_off_the_end_by_the_time_out_at_most() {
+    let mut world = World::new(1).await;
+    (1..=200).for_each(|number| world.provider(number * 1000, silent()));
+    let (outcome, took) = world.load(seconds(10)).await;
+    println!("sizes: 200 silent and nobody else, time-out 10 s: measured {:.1} s", took.as_secs_f64());
+    assert!(matches!(outcome, Some(Err(LoadError::Transfer { .. }))), "{outcome:?}");
+    assert!(took > seconds(15) && took < seconds(21), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_begins_late_has_longer_turns_later_on() {
+    // Its first byte comes only 3 s after it was asked.
+    let mut world = World::new(64 << 10).await;
+    (1..=12).for_each(|number| world.provider(number * 1000, silent()));
+    let late = Part { content: world.file.clone(), path: at(2), ..part(64 << 10, seconds(3)) };
+    world.provider(64 << 10, late);
+    let (outcome, took) = world.load(seconds(60)).await;
+    println!("sizes: 12 silent beside one that takes 3 s: measured {:.1} s", took.as_secs_f64());
+    assert!(outcome.expect("found").is_ok() && took < seconds(20), "{took:?}");
+}
