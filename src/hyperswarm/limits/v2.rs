@@ -54,6 +54,12 @@ pub const SWARM_LEAVING: usize = SWARM_PEERS;
 /// Places that dials leave to those who come, unless somebody has more than a fair share: so newcomers find room in a
 /// channel of more members than places, and nobody dials to win back a place lost to them.
 pub const PLACES_NOT_DIALLED: usize = 8;
+/// Connections of one topic that do not give way to newcomers with an equal share: those that were of most use. The
+/// others change hands however useful they look, because what looks useful strangers can do.
+pub const PLACES_KEPT: usize = SWARM_PEERS / 2;
+/// Networks remembered per topic because they won or lost a place lately: two of each exchange, of which there are at most 30 in
+/// the minute that counts. The oldest is forgotten first.
+pub const EXCHANGES_REMEMBERED: usize = 64;
 /// Dials of one topic that run at once: dead candidates hold a dial for 10 s each, and dials occupy slots.
 pub const DIALS_AT_ONCE: usize = 4;
 /// Most dials at once to one host, however many of its ports are named to us.

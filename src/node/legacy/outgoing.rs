@@ -87,6 +87,14 @@ impl OutgoingFrame {
         }
     }
 
+    /// True if it is file data of ours.
+    pub(crate) fn is_own_data(&self) -> bool {
+        let Content::Own { message: Message::ToNode { message, .. }, .. } = &self.content else {
+            return false;
+        };
+        matches!(message, NodeMessage::Response { data: Some(_), .. })
+    }
+
     /// True if it is another node's, so that it may be dropped for a slow neighbour.
     pub(crate) fn is_relay(&self) -> bool {
         matches!(self.content, Content::Relay { .. })

@@ -11,6 +11,7 @@
 mod announcer;
 mod dials;
 mod local;
+mod pace;
 mod peers;
 mod places;
 mod queue;

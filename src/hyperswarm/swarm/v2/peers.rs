@@ -93,6 +93,7 @@ impl Peers {
         if self.dialling >= DIALS_AT_ONCE {
             return None;
         }
+        self.places.handle_timeout(now);
         let candidate = self.queue.take(now, self.places.may_dial())?;
         self.dialling += 1;
         Some((self.places.dial(now, candidate.addr), candidate))
@@ -105,7 +106,7 @@ impl Peers {
         self.queue.ended(addr, connected);
         if connected {
             self.queue.connected(addr);
-            if self.places.connected(slot) {
+            if self.places.connected(now, slot) {
                 return true;
             }
         }
@@ -137,11 +138,12 @@ impl Peers {
     /// Call when [`Peers::poll_timeout`] says so.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.queue.handle_timeout(now);
+        self.places.handle_timeout(now);
     }
 
-    /// When a wait of some candidate ends.
+    /// When a wait of some candidate ends, or somebody new may be dialled.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.queue.poll_timeout()
+        self.queue.poll_timeout().into_iter().chain(self.places.poll_timeout()).min()
     }
 
     /// Open connections, attempts not included.

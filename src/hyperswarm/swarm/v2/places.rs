@@ -5,8 +5,11 @@
 //!
 //! 1. The host with the most places gives up its least useful one to a host with at least two less, else the network
 //!    with the most does ([`Tally::must_yield`]). Exchanges make shares more equal, so they end.
-//! 2. Where all have the same, a newcomer gets the place of a connection that has long been of no use, once in a
-//!    while: else the 61st daemon of a laboratory behind one address would never get in.
+//! 2. Where all have the same, a newcomer gets the place of the connection that has shown least use to us, at a
+//!    bounded pace ([`Exchanges`]): else 24 strangers, or the first 60 daemons of a laboratory behind one address,
+//!    would keep everybody else out. The half of the places that has been of most use does not take part in this.
+//! 3. A member that has enough connections dials somebody new all the same, less and less often ([`Exploring`]): else
+//!    members whose places strangers have taken would not meet.
 //!
 //! The connection that answered a load last is never given up.
 
@@ -14,16 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use super::pace::{Exchanges, Exploring};
 use super::standing::{Standing, Worth};
-use crate::dht::shares::Tally;
-use crate::limits::v2::{PLACES_NOT_DIALLED, SWARM_LEAVING, SWARM_PEERS};
+use crate::dht::shares::{Tally, network_of};
+use crate::limits::v2::{PLACES_KEPT, PLACES_NOT_DIALLED, SWARM_LEAVING, SWARM_PEERS};
 
-/// Between two exchanges that do not make shares more equal.
-const EXCHANGE_EVERY: Duration = Duration::from_secs(5);
-/// A connection that was never of use may be exchanged after this.
-const USELESS_FOR: Duration = Duration::from_secs(10);
-/// A connection that was of use may be exchanged when it has not been for so long.
-const UNUSED_FOR: Duration = Duration::from_secs(60);
+/// A connection keeps its place for so long among equals: time to be asked, and to answer.
+const TRIAL: Duration = Duration::from_secs(8);
 
 /// Names one connection of a topic, or an attempt at one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +48,8 @@ pub(super) struct Places {
     leaving: BTreeMap<Slot, Place>,
     /// Displaced, and the driver does not know yet.
     displaced: Vec<Slot>,
-    last_exchange: Option<Instant>,
+    exchanges: Exchanges,
+    exploring: Exploring,
     count: u64,
 }
 
@@ -65,10 +66,15 @@ impl Places {
     }
 
     /// Who may be dialled: everybody while there are places beyond those kept for who comes, and then hosts for which
-    /// somebody with too many has to give one up.
+    /// somebody with too many has to give one up, and now and then a host that has no place.
     pub(super) fn may_dial(&self) -> impl Fn(Ipv4Addr) -> bool + use<> {
-        let room = self.taken.len() + PLACES_NOT_DIALLED < SWARM_PEERS;
-        let tally = self.tally();
+        let (tally, welcome, explores) = (self.tally(), self.is_welcome(), self.exploring.is_due());
+        move |host| welcome(host) || (explores && tally.of_host(host) == 0)
+    }
+
+    /// The same without exploring.
+    fn is_welcome(&self) -> impl Fn(Ipv4Addr) -> bool + use<> {
+        let (room, tally) = (!self.has_enough(), self.tally());
         let hosts: BTreeSet<_> = self.taken.values().map(|place| place.host).collect();
         move |host| room || hosts.iter().any(|holder| tally.must_yield(*holder, host))
     }
@@ -76,11 +82,15 @@ impl Places {
     /// A place for a dial to `candidate`. Where all are taken nobody gives one up before the dial has succeeded:
     /// most of what strangers name does not answer.
     pub(super) fn dial(&mut self, now: Instant, candidate: SocketAddrV4) -> Slot {
+        if !self.is_welcome()(*candidate.ip()) {
+            self.exploring.begin(now);
+        }
         self.take(now, *candidate.ip(), Some(candidate))
     }
 
-    /// The dial has succeeded. False if there is no place for the connection.
-    pub(super) fn connected(&mut self, slot: Slot) -> bool {
+    /// The dial has succeeded. False if there is no place for the connection. Unlike those who come, a host that we
+    /// chose ourselves does not wait for the place of an equal: the pace is that of the dials.
+    pub(super) fn connected(&mut self, now: Instant, slot: Slot) -> bool {
         let Some(place) = self.taken.get_mut(&slot) else { return false };
         place.attempt = false;
         let host = place.host;
@@ -89,7 +99,13 @@ impl Places {
         }
         let others = self.taken.iter().filter(|(other, _)| **other != slot);
         let tally: Tally = others.map(|(_, place)| place.host).collect();
-        let out = self.least_useful(|place| !place.attempt && tally.must_yield(place.host, host));
+        let crowded = self.least_useful(|place| !place.attempt && tally.must_yield(place.host, host));
+        let out = crowded.or_else(|| {
+            let out = (tally.of_host(host) == 0)
+                .then(|| self.least_of_equals(&tally, host, |place| !place.attempt))??;
+            self.note_exchange(now, host, out);
+            Some(out)
+        });
         out.is_some_and(|out| out != slot && self.displace(out).is_some())
     }
 
@@ -112,6 +128,21 @@ impl Places {
         self.taken.values().filter(|place| !place.attempt).count()
     }
 
+    /// Call when [`Self::poll_timeout`] says so.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.exploring.handle_timeout(now, self.has_enough());
+    }
+
+    /// When an exploring dial may begin.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.exploring.poll_timeout().filter(|_| self.has_enough())
+    }
+
+    /// No dial but exploring ones, or to take from somebody with too many.
+    fn has_enough(&self) -> bool {
+        self.taken.len() + PLACES_NOT_DIALLED >= SWARM_PEERS
+    }
+
     /// Attempts count too, as upstream.
     fn is_full(&self) -> bool {
         self.taken.len() >= SWARM_PEERS
@@ -125,24 +156,55 @@ impl Places {
         slot
     }
 
-    /// The least useful place among equals, if it has long been of no use.
+    /// A place for one who comes to equals, if it is time for that.
     fn exchange(&mut self, now: Instant, tally: &Tally, newcomer: Ipv4Addr) -> Option<Slot> {
-        if self.last_exchange.is_some_and(|at| now.saturating_duration_since(at) < EXCHANGE_EVERY) {
+        if !self.exchanges.are_due(now, newcomer) {
             return None;
         }
-        let (most, mine) = (tally.most_of_a_host(), tally.of_host(newcomer));
-        // A host that has places already, and less than others by one, would only turn the shares round.
-        if mine != most && mine != 0 {
-            return None;
-        }
-        let useless = |place: &Place| {
-            let (worth, used) = place.standing.rank();
-            let wait = if worth < Worth::Used { USELESS_FOR } else { UNUSED_FOR };
-            worth < Worth::Proven && now.saturating_duration_since(used) >= wait
-        };
-        let out = self.least_useful(|place| tally.of_host(place.host) == most && useless(place))?;
-        self.last_exchange = Some(now);
+        let is_old = |place: &Place| now.saturating_duration_since(place.standing.opened()) >= TRIAL;
+        let out = self.least_of_equals(tally, newcomer, is_old)?;
+        self.note_exchange(now, newcomer, out);
         Some(out)
+    }
+
+    fn note_exchange(&mut self, now: Instant, winner: Ipv4Addr, out: Slot) {
+        if let Some(place) = self.taken.get(&out) {
+            self.exchanges.note(now, winner, place.host);
+        }
+    }
+
+    /// The least useful place of those that this newcomer may have so that shares are as equal as before: of a host
+    /// and a network with the most if it has none, else of its own.
+    fn least_of_equals(
+        &self,
+        tally: &Tally,
+        newcomer: Ipv4Addr,
+        wanted: impl Fn(&Place) -> bool,
+    ) -> Option<Slot> {
+        let (host, network) = (tally.most_of_a_host(), tally.most_of_a_network());
+        let is_equal = |place: &Place| {
+            let of_host = match tally.of_host(newcomer) {
+                0 => tally.of_host(place.host) == host,
+                _ => place.host == newcomer,
+            };
+            let of_network = match tally.of_network(newcomer) {
+                0 => tally.of_network(place.host) == network,
+                _ => network_of(place.host) == network_of(newcomer),
+            };
+            of_host && of_network
+        };
+        let kept = self.most_useful();
+        let wanted = |slot: &Slot, place: &Place| !kept.contains(slot) && is_equal(place) && wanted(place);
+        let open = self.taken.iter().filter(|(slot, place)| wanted(slot, place));
+        open.min_by_key(|(_, place)| (!place.attempt, place.standing.rank())).map(|(slot, _)| *slot)
+    }
+
+    /// The connections that do not give way to equals.
+    fn most_useful(&self) -> BTreeSet<Slot> {
+        let of_use = self.taken.iter().map(|(slot, place)| (place.standing.rank(), *slot));
+        let mut of_use: Vec<_> = of_use.filter(|((worth, _), _)| *worth >= Worth::Used).collect();
+        of_use.sort_unstable();
+        of_use.into_iter().rev().take(PLACES_KEPT).map(|(_, slot)| slot).collect()
     }
 
     fn tally(&self) -> Tally {

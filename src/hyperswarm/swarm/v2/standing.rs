@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Tells the swarm what a connection is worth, which matters when all places are taken and somebody has to go: first
-/// connections that nothing was ever heard on, then those that were never of use, then those longest unused, and those
-/// that answered a load last. Cheap to clone, and without a lock: call it with every message if you like.
+/// connections that nothing was ever heard on, then those that were never of use to us, then those longest unused, and
+/// those that answered a load last. What a peer wants of us is no use: strangers can ask for anything, for ever. Cheap to clone, and without a lock: call it with every message if you like.
 #[derive(Clone, Debug)]
 pub struct Standing(Arc<Inner>);
 
@@ -26,7 +26,7 @@ pub(super) enum Worth {
     Nothing,
     /// It speaks our protocol.
     Greeted,
-    /// It asked us, or we asked it.
+    /// It told us what we had asked, or took data that we have.
     Used,
     /// It answered a load.
     Proven,
@@ -44,7 +44,7 @@ impl Standing {
         self.raise(Worth::Greeted);
     }
 
-    /// It asked us for something, or told us something: useful now.
+    /// It told us something that we had asked, or took data that we have: useful now.
     pub fn used(&self, now: Instant) {
         self.touch(now);
         self.raise(Worth::Used);
@@ -65,6 +65,11 @@ impl Standing {
             _ => Worth::Proven,
         };
         (worth, self.0.opened + Duration::from_millis(self.0.used.load(Ordering::Relaxed)))
+    }
+
+    /// When the connection was opened.
+    pub(super) fn opened(&self) -> Instant {
+        self.0.opened
     }
 
     fn raise(&self, worth: Worth) {

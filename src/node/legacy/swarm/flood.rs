@@ -69,6 +69,12 @@ impl LegacySwarm {
         }
     }
 
+    /// True if it answers a running search of ours.
+    pub(crate) fn is_sought(&self, broadcast: &Broadcast) -> bool {
+        let Message::Providing { sha1, .. } = &broadcast.message else { return false };
+        self.seeks.values().any(|seek| seek.sha1 == *sha1)
+    }
+
     pub(super) fn send_providing(&mut self, now: Instant, style: Style, sha1: Sha1, size: u64) {
         let frame = self.own_frame(style, Message::Providing { sha1, size }, None);
         self.send_to_all(now, style, &frame, |_| false);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use futures::future::Either;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
     let (id, outbox, closing) = swarm.connected_by(info, connection.ban);
     let (read_half, write_half) = tokio::io::split(connection.stream);
     let over = CancellationToken::new();
-    let writer = write(swarm.clone(), id, outbox, write_half);
+    let writer = write(swarm.clone(), id, connection.standing.clone(), outbox, write_half);
     let writer = tokio::spawn({
         let over = over.clone();
         async move {
@@ -81,9 +81,13 @@ async fn read(
         loop {
             match reader.next_unknown(|from, id| swarm.knows(from, id)) {
                 Ok(Some(incoming)) => {
-                    match incoming {
-                        Incoming::Broadcast(_) | Incoming::Known => standing.used(Instant::now()),
-                        Incoming::Ready | Incoming::KeepAlive => standing.greeted(),
+                    match &incoming {
+                        Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {
+                            standing.used(Instant::now());
+                        }
+                        Incoming::Broadcast(_) | Incoming::Known | Incoming::Ready | Incoming::KeepAlive => {
+                            standing.greeted()
+                        }
                         _ => {}
                     }
                     let deeds = swarm.incoming(id, incoming);
@@ -114,6 +118,7 @@ async fn read(
 async fn write(
     swarm: Arc<SwarmHandle>,
     id: ConnectionId,
+    standing: Standing,
     mut outbox: mpsc::Receiver<Arc<OutgoingFrame>>,
     mut half: WriteHalf<Stream>,
 ) {
@@ -123,12 +128,18 @@ async fn write(
         tokio::select! {
             biased;
             frame = outbox.recv(), if open && prepared.len() < PREPARED_AT_ONCE => match frame {
-                Some(frame) => prepared.push_back(prepare(&swarm, frame)),
+                Some(frame) => {
+                    let is_data = frame.is_own_data();
+                    prepared.push_back(prepare(&swarm, frame).map(move |(weight, bytes)| (weight, bytes, is_data)));
+                }
                 None => open = false,
             },
-            Some((weight, bytes)) = prepared.next() => {
+            Some((weight, bytes, is_data)) = prepared.next() => {
                 if let Some(bytes) = bytes && half.write_all(&bytes).await.is_err() {
                     return;
+                }
+                if is_data {
+                    standing.used(Instant::now());
                 }
                 swarm.written(id, weight);
             }

@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::super::inbox::{Heard, Sink};
 use super::super::provide::{Provider, refuses_connection};
 use crate::limits;
+use crate::node::legacy::reader::Broadcast;
 use crate::node::legacy::{
     BUSY, CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm,
     NodeId, OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId,
@@ -206,6 +207,11 @@ impl SwarmHandle {
     /// True if a broadcast was received before.
     pub(super) fn knows(&self, from: NodeId, id: WireId) -> bool {
         self.lock().machine.knows(from, id)
+    }
+
+    /// True if a broadcast answers a running search of ours.
+    pub(super) fn is_sought(&self, broadcast: &Broadcast) -> bool {
+        self.lock().machine.is_sought(broadcast)
     }
 
     /// Nodes with a ready connection.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::limits::v2::{PLACES_NOT_DIALLED, SWARM_LEAVING, SWARM_PEERS};
+use crate::limits::v2::{PLACES_KEPT, PLACES_NOT_DIALLED, SWARM_LEAVING, SWARM_PEERS};
 
 const OWN_PORT: u16 = 999;
 
@@ -221,7 +221,7 @@ fn the_connection_that_answered_a_load_last_keeps_its_place() {
 }
 
 #[test]
-fn where_all_have_the_same_a_useless_connection_is_exchanged_once_in_a_while() {
+fn where_all_have_the_same_the_least_useful_connection_is_exchanged_once_in_a_while() {
     let (now, mut peers) = started();
     let slots = accept(&mut peers, now, SWARM_PEERS as u8);
     for slot in &slots[1..] {
@@ -229,14 +229,28 @@ fn where_all_have_the_same_a_useless_connection_is_exchanged_once_in_a_while() {
     }
     let newcomer = |n| Ipv4Addr::new(10, 9, 9, n);
     let after = |seconds| now + Duration::from_secs(seconds);
-    assert_eq!(peers.accept(after(9), newcomer(1)), None, "they are new");
-    let taken = peers.accept(after(10), newcomer(1)).expect("a place");
+    assert_eq!(peers.accept(after(7), newcomer(1)), None, "they are new");
+    assert!(peers.accept(after(8), newcomer(1)).is_some());
     assert_eq!(peers.poll_displaced(), Some(slots[0]));
-    peers.standing(taken).unwrap().used(after(11));
-    assert_eq!(peers.accept(after(59), newcomer(2)), None, "the others were of use");
-    assert!(peers.accept(after(60), newcomer(2)).is_some());
-    assert_eq!(peers.accept(after(64), newcomer(3)), None, "once in five seconds");
-    assert!(peers.accept(after(65), newcomer(3)).is_some());
+    assert_eq!(peers.accept(after(9), newcomer(2)), None, "once in two seconds");
+    assert!(peers.accept(after(10), newcomer(2)).is_some(), "what was of use is exchanged too");
+    assert_eq!(peers.poll_displaced(), Some(slots[1]), "the last one has had no time to be of use");
+}
+
+#[test]
+fn the_half_of_the_places_that_is_of_most_use_is_not_exchanged() {
+    let (now, mut peers) = started();
+    let slots = accept(&mut peers, now, SWARM_PEERS as u8);
+    slots[..PLACES_KEPT].iter().for_each(|slot| peers.standing(*slot).unwrap().used(now));
+    let later = now + Duration::from_secs(30);
+    for (slot, n) in slots[PLACES_KEPT..].iter().zip(100..) {
+        peers.closed(later, *slot, false);
+        assert!(peers.accept(later, Ipv4Addr::new(10, 0, 0, n)).is_some());
+    }
+    assert_eq!(peers.accept(later, Ipv4Addr::new(10, 9, 9, 1)), None, "the others are new");
+    let later = later + Duration::from_secs(8);
+    assert!(peers.accept(later, Ipv4Addr::new(10, 9, 9, 1)).is_some());
+    assert!(peers.poll_displaced().is_some_and(|slot| !slots.contains(&slot)));
 }
 
 #[test]

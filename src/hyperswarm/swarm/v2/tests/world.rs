@@ -94,6 +94,13 @@ impl Member {
         }
     }
 
+    /// This peer has answered a load.
+    pub(super) fn prove(&mut self, now: Instant, peer: SocketAddrV4) {
+        for (_, slot) in self.open.iter().filter(|((addr, ..), _)| *addr == peer) {
+            self.peers.standing(*slot).expect("open").proven(now);
+        }
+    }
+
     fn advance(&mut self, now: Instant) {
         if self.announcer.poll_announce(now) {
             self.announce = Some(self.node.announce(now, TOPIC, 0));
@@ -159,7 +166,7 @@ impl Member {
         } else if what == Tcp::Closed as u8 {
             self.close(now, key, false);
         } else if let Some(standing) = self.open.get(&key).and_then(|slot| self.peers.standing(*slot)) {
-            if what == Tcp::Ask as u8 { standing.used(now) } else { standing.greeted() }
+            standing.greeted();
         }
     }
 
