@@ -136,6 +136,14 @@ pub const STORE_READS: usize = 8;
 /// this machine; further ones wait, holding nothing. One: requests for files that were never verified keep at most one
 /// core and the disk's head busy.
 pub const STORE_VERIFICATIONS: usize = 1;
+/// A request for a file that is not verified within this time hears busy, and may be repeated: well before
+/// [`SILENCE`], after which its asker would take us for dead.
+pub const VERIFICATION_PATIENCE: Duration = Duration::from_secs(3);
+/// Unverified files that are kept in line after their requests heard busy, one per peer; further ones are forgotten, and
+/// get into line again when they are asked for again.
+pub const VERIFICATIONS_KEPT: usize = 64;
+/// Of these for one address, where identities cost nothing. Those that ask through others count as one.
+pub const ADDRESS_VERIFICATIONS_KEPT: usize = 4;
 /// Stored files that are kept open for peers; further ones are opened for each piece of 128 KiB.
 pub const SERVED_FILES: usize = 32;
 /// File descriptors that are never spent on peers, for clients of the API and for loads; a quarter of the limit where

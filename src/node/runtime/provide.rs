@@ -5,16 +5,20 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 mod descriptors;
+mod line;
 mod open_files;
+mod verifications;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use self::descriptors::Seldom;
 use self::open_files::{InUse, OpenFiles};
+use self::verifications::{Opened, Verifications};
 use crate::limits;
 use crate::node::peer::PeerKey;
 use crate::store::{ContentHash, ServedFile, Sha1, Store, StoreError, StoreErrorKind};
@@ -25,8 +29,8 @@ pub(crate) enum NotServed {
     /// The store does not have it, or what is there is damaged.
     #[error("the file is not here")]
     NotFound,
-    /// No descriptor is to spare.
-    #[error("too many files are open")]
+    /// No descriptor is to spare, or the file waits to be verified: it may be served later.
+    #[error("too much is asked for at once")]
     Busy,
     /// The disk failed.
     #[error("the file cannot be read")]
@@ -34,6 +38,7 @@ pub(crate) enum NotServed {
 }
 
 pub(crate) use self::descriptors::refuses_connection;
+pub(crate) use self::line::Asker;
 
 /// What all swarms use to serve files.
 pub(crate) struct Provider {
@@ -44,6 +49,7 @@ pub(crate) struct Provider {
     lookers: Mutex<HashMap<PeerKey, usize>>,
     /// For peers.
     peers: Turns,
+    verifications: Arc<Verifications>,
     /// For the user of this machine, who never waits for what peers asked for.
     user: Turns,
     open: OpenFiles,
@@ -61,6 +67,13 @@ struct Turns {
     verifications: Arc<Semaphore>,
 }
 
+/// What is known of a file without hashing it.
+enum Known {
+    Opened(Option<Arc<ServedFile>>),
+    /// It is of this size.
+    Unverified(u64),
+}
+
 impl Turns {
     fn new() -> Self {
         Self {
@@ -72,11 +85,13 @@ impl Turns {
 
 impl Provider {
     pub(crate) fn new(store: Store) -> Arc<Self> {
+        let peers = Turns::new();
         Arc::new(Self {
+            verifications: Verifications::new(store.clone(), peers.verifications.clone()),
             store,
             looks: Arc::new(Semaphore::new(limits::STORE_LOOKS)),
             lookers: Mutex::default(),
-            peers: Turns::new(),
+            peers,
             user: Turns::new(),
             open: OpenFiles::default(),
             scarce: descriptors::are_scarce,
@@ -98,9 +113,8 @@ impl Provider {
     /// Verifies a file so that it is done, or under way, when it is asked for. Seekings must not queue up work before
     /// requests: not while another file is verified.
     pub(crate) async fn verify_ahead(&self, sha1: Sha1) {
-        if self.peers.verifications.available_permits() > 0 {
-            // What is wrong with the file is logged, and told to whoever asks for it.
-            let _: Result<Arc<ServedFile>, NotServed> = self.open(sha1).await;
+        if !(self.scarce)() {
+            self.verifications.ahead(sha1).await;
         }
     }
 
@@ -129,16 +143,39 @@ impl Provider {
         self.open.begin()
     }
 
-    /// The file, verified, from those that are open if it is one of them.
-    pub(crate) async fn open(&self, sha1: Sha1) -> Result<Arc<ServedFile>, NotServed> {
+    /// The file, verified, from those that are open if it is one of them. A file that is not verified within `patience`
+    /// is refused as busy; its verification may go on, so that it is there when it is asked for again.
+    pub(crate) async fn open(
+        &self,
+        sha1: Sha1,
+        asker: Asker,
+        patience: Duration,
+    ) -> Result<Arc<ServedFile>, NotServed> {
         if let Some(file) = self.open.get(sha1) {
             return Ok(file);
         }
         if (self.scarce)() {
             return Err(self.busy());
         }
-        match self.verified(&self.peers, sha1, || {}, Store::open_served).await {
-            Ok(Some(file)) => Ok(self.open.add(sha1, file)),
+        let store = self.store.clone();
+        let at_once = move || match store.needs_hashing(sha1)? {
+            true => Ok(Known::Unverified(store.served_size(sha1)?.unwrap_or(0))),
+            false => Ok(Known::Opened(store.open_served(sha1)?.map(Arc::new))),
+        };
+        match in_turn(&self.peers.reads, at_once).await {
+            Ok(Known::Unverified(size)) => match self.verifications.wait(sha1, size, asker, patience).await {
+                Some(opened) => self.opened(sha1, &opened),
+                None => Err(NotServed::Busy),
+            },
+            Ok(Known::Opened(file)) => self.opened(sha1, &Ok(file)),
+            Err(error) => self.opened(sha1, &Err(error)),
+        }
+    }
+
+    /// Keeps an opened file open while it is served.
+    fn opened(&self, sha1: Sha1, opened: &Opened) -> Result<Arc<ServedFile>, NotServed> {
+        match opened {
+            Ok(Some(file)) => Ok(self.open.add(sha1, file.clone())),
             Ok(None) => Err(NotServed::NotFound),
             Err(error) if error.kind() == StoreErrorKind::TooManyOpenFiles => Err(self.busy()),
             Err(error) => {
@@ -166,7 +203,7 @@ impl Provider {
 
     /// As [`Store::open_served`], for the user, without keeping others waiting while a large file is hashed.
     pub(crate) async fn open_verified(&self, sha1: Sha1) -> Result<Option<ServedFile>, StoreError> {
-        self.verified(&self.user, sha1, || {}, Store::open_served).await
+        self.verified(sha1, || {}, Store::open_served).await
     }
 
     /// As [`Store::find_verified`], for the user, without keeping others waiting; `hashing` is called when that is going to take long.
@@ -176,13 +213,13 @@ impl Provider {
         hashing: impl FnOnce(),
     ) -> Result<Option<PathBuf>, StoreError> {
         let find = |store: &Store, sha1| store.find_verified(ContentHash::Sha1(sha1), &|_| {});
-        self.verified(&self.user, sha1, hashing, find).await
+        self.verified(sha1, hashing, find).await
     }
 
-    /// Runs what hashes a file unless that is known to be good, in the turns of the reads or of the verifications.
+    /// Runs what hashes a file for the user unless that is known to be good, in the turns of the reads or of the
+    /// verifications.
     async fn verified<T: Send + 'static>(
         &self,
-        turns: &Turns,
         sha1: Sha1,
         hashing: impl FnOnce(),
         work: fn(&Store, Sha1) -> Result<T, StoreError>,
@@ -192,12 +229,12 @@ impl Provider {
             true => Ok(None),
             false => work(&store, sha1).map(Some),
         };
-        if let Some(done) = in_turn(&turns.reads, at_once).await? {
+        if let Some(done) = in_turn(&self.user.reads, at_once).await? {
             return Ok(done);
         }
         hashing();
         let store = self.store.clone();
-        in_turn(&turns.verifications, move || work(&store, sha1)).await
+        in_turn(&self.user.verifications, move || work(&store, sha1)).await
     }
 
     /// A piece of a file for a peer.
@@ -241,7 +278,11 @@ async fn in_turn<T: Send + 'static>(
         let _turn = turn;
         work()
     });
-    done.await.unwrap_or_else(|error| {
+    unless_panicked(done.await)
+}
+
+fn unless_panicked<T>(done: Result<Result<T, StoreError>, JoinError>) -> Result<T, StoreError> {
+    done.unwrap_or_else(|error| {
         let source = std::io::Error::other(error);
         Err(StoreError::Io { what: "look into the store".to_owned(), source })
     })

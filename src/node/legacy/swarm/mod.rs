@@ -11,6 +11,7 @@
 //! * `queue.rs`: what waits for a connection, and how much of it may be relayed.
 //! * `flood.rs`: broadcasts: seen before, handle, relay; seeking and providing.
 //! * `requests.rs`: requests of ours and of others.
+//! * `served.rs`: which request of others gives way when all places are taken.
 //! * `seen.rs`: the bounded memory of IDs.
 //!
 //! The two identity styles of `kachery-p2p-3` are two separate floods that share a port: nothing is relayed between
@@ -22,6 +23,7 @@ mod links;
 mod queue;
 mod requests;
 mod seen;
+mod served;
 mod types;
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Requests of ours, and those of others that we serve.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::seen::Seen;
+use super::served::{Admission, Served, ServedRequests, admit};
 use super::{BUSY, ConnectionId, Event, LegacySwarm, Reply, RequestFailure, RequestKey, Room};
 use crate::limits;
 use crate::node::legacy::message::{Message, NodeMessage, RequestBody};
@@ -27,7 +29,7 @@ const HYPERSIGN_OVERHEAD: usize = 483;
 pub(super) struct Requests {
     /// Ours. A tree, so that the order of events is the same in every run.
     asked: BTreeMap<WireId, Asked>,
-    served: HashMap<RequestKey, Served>,
+    served: ServedRequests,
     /// Counts what is sent, so that those served longest ago come first.
     turns: u64,
     seen: Seen,
@@ -66,23 +68,10 @@ impl Asked {
     }
 }
 
-/// A request that we serve.
-struct Served {
-    /// Told `Full`: `Writable` is owed.
-    blocked: bool,
-    /// When it last sent something.
-    turn: u64,
-    /// Of an asker that is a neighbour: the connection that takes all parts of the answer, so that they stay in order.
-    link: Option<ConnectionId>,
-    /// Of an asker that is no neighbour: the neighbours that got all that was sent so far. Pieces have no offset and
-    /// the first copy to arrive counts, so one that missed a part must not carry a later one.
-    through: Option<Vec<NodeId>>,
-}
-
 impl Requests {
     pub(super) fn new() -> Self {
         let seen = Seen::new(limits::SEEN_REQUESTS_MAX, Duration::from_secs(limits::SEEN_SECONDS));
-        Self { asked: BTreeMap::new(), served: HashMap::new(), turns: 0, seen }
+        Self { asked: BTreeMap::new(), served: ServedRequests::new(), turns: 0, seen }
     }
 
     pub(super) fn cancel(&mut self, request: WireId) {
@@ -101,19 +90,14 @@ impl Requests {
         self.asked.get(&request).is_some_and(|asked| asked.to == of)
     }
 
-    fn serve(&mut self, key: RequestKey) {
+    fn serve(&mut self, now: Instant, key: RequestKey, host: Option<IpAddr>) {
         self.turns += 1;
-        self.served.insert(key, Served { blocked: false, turn: self.turns, link: None, through: None });
+        self.served.insert(key, Served::new(now, self.turns, host));
     }
 
     /// The neighbours through which the answer goes, if it has begun to go through any.
     fn through(&self, key: RequestKey) -> Option<&[NodeId]> {
         self.served.get(&key)?.through.as_deref()
-    }
-
-    fn is_full_for(&self, from: NodeId) -> bool {
-        self.served.len() >= limits::SWARM_REQUESTS_MAX
-            || self.served.keys().filter(|key| key.from == from).count() >= limits::NODE_REQUESTS_MAX
     }
 }
 
@@ -304,7 +288,12 @@ impl LegacySwarm {
         if self.requests.seen.contains(key.from, key.id) {
             return self.reply(now, key, NodeMessage::Received { request: key.id });
         }
-        let full = matches!(body, RequestBody::File(_)) && self.requests.is_full_for(key.from);
+        let host = self.address_of(key.from);
+        let admission = match body {
+            RequestBody::File(_) => admit(&self.requests.served, now, key.from, host),
+            RequestBody::Refused(_) | RequestBody::Other => Admission::Free,
+        };
+        let full = admission == Admission::Full;
         // 0.1.x knows no refusal: without Received it asks again, and there may be room then.
         if full && self.protocol == Protocol::KacheryP2p3 {
             return self
@@ -317,13 +306,25 @@ impl LegacySwarm {
                 self.reply_error(now, key, BUSY.to_owned());
             }
             RequestBody::File(request) => {
-                self.requests.serve(key);
+                if let Admission::InsteadOf(other) = admission {
+                    self.give_up(now, other);
+                }
+                self.requests.serve(now, key, host);
                 // Now, while its own connection is the one that spoke last.
                 self.link_for(key);
                 self.event(Event::Requested { key, dialect, request: *request });
             }
             RequestBody::Refused(text) => self.reply_error(now, key, text.clone()),
             RequestBody::Other => {}
+        }
+    }
+
+    /// Ends a request that is being served, so that another one has its place. Its asker may try again.
+    fn give_up(&mut self, now: Instant, key: RequestKey) {
+        self.reply_error(now, key, BUSY.to_owned());
+        // Its connection may have been closed by that, and all its requests with it.
+        if self.requests.served.remove(&key).is_some() {
+            self.event(Event::RequestAbandoned(key));
         }
     }
 
@@ -411,6 +412,7 @@ impl LegacySwarm {
         }
         self.requests.turns += 1;
         served.turn = self.requests.turns;
+        served.moved = now;
         if served.through.is_some() || !self.connections.is_ready(key.from) {
             let with_room = self.connections.flood_room(key.from.style).filter(|(_, has_room)| *has_room);
             let mut through: Vec<_> = with_room.map(|(node, _)| node).collect();
@@ -509,8 +511,8 @@ fn piece_size(key: RequestKey) -> usize {
 #[cfg(test)]
 impl LegacySwarm {
     /// As if this request had been made to us: lets a test answer in another node's place.
-    pub(super) fn forge_served(&mut self, key: RequestKey) {
-        self.requests.serve(key);
+    pub(super) fn forge_served(&mut self, now: Instant, key: RequestKey) {
+        self.requests.serve(now, key, None);
     }
 
     /// Answers of which this neighbour missed a part.

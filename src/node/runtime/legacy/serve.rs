@@ -1,10 +1,11 @@
 //! Answers to the seekings and requests of peers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::super::provide::{NotServed, Provider};
+use super::super::provide::{Asker, NotServed, Provider};
 use super::swarm::SwarmHandle;
 use crate::limits;
 use crate::node::legacy::{BUSY, Dialect, FileRequest, NodeId, Reply, RequestKey, Room};
@@ -32,6 +33,15 @@ fn told(why: NotServed) -> &'static str {
         NotServed::NotFound => "Unable to find file.",
         NotServed::Busy => BUSY,
         NotServed::Unreadable => "Unable to read file.",
+    }
+}
+
+/// How long a request waits for the verification of its file. An asker of 0.1.x hears no refusal, so that waiting for as
+/// long as it waits itself is all that helps.
+fn patience(dialect: Dialect) -> Duration {
+    match dialect {
+        Dialect::V021 => limits::VERIFICATION_PATIENCE,
+        Dialect::V012 | Dialect::V016 => limits::SILENCE,
     }
 }
 
@@ -63,10 +73,11 @@ impl SwarmHandle {
         room: Arc<Notify>,
     ) {
         let swarm = self.clone();
+        let asker = Asker { peer: PeerKey(key.from.key), host: self.address_of(key.from) };
         tokio::spawn(async move {
             let respond = |data| swarm.respond(&key, data);
             let end = tokio::select! {
-                result = send(&swarm.provider, dialect, request, &room, respond) => match result {
+                result = send(&swarm.provider, asker, dialect, request, &room, respond) => match result {
                     Ok(true) => Reply::Finished,
                     Ok(false) => return,
                     Err(why) => Reply::Error(why.to_string()),
@@ -82,6 +93,7 @@ impl SwarmHandle {
 /// Nothing is held open meanwhile: each piece is read from the file that is open, or opened for it.
 async fn send(
     provider: &Provider,
+    asker: Asker,
     dialect: Dialect,
     request: FileRequest,
     room: &Notify,
@@ -89,7 +101,8 @@ async fn send(
 ) -> Result<bool, ServeError> {
     let sha1 = request.sha1();
     let _in_use = provider.begin();
-    let size = provider.open(sha1).await?.size();
+    let patience = patience(dialect);
+    let size = provider.open(sha1, asker, patience).await?.size();
     let (mut at, end) = match request {
         FileRequest::Whole { .. } => (0, size),
         FileRequest::Range { start, end, .. } => (start, end),
@@ -100,7 +113,7 @@ async fn send(
     let piece = if dialect == Dialect::V012 { SMALL_PIECE } else { PIECE };
     while at < end {
         let length = piece.min(end - at);
-        let file = provider.open(sha1).await?;
+        let file = provider.open(sha1, asker, patience).await?;
         let bytes = provider.read(file, at, length as usize).await?;
         loop {
             match respond(Reply::Data(bytes.clone())) {

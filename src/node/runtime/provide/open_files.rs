@@ -44,8 +44,7 @@ impl OpenFiles {
     }
 
     /// Keeps a file open while anybody is served; the one that was not used for longest makes place.
-    pub(super) fn add(&self, sha1: Sha1, file: ServedFile) -> Arc<ServedFile> {
-        let file = Arc::new(file);
+    pub(super) fn add(&self, sha1: Sha1, file: Arc<ServedFile>) -> Arc<ServedFile> {
         let mut state = self.state.lock();
         if state.requests > 0 {
             state.files.retain(|(known, _)| *known != sha1);

@@ -7,6 +7,7 @@ mod hostile;
 mod relaying;
 mod replays;
 mod serving;
+mod sharing;
 mod simulation;
 
 use super::*;

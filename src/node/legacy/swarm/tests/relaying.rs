@@ -99,7 +99,7 @@ fn tiny_answers_that_are_not_read_do_not_close_the_connection_to_their_asker() {
     sim.machines[1].stuck = true;
     let now = sim.now;
     let key = RequestKey { from: sim.id(2, Style::Spki), id: WireId::from_bytes(b"r").unwrap() };
-    sim.machines[0].swarm.forge_served(key);
+    sim.machines[0].swarm.forge_served(now, key);
     for _ in 0..2 * limits::CONNECTION_FRAMES {
         let _ = sim.machines[0].swarm.respond(now, &key, Reply::Data(Bytes::from_static(b"x")));
         sim.deliver();
@@ -153,7 +153,7 @@ fn answers_that_were_cut_are_remembered_up_to_a_limit() {
     for at in 0..=limits::RELAY_CUTS {
         let id = WireId::from_bytes(format!("r{at}").as_bytes()).unwrap();
         let key = RequestKey { from, id };
-        sim.machines[0].swarm.forge_served(key);
+        sim.machines[0].swarm.forge_served(now, key);
         // Larger than what is free since the first was cut.
         let data = Bytes::from(vec![0; limits::DATA_PIECE]);
         let _ = sim.machines[0].swarm.respond(now, &key, Reply::Data(data));

@@ -33,7 +33,8 @@ fn of_strangers(sim: &mut Simulation, count: usize) -> Vec<RequestKey> {
             id: WireId::random(&mut rng),
         })
         .collect();
-    keys.iter().for_each(|key| sim.machines[0].swarm.forge_served(*key));
+    let now = sim.now;
+    keys.iter().for_each(|key| sim.machines[0].swarm.forge_served(now, *key));
     keys
 }
 
@@ -162,7 +163,8 @@ fn an_asker_that_becomes_a_neighbour_does_not_wait_for_those_in_between() {
     let mut fillers = jobs(filler, 100);
     let id = fillers[3].key.id;
     let mut asker = jobs([RequestKey { from: node(9), id }], 1);
-    sim.machines[0].swarm.forge_served(asker[0].key);
+    let now = sim.now;
+    sim.machines[0].swarm.forge_served(now, asker[0].key);
     answer(&mut sim, &mut fillers);
     answer(&mut sim, &mut asker);
     assert!(asker[0].waits);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::node::runtime::provide::tests::{open_in, planted, provider, stored};
+use crate::node::runtime::provide::tests::{asker, open_in, planted, provider, stored};
 use crate::store::Store;
 
 #[tokio::test(start_paused = true)]
@@ -17,7 +17,7 @@ async fn requests_that_wait_hold_a_bounded_number_of_files_open() {
     let room = Notify::new();
     let waiting = files.iter().map(|sha1| {
         let request = FileRequest::Whole { sha1: *sha1 };
-        send(&provider, Dialect::V021, request, &room, |_| Room::Full)
+        send(&provider, asker(1), Dialect::V021, request, &room, |_| Room::Full)
     });
     let mut waiting = Box::pin(futures::future::join_all(waiting));
     assert!(tokio::time::timeout(Duration::from_secs(1), waiting.as_mut()).await.is_err());
@@ -33,7 +33,9 @@ async fn without_descriptors_to_spare_peers_are_told_busy_and_the_user_is_served
     let provider = Provider::without_descriptors(Store::open(folder.path()).expect("store"));
     let room = Notify::new();
     for _ in 0..100 {
-        let sent = send(&provider, Dialect::V021, FileRequest::Whole { sha1 }, &room, |_| Room::More).await;
+        let sent =
+            send(&provider, asker(1), Dialect::V021, FileRequest::Whole { sha1 }, &room, |_| Room::More)
+                .await;
         assert_eq!(sent, Err(ServeError::NotServed(NotServed::Busy)));
     }
     assert!(matches!(provider.open_verified(sha1).await, Ok(Some(_))));
@@ -53,7 +55,7 @@ async fn serve_slowly(pause: Duration) -> (Result<bool, ServeError>, Vec<usize>,
         if offered.len() % 2 == 0 { Room::More } else { Room::Full }
     };
     let begun = tokio::time::Instant::now();
-    let send = send(&provider, Dialect::V021, FileRequest::Whole { sha1 }, &room, respond);
+    let send = send(&provider, asker(1), Dialect::V021, FileRequest::Whole { sha1 }, &room, respond);
     let make_room = async {
         loop {
             tokio::time::sleep(pause).await;
