@@ -336,7 +336,7 @@ mod tests {
     async fn a_daemon_that_stops_in_the_middle_of_an_answer_is_given_up() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let stuck = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let _ = socket.read(&mut [0; 1000]).unwrap();
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}\n{");
@@ -352,7 +352,5 @@ mod tests {
             }
         };
         assert!(lines <= 1 && matches!(end, Err(ClientError::Timeout { .. })), "{lines} {end:?}");
-        drop(answer);
-        stuck.join().unwrap();
     }
 }

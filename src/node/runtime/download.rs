@@ -25,7 +25,6 @@ use self::sizes::Sizes;
 use super::disk::{Disk, Verdict};
 use super::environment::Environment;
 use super::inbox::Heard;
-use super::source::Source;
 use super::turn::Turn;
 use crate::limits;
 use crate::node::error::LoadError;
@@ -150,8 +149,7 @@ impl Download {
     }
 
     fn add_candidate(&mut self, heard: &Heard) {
-        let liar = self.setup.environment.is_liar(&heard.offer.peer);
-        self.setup.candidates.add(heard.offer, heard.neighbour, liar);
+        self.setup.candidates.add(heard.offer, heard.neighbour);
     }
 
     /// Looks for candidates, and at those that are looked for.
@@ -160,12 +158,15 @@ impl Download {
         let over = candidates.end_turns(now());
         self.members.retain(|member| !over.contains(&member.offer));
         while let Some(offer) = candidates.look_for_next(now()) {
-            let source = Source::open(&self.setup.environment, offer, self.reach_changed.clone());
-            self.members.push(Arc::new(Member::new(offer, source)));
+            let member = Member::open(&self.setup.environment, offer, self.reach_changed.clone());
+            self.members.push(Arc::new(member));
         }
         for member in &self.members {
             member.set_unit(candidates.unit(&member.offer));
-            match member.source.reach() {
+            match member.reach() {
+                Reach::Opening | Reach::Connecting if member.is_shunned() => {
+                    candidates.shun(&member.offer, now());
+                }
                 Reach::Opening | Reach::Connecting => {}
                 Reach::Reached(_) => candidates.reached(&member.offer),
                 // An attempt that uses it finds out by itself.
@@ -227,7 +228,7 @@ impl Download {
         let seconds = self.setup.timeout.as_secs();
         for offer in self.setup.candidates.left() {
             let member = self.members.iter().find(|member| member.offer == offer);
-            let why = match member.map(|member| member.source.reach()) {
+            let why = match member.map(|member| member.reach()) {
                 Some(Reach::Reached(_)) if self.turn.is_waiting() => {
                     format!("was not asked: other downloads took all {seconds} s")
                 }

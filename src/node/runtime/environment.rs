@@ -1,5 +1,6 @@
 //! What all downloads of a node share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -39,12 +40,12 @@ impl Environment {
         }
     }
 
-    pub(super) fn add_liar(&self, peer: PeerKey) {
-        self.reputation.lock().add_liar(peer, Instant::now());
+    pub(super) fn add_liar(&self, peer: PeerKey, address: IpAddr) {
+        self.reputation.lock().add_liar(peer, address, Instant::now());
     }
 
-    pub(super) fn is_liar(&self, peer: &PeerKey) -> bool {
-        self.reputation.lock().is_liar(peer, Instant::now())
+    pub(super) fn is_liar(&self, peer: PeerKey, address: IpAddr) -> bool {
+        self.reputation.lock().is_liar(peer, address, Instant::now())
     }
 
     pub(super) fn add_downloaded(&self, bytes: u64) {

@@ -183,7 +183,7 @@ async fn download(
     let mut searching = sha1 != EMPTY_FILE;
     if let Some((node, Some(size))) = wanted {
         for candidate in inner.remembered.as_offers(node, size) {
-            candidates.add(candidate, true, false);
+            candidates.add(candidate, true);
         }
         searching = false;
     }

@@ -121,10 +121,12 @@ mod tests {
     async fn a_program_that_goes_on_writing_is_waited_for_as_long_as_it_takes() {
         let (_folder, own, other) = shared();
         let mut partial = other.partial(SHA1, SIZE).expect("partial");
+        // Its file is created and locked before anybody looks: a look locks it for a moment.
+        partial.write_at(0, &[7; 1 << 16]).expect("write");
         let writing = async {
-            for block in 0..4 {
-                partial.write_at(block << 16, &[7; 1 << 16]).expect("write");
+            for block in 1..=4 {
                 tokio::time::sleep(TIMEOUT * 3 / 4).await;
+                partial.write_at(block << 16, &[7; 1 << 16]).expect("write");
             }
             drop(partial);
         };

@@ -73,7 +73,7 @@ impl Entry {
 impl Candidates {
     /// Takes a new one; false: it is known, of no use, or there is no room. When the list is full, one that
     /// is not connected gives way: to one that is, or after it was looked for in vain to any.
-    pub(crate) fn add(&mut self, offer: Offer, neighbour: bool, liar: bool) -> bool {
+    pub(crate) fn add(&mut self, offer: Offer, neighbour: bool) -> bool {
         let known = |entry: &Entry| {
             let other = &entry.offer;
             // The same key with ranges is one of ours, and better asked that way.
@@ -88,10 +88,6 @@ impl Candidates {
             return false;
         }
         if self.list.len() >= limits::CANDIDATES && !self.make_room_for(neighbour) {
-            return false;
-        }
-        if liar {
-            self.note(&offer, "sent wrong bytes not long ago".to_owned());
             return false;
         }
         // An original 0.1.2 would die of the request, or send nothing.
@@ -143,6 +139,17 @@ impl Candidates {
         if let Some(entry) = found {
             entry.state = State::Reached;
             entry.was_reached = true;
+        }
+    }
+
+    /// The peer is met only where wrong bytes came from. It is given up when that has not changed for [`LOOK`].
+    pub(crate) fn shun(&mut self, offer: &Offer, now: Instant) {
+        let entry = self.list.iter().find(|entry| entry.offer == *offer);
+        if let Some(Entry { state: State::Looking(since), .. }) = entry
+            && now.saturating_duration_since(*since) >= LOOK
+        {
+            self.note(offer, "sent wrong bytes not long ago".to_owned());
+            self.drop_one(offer);
         }
     }
 
@@ -271,7 +278,7 @@ mod tests {
     }
 
     fn add(candidates: &mut Candidates, offer: Offer) -> bool {
-        candidates.add(offer, false, false)
+        candidates.add(offer, false)
     }
 
     #[test]
@@ -311,7 +318,7 @@ mod tests {
             add(&mut candidates, candidate(key, Dialect::V021, 9));
         }
         let connected = candidate(1000, Dialect::V021, 9);
-        candidates.add(connected, true, false);
+        candidates.add(connected, true);
         assert_eq!(candidates.look_for_next(now), Some(connected));
         for key in 1..limits::LOOKED_FOR as u16 {
             assert_eq!(
@@ -400,9 +407,14 @@ mod tests {
     }
 
     #[test]
-    fn a_known_liar_is_not_used() {
-        let mut candidates = Candidates::default();
-        assert!(!candidates.add(candidate(1, Dialect::V021, 1000), true, true));
+    fn one_that_is_met_only_where_wrong_bytes_came_from_is_given_up_after_its_turn() {
+        let (mut candidates, now) = (Candidates::default(), Instant::now());
+        let shunned = candidate(1, Dialect::V021, 1000);
+        add(&mut candidates, shunned);
+        assert_eq!(candidates.look_for_next(now), Some(shunned));
+        candidates.shun(&shunned, now + LOOK - Duration::from_millis(1));
+        assert!(candidates.is_hopeful(), "it may still be met elsewhere");
+        candidates.shun(&shunned, now + LOOK);
         assert!(!candidates.is_hopeful());
         assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { .. })));
     }
@@ -425,7 +437,7 @@ mod tests {
         }
         assert!(!add(&mut candidates, candidate(60000, Dialect::V021, 5)));
         let connected = candidate(60001, Dialect::V021, 5);
-        assert!(candidates.add(connected, true, false));
+        assert!(candidates.add(connected, true));
         assert_eq!(candidates.left().len(), limits::CANDIDATES);
         assert_eq!(candidates.look_for_next(Instant::now()), Some(connected));
     }

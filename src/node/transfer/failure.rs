@@ -24,7 +24,7 @@ pub(crate) enum Failure {
     Long,
     /// Its bytes do not have the hash.
     WrongBytes,
-    /// Its bytes do not have the hash, but they came through other peers, who may have spoilt them.
+    /// Its bytes do not have the hash, but others may have spoilt them on the way.
     Garbled,
 }
 
@@ -56,7 +56,9 @@ impl std::fmt::Display for Failure {
             Self::Short { wanted, got } => write!(f, "sent {got} of {wanted} bytes"),
             Self::Long => f.write_str("sent more bytes than asked for"),
             Self::WrongBytes => f.write_str("sent bytes that do not have this sha1"),
-            Self::Garbled => f.write_str("its bytes, which other peers passed on, do not have this sha1"),
+            Self::Garbled => {
+                f.write_str("its bytes, which others may have changed on the way, do not have this sha1")
+            }
         }
     }
 }

@@ -122,8 +122,9 @@ pub(crate) struct Plan {
     blame: Blame,
     /// Those not dropped.
     providers: BTreeMap<ProviderKey, Provider>,
-    /// Providers that were reached through other peers at some time. Those may have cut, swapped or replaced what they
-    /// passed on, so a wrong hash proves nothing about the provider.
+    /// Providers that were reached through other peers, or at several addresses, at some time. Those peers, or strangers
+    /// at one of the addresses, may have cut, swapped or replaced what they passed on, so a wrong hash proves nothing
+    /// about the provider.
     ever_relayed: BTreeSet<ProviderKey>,
     next_provider: u32,
     requests: BTreeMap<RequestKey, Request>,
@@ -178,9 +179,11 @@ impl Plan {
     /// How the provider is reached, if it is. Other peers pass on a little at a time and may lose some of it.
     pub(crate) fn set_path(&mut self, key: ProviderKey, path: Path, now: Instant) {
         let Some(provider) = self.providers.get_mut(&key) else { return };
-        provider.path = Some(path);
-        if path == Path::Relayed {
+        let before = provider.path.replace(path);
+        if path == Path::Relayed || before.is_some_and(|before| before != path) {
             self.ever_relayed.insert(key);
+        }
+        if path == Path::Relayed {
             // The rest of these answers comes the same way.
             self.requests.values_mut().filter(|r| r.provider == key).for_each(|r| r.relayed = true);
         }

@@ -1,6 +1,7 @@
 //! One claimed size of a file, with a task of its own: drives a [`Plan`], sends its requests, writes what comes, commits.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyperswarm::net::sleep_until;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::clock::{Rate, ReadingClock, now};
@@ -32,6 +33,9 @@ const INBOX: usize = 8;
 pub(super) struct Member {
     pub(super) offer: Offer,
     pub(super) source: Source,
+    environment: Arc<Environment>,
+    /// The address at which it was found to be no known liar. A ban from another download does not end this one.
+    accepted: Mutex<Option<IpAddr>>,
     unit: Mutex<Unit>,
     /// It said that it had too much to do.
     pub(super) was_busy: AtomicBool,
@@ -51,8 +55,36 @@ pub(super) struct Wanted {
 }
 
 impl Member {
-    pub(super) fn new(offer: Offer, source: Source) -> Self {
-        Self { offer, source, unit: Mutex::new(offer.unit()), was_busy: AtomicBool::new(false) }
+    pub(super) fn open(environment: &Arc<Environment>, offer: Offer, changed: Arc<Notify>) -> Self {
+        Self {
+            offer,
+            source: Source::open(environment, offer, changed),
+            environment: environment.clone(),
+            accepted: Mutex::default(),
+            unit: Mutex::new(offer.unit()),
+            was_busy: AtomicBool::new(false),
+        }
+    }
+
+    /// How it can be asked now: not at an address from which wrong bytes came under its key.
+    pub(super) fn reach(&self) -> Reach {
+        match self.source.reach() {
+            Reach::Reached(Path::Direct(address)) if !self.accepts(address) => Reach::Connecting,
+            reach => reach,
+        }
+    }
+
+    /// True if it is connected, and not asked because of what came from there.
+    pub(super) fn is_shunned(&self) -> bool {
+        matches!(self.source.reach(), Reach::Reached(_)) && !self.is_reached()
+    }
+
+    fn accepts(&self, address: IpAddr) -> bool {
+        let mut accepted = self.accepted.lock();
+        if *accepted != Some(address) && !self.environment.is_liar(self.offer.peer, address) {
+            *accepted = Some(address);
+        }
+        *accepted == Some(address)
     }
 
     /// More became known of what it can be asked for.
@@ -62,7 +94,7 @@ impl Member {
 
     /// True if it can be asked now.
     pub(super) fn is_reached(&self) -> bool {
-        matches!(self.source.reach(), Reach::Reached(_))
+        matches!(self.reach(), Reach::Reached(_))
     }
 }
 
@@ -247,7 +279,7 @@ impl Attempt {
             if std::mem::replace(&mut known.unit, unit) != unit {
                 self.plan.set_kind(*key, unit);
             }
-            match known.member.source.reach() {
+            match known.member.reach() {
                 Reach::Reached(path) => {
                     if known.path.replace(path) != Some(path) {
                         self.plan.set_path(*key, path, now);
@@ -333,8 +365,8 @@ impl Attempt {
         let offer = known.member.offer;
         self.dropped.insert(offer);
         tracing::info!(sha1 = %self.setup.sha1, node = offer.id(), %why, "a provider is not used any more");
-        if why.is_lie() {
-            self.setup.environment.add_liar(offer.peer);
+        if let (true, Some(Path::Direct(address))) = (why.is_lie(), known.path) {
+            self.setup.environment.add_liar(offer.peer, address);
         }
         // The download has ended otherwise.
         let _ = self.setup.dropped.send(Dropped(offer, why)).await;

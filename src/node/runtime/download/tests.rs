@@ -1,6 +1,7 @@
 //! Downloads from providers that are played, in virtual time.
 
 mod attempts;
+mod bans;
 mod sizes;
 
 use std::sync::Arc;
@@ -164,6 +165,7 @@ fn part(piece: usize, pause: Duration) -> Part {
         floods: false,
         busy: false,
         path: at(1),
+        moves: None,
         connects_after: Duration::ZERO,
     }
 }

@@ -29,6 +29,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) busy: bool,
     /// How it is reached.
     pub(in crate::node::runtime) path: Path,
+    /// After it was reached for this time, it is at the other end of another path.
+    pub(in crate::node::runtime) moves: Option<(Duration, Path)>,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -58,11 +60,13 @@ impl Stage {
         let reach = Arc::new(Mutex::new(Reach::Connecting));
         let connect = {
             let (reach, changed) = (reach.clone(), changed.clone());
-            let (path, after) = (part.path, part.connects_after);
+            let (path, after, moves) = (part.path, part.connects_after, part.moves);
             async move {
-                tokio::time::sleep(after).await;
-                *reach.lock() = Reach::Reached(path);
-                changed.notify_one();
+                for (after, path) in [Some((after, path)), moves].into_iter().flatten() {
+                    tokio::time::sleep(after).await;
+                    *reach.lock() = Reach::Reached(path);
+                    changed.notify_one();
+                }
             }
         };
         let connecting = tokio::spawn(connect).abort_handle();

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use std::net::IpAddr;
+
 use super::{Manner, Simulated, World, direct, ranges};
 use crate::node::peer::{PeerKey, Unit};
 use crate::node::transfer::keys::{ProviderKey, RequestKey};
@@ -126,17 +128,18 @@ fn wrong_bytes_are_never_stored_and_the_liar_is_not_used_again() {
         let stored = std::fs::read(store.find(name).expect("find").expect("stored")).expect("read");
         completed += usize::from(stored == world.file);
         wrong += usize::from(stored != world.file);
-        let mut reputation = Reputation::default();
+        let (mut reputation, here) = (Reputation::default(), IpAddr::from([192, 0, 2, 1]));
         let liars = world.dropped.iter().filter(|(_, why)| why.is_lie());
-        liars.for_each(|(key, _)| reputation.add_liar(PeerKey(PublicKey([key.0 as u8; 32])), world.now));
+        liars
+            .for_each(|(key, _)| reputation.add_liar(PeerKey(PublicKey([key.0 as u8; 32])), here, world.now));
         assert!(
-            !reputation.is_liar(&PeerKey(PublicKey([1; 32])), world.now),
+            !reputation.is_liar(PeerKey(PublicKey([1; 32])), here, world.now),
             "seed {seed}: {:?}",
             world.dropped
         );
         // Answers that are cut off or too long may be a fault of the path.
         let lied = !matches!(manner, Manner::ShortAfter(_) | Manner::Long);
-        let is_liar = reputation.is_liar(&PeerKey(PublicKey([0; 32])), world.now);
+        let is_liar = reputation.is_liar(PeerKey(PublicKey([0; 32])), here, world.now);
         trusted += usize::from(lied && !is_liar);
         accused += usize::from(!lied && is_liar);
     }

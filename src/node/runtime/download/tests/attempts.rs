@@ -2,7 +2,6 @@
 
 use super::super::attempt::{Dropped, End, Member, Progress, Setup, Wanted};
 use super::*;
-use crate::node::runtime::source::Source;
 use crate::node::transfer::failure::Failure;
 
 const SIZE: u64 = 1 << 30;
@@ -23,10 +22,7 @@ impl Attempt {
     async fn paused(parts: impl IntoIterator<Item = Part>) -> Self {
         let mut world = World::new(1).await;
         parts.into_iter().for_each(|part| world.provider(SIZE, part));
-        let open = |heard: &Heard| {
-            let source = Source::open(&world.environment, heard.offer, Arc::default());
-            Arc::new(Member::new(heard.offer, source))
-        };
+        let open = |heard: &Heard| Arc::new(Member::open(&world.environment, heard.offer, Arc::default()));
         let members: Vec<_> = world.claims.iter().map(open).collect();
         let (wanted, wanted_seen) =
             watch::channel(Wanted { members, paused: true, most: u64::MAX, ended: None });
