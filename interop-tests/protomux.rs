@@ -151,8 +151,8 @@ async fn a_batch_of_npm_protomux_larger_than_our_inboxes_can_be_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_npm_protomux_opens_are_accepted_or_rejected() {
-    let Some((process, mux)) = mux(&["--initiator", "--open", "dialled"]).await else { return };
-    let mut acceptor = mux.accept("dialled", b"");
+    let Some((process, stream)) = stream(&["--initiator", "--open", "dialled"]).await else { return };
+    let (_mux, mut acceptor) = Mux::prepared(stream, |mux| mux.accept("dialled", b""));
     let incoming = timeout(SOON, acceptor.next()).await.expect("in time").expect("a channel");
     assert_eq!(&**incoming.handshake(), b"open dialled");
     let mut channel = incoming.accept(options("from us")).expect("accept");
@@ -168,9 +168,10 @@ async fn channels_npm_protomux_opens_are_accepted_or_rejected() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alias_on_either_side_pairs_the_channel() {
     let Some((process, stream)) = stream(&["--open", "dialled"]).await else { return };
-    let mux = Mux::new(stream);
     let aliases = vec!["new-name".to_owned()];
-    let mut channel = mux.open("old-name", b"", ChannelOptions { aliases, ..options("us") }).expect("open");
+    let options = ChannelOptions { aliases, ..options("us") };
+    let (_mux, channel) = Mux::prepared(stream, |mux| mux.open("old-name", b"", options));
+    let mut channel = channel.expect("open");
     assert_eq!(&*timeout(SOON, channel.opened()).await.expect("in time").expect("opened"), b"open new-name");
     event_that(&process, "opened", |opened| opened["protocol"] == "new-name");
     send(&channel, 0, b"\x07aliased").await;

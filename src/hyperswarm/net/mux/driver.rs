@@ -19,7 +19,7 @@ where
     T: Stream<Item = Result<Bytes, E>> + Sink<Bytes, Error = E> + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut driver = Driver { stream, shared: &shared, unflushed: false, heard_end: false };
+    let mut driver = Driver { stream, shared: &shared, refused: None, unflushed: false, heard_end: false };
     let carried = poll_fn(|context| driver.poll_carry(context)).await;
     match carried {
         Ok(()) => {
@@ -37,6 +37,8 @@ where
 struct Driver<'a, T> {
     stream: T,
     shared: &'a Shared,
+    /// Received, but not wanted at that moment: it is next.
+    refused: Option<Bytes>,
     /// Something has been sent and not flushed.
     unflushed: bool,
     /// The peer sends no more.
@@ -120,20 +122,21 @@ where
         if !self.bring()? {
             return Ok(false);
         }
-        match Pin::new(&mut self.stream).poll_next(context) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(None) => {
-                self.heard_end = true;
-                Ok(true)
-            }
-            Poll::Ready(Some(message)) => {
-                let message = message.map_err(failed)?;
-                // It was asked whether it wants one.
-                let _ = self.shared.quietly(|state| state.mux.handle_message(message));
-                self.bring()?;
-                Ok(true)
-            }
-        }
+        let message = match self.refused.take() {
+            Some(message) => message,
+            None => match Pin::new(&mut self.stream).poll_next(context) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(None) => {
+                    self.heard_end = true;
+                    return Ok(true);
+                }
+                Poll::Ready(Some(message)) => message.map_err(failed)?,
+            },
+        };
+        // The machine wanted one before, but a handle may have given it something else to do meanwhile.
+        self.refused = self.shared.quietly(|state| state.mux.handle_message(message)).err();
+        self.bring()?;
+        Ok(true)
     }
 
     /// Brings events to the channels. Whether the next message may come.

@@ -54,15 +54,28 @@ pub struct Mux {
 }
 
 impl Mux {
-    /// Starts protomux on a stream of messages; its task runs on the current tokio runtime.
+    /// Starts protomux on a stream of messages; its task runs on the current tokio runtime. What the peer opens at once
+    /// may be rejected before [`accept`](Self::accept) can be called: see [`prepared`](Self::prepared).
     pub fn new<T, E>(stream: T) -> Self
     where
         T: Stream<Item = Result<Bytes, E>> + Sink<Bytes, Error = E> + Send + Unpin + 'static,
         E: std::error::Error + Send + Sync + 'static,
     {
+        Self::prepared(stream, |_| ()).0
+    }
+
+    /// As [`new`](Self::new), but `prepare` accepts and opens channels before the first message is read, so that no
+    /// open of the peer comes too early.
+    pub fn prepared<T, E, R>(stream: T, prepare: impl FnOnce(&Self) -> R) -> (Self, R)
+    where
+        T: Stream<Item = Result<Bytes, E>> + Sink<Bytes, Error = E> + Send + Unpin + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let shared = Arc::new(Shared::default());
-        tokio::spawn(driver::run(stream, Arc::clone(&shared)));
-        Self { connection: Arc::new(Connection(shared)) }
+        let mux = Self { connection: Arc::new(Connection(Arc::clone(&shared))) };
+        let prepared = prepare(&mux);
+        tokio::spawn(driver::run(stream, shared));
+        (mux, prepared)
     }
 
     /// Opens a channel. It can be used at once; messages are lost if the peer rejects it, see [`Channel::opened`].

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::{Sink, SinkExt, Stream, StreamExt};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::*;
@@ -26,11 +27,21 @@ struct Pipe {
     ending: bool,
     receiver: mpsc::Receiver<Bytes>,
     received: Arc<AtomicUsize>,
+    /// Done when the next message has been taken, before it is handed over.
+    interlude: Interlude,
 }
+
+type Interlude = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 fn pipe() -> (Pipe, Pipe) {
     let ((to_b, from_a), (to_a, from_b)) = (mpsc::channel(1), mpsc::channel(1));
-    let end = |sender, receiver| Pipe { sender, ending: false, receiver, received: Arc::default() };
+    let end = |sender, receiver| Pipe {
+        sender,
+        ending: false,
+        receiver,
+        received: Arc::default(),
+        interlude: Arc::default(),
+    };
     (end(to_b, from_b), end(to_a, from_a))
 }
 
@@ -41,6 +52,8 @@ impl Stream for Pipe {
         self.receiver.poll_next_unpin(context).map(|message| {
             let message = message?;
             self.received.fetch_add(message.len(), Ordering::Relaxed);
+            let interlude = self.interlude.lock().take();
+            interlude.into_iter().for_each(|interlude| interlude());
             Some(Ok(message))
         })
     }
@@ -118,6 +131,37 @@ async fn an_incoming_channel_is_accepted_with_the_handshakes_of_both() {
     assert_eq!(&*soon(of_a.opened()).await.unwrap(), b"from b");
     assert_eq!(&*soon(of_b.opened()).await.unwrap(), b"from a");
     assert_eq!(&*soon(of_b.next()).await.unwrap().body, b"early");
+}
+
+#[tokio::test]
+async fn no_message_is_lost_that_comes_while_a_channel_is_accepted() {
+    let (a, b) = pipe();
+    let interlude = Arc::clone(&b.interlude);
+    let (a, (_b, mut acceptor)) = (Mux::new(a), Mux::prepared(b, |b| b.accept("test", b"")));
+    let of_a = a.open("test", b"", options()).unwrap();
+    let incoming = soon(acceptor.next()).await.unwrap();
+    let (accepted, channel) = futures::channel::oneshot::channel();
+    *interlude.lock() = Some(Box::new(move || accepted.send(incoming.accept(options()).unwrap()).unwrap()));
+    of_a.send(0, Bytes::from_static(b"meanwhile")).await.unwrap();
+    let mut of_b = soon(channel).await.unwrap();
+    assert_eq!(&*soon(of_b.next()).await.unwrap().body, b"meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_peer_opens_first_is_not_read_before_acceptors_are_prepared() {
+    let (a, b) = pipe();
+    let (a, received) = (Mux::new(a), Arc::clone(&b.received));
+    let mut of_a = a.open("test", b"", options()).unwrap();
+    let (_b, mut acceptor) = Mux::prepared(b, |b| {
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(50) {
+            assert_eq!(received.load(Ordering::Relaxed), 0);
+            std::thread::yield_now();
+        }
+        b.accept("test", b"")
+    });
+    let _of_b = soon(acceptor.next()).await.unwrap().accept(options()).unwrap();
+    soon(of_a.opened()).await.unwrap();
 }
 
 #[tokio::test]
