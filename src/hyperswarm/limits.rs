@@ -40,6 +40,8 @@ pub const MAX_DHT_EVENTS: usize = 4096;
 pub const MAX_DHT_TRANSMITS: usize = 4096;
 /// Addresses known to receive what we send them, each for ten minutes; the one proven longest ago makes room.
 pub const MAX_VALIDATED_HOSTS: usize = 4096;
+/// What nodes say of our own address: so many of the latest are compared.
+pub const NAT_SAMPLES: usize = 16;
 /// Cells in which the traffic of unproven hosts is counted. Hosts share cells by a secret hash, so that no flood
 /// of spoofed addresses can grow them or wash a victim's count away.
 pub const RATE_CELLS: usize = 8192;

@@ -28,3 +28,4 @@ pub mod shares;
 pub mod table;
 pub mod tokens;
 pub mod v2;
+pub mod v4;

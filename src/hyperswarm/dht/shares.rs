@@ -80,25 +80,21 @@ impl FromIterator<Ipv4Addr> for Tally {
 /// Nodes chosen in an order of preference, with few of one host and network as long as others can be had.
 pub struct Diverse<T> {
     count: usize,
-    tally: Tally,
-    chosen: Vec<T>,
+    chosen: Vec<(Ipv4Addr, T)>,
     /// Beyond the share of their host or network, in order.
     spare: Vec<T>,
 }
 
 impl<T> Diverse<T> {
-    /// Will choose `count`.
+    /// Will choose `count`, which is small.
     pub fn new(count: usize) -> Self {
-        Self { count, tally: Tally::default(), chosen: Vec::new(), spare: Vec::new() }
+        Self { count, chosen: Vec::with_capacity(count), spare: Vec::new() }
     }
 
     /// Offers the next best.
     pub fn offer(&mut self, host: Ipv4Addr, item: T) {
-        let within = self.tally.of_host(host) < MAX_NODES_PER_HOST
-            && self.tally.of_network(host) < MAX_NODES_PER_NETWORK;
-        if within && !self.is_full() {
-            self.tally.add(host);
-            self.chosen.push(item);
+        if !self.is_full() && self.has_share(host) {
+            self.chosen.push((host, item));
         } else if self.spare.len() < self.count {
             self.spare.push(item);
         }
@@ -110,10 +106,17 @@ impl<T> Diverse<T> {
     }
 
     /// What was chosen; if there were too few hosts, also the best of those beyond their shares.
-    pub fn finish(mut self) -> Vec<T> {
+    pub fn finish(self) -> Vec<T> {
         let missing = self.count.saturating_sub(self.chosen.len());
-        self.chosen.extend(self.spare.into_iter().take(missing));
-        self.chosen
+        let chosen = self.chosen.into_iter().map(|(_, item)| item);
+        chosen.chain(self.spare.into_iter().take(missing)).collect()
+    }
+
+    fn has_share(&self, host: Ipv4Addr) -> bool {
+        let network = network_of(host);
+        let of = |is: &dyn Fn(Ipv4Addr) -> bool| self.chosen.iter().filter(|(other, _)| is(*other)).count();
+        of(&|other| other == host) < MAX_NODES_PER_HOST
+            && of(&|other| network_of(other) == network) < MAX_NODES_PER_NETWORK
     }
 }
 

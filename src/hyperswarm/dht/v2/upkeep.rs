@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use super::{Event, Node, Purpose};
 use crate::dht::id::NodeId;
-use crate::dht::table::{Contact, Heard, Table};
+use crate::dht::table::{Contact, Heard, Table, Tick};
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKET_PINGS};
 
 /// The unit in which "recently heard" is counted.
@@ -81,8 +81,9 @@ impl Upkeep {
         self.start + ROUND * u32::try_from(round).unwrap_or(u32::MAX)
     }
 
-    fn tick(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.start).as_secs() / TICK.as_secs()
+    fn tick(&self, now: Instant) -> Tick {
+        let ticks = now.saturating_duration_since(self.start).as_secs() / TICK.as_secs();
+        Tick::try_from(ticks).unwrap_or(Tick::MAX)
     }
 }
 
@@ -158,7 +159,7 @@ impl Node {
         let count = if self.operations.len() > 2 { 3 } else { 5 };
         let tick = self.upkeep.tick(now);
         let oldest: Vec<Contact> =
-            self.table.oldest_first().take(count).filter(|c| c.tick != tick).copied().collect();
+            self.table.oldest_first().take(count).filter(|c| c.seen != tick).copied().collect();
         for contact in oldest {
             self.ping_known(now, contact.id, contact.addr, Purpose::Check { node: contact.id });
         }
@@ -170,7 +171,7 @@ impl Node {
             return;
         }
         let tick = self.upkeep.tick(now);
-        let (recent, silent): (Vec<_>, VecDeque<_>) = partition(candidates, |c| c.tick == tick);
+        let (recent, silent): (Vec<_>, VecDeque<_>) = partition(candidates, |c| c.seen == tick);
         for contact in recent {
             self.table.refresh(&contact.id);
         }
