@@ -1,38 +1,57 @@
-//! Requests in flight: request ids, resends, time-outs, pacing, and who may answer (dht-rpc 4.9 `lib/io.js`).
+//! Requests in flight: request ids, resends, time-outs, pacing, and who may answer (dht-rpc `lib/io.js`).
 //!
-//! The original looks at all requests every 750 ms. Here the same moments are computed per request, so nothing runs
-//! while nothing is in flight: a request is resent at the 3rd and the 6th of these ticks after it was sent and fails
-//! at the 10th.
+//! Both generations share this; what differs is in [`Rules`] and [`Waits`]. Nothing runs while nothing is in flight.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::Rng;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+mod pacing;
+
+pub use self::pacing::Pacing;
 use crate::limits::MAX_REQUESTS;
 
-/// The grid on which requests are resent and given up.
-const TICK: Duration = Duration::from_millis(750);
-/// Ticks from one datagram of a request to the next.
-const RESEND_TICKS: u64 = 3;
-/// Ticks from the last datagram to failure.
-const FAIL_TICKS: u64 = 4;
-/// Datagrams per request.
-const TRIES: u8 = 3;
 /// How long a first answer may take before the referrer is asked for help.
 const PUNCH_AFTER: Duration = Duration::from_millis(500);
-/// Requests in flight at which pacing begins, if the rate is high too.
-pub const CONCURRENCY: usize = 16;
-/// Requests per second at which pacing begins, if many are in flight too.
-const RATE: f64 = 50.0;
+
+/// How one generation sends its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Time-outs count from the last multiple of this since the start; zero: from the moment of sending. The original of
+    /// v2 looks at all requests every 750 ms.
+    pub grid: Duration,
+    /// Which requests have to wait.
+    pub pacing: Pacing,
+}
+
+/// When a request is sent again and given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Datagrams at most; one at least is sent.
+    pub tries: u8,
+    /// From each datagram to the next.
+    pub resend: Duration,
+    /// From the last datagram to failure.
+    pub fail: Duration,
+}
+
+/// One of the owner's sockets, by a number that it has chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Via(pub u16);
 
 /// A request to make.
 pub struct Outgoing<C> {
     /// Where it goes, and the only address whose answer counts.
     pub to: SocketAddrV4,
+    /// The socket that sends it.
+    pub via: Via,
+    /// When it is sent again and given up.
+    pub waits: Waits,
     /// Given back when it ends.
     pub context: C,
     /// Who told us of the target and can relay a holepunch to it.
@@ -45,6 +64,14 @@ pub struct Outgoing<C> {
     pub immediate: bool,
 }
 
+impl<C> Outgoing<C> {
+    /// A plain request, from the owner's first socket.
+    pub fn new(to: SocketAddrV4, waits: Waits, context: C) -> Self {
+        let via = Via::default();
+        Self { to, via, waits, context, referrer: None, punching: false, punched: false, immediate: false }
+    }
+}
+
 /// What the owner has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<C> {
@@ -52,6 +79,8 @@ pub enum Action<C> {
     Send {
         /// Destination.
         to: SocketAddrV4,
+        /// The socket that sends it.
+        via: Via,
         /// The whole message.
         payload: Bytes,
     },
@@ -82,10 +111,14 @@ pub struct Answered<C> {
     pub context: C,
     /// From the first datagram to the answer.
     pub elapsed: Duration,
+    /// Datagrams sent.
+    pub tries: u8,
 }
 
 struct Request<C> {
     to: SocketAddrV4,
+    via: Via,
+    waits: Waits,
     payload: Bytes,
     context: C,
     referrer: Option<SocketAddrV4>,
@@ -95,40 +128,56 @@ struct Request<C> {
 }
 
 /// State of a request that is on its way.
+#[derive(Clone, Copy)]
 struct Sent {
     first: Instant,
     tries: u8,
-    due: u64,
+    /// The first datagram brought no answer in time.
+    late: bool,
+    due: Instant,
+}
+
+impl<C> Request<C> {
+    /// When something is to be done about it.
+    fn deadline(&self) -> Option<Instant> {
+        let due = self.sent?.due;
+        Some(self.punch_at.map_or(due, |at| at.min(due)))
+    }
 }
 
 /// All requests of a node.
 pub struct Requests<C> {
     start: Instant,
-    next_rid: u16,
+    grid: Duration,
+    pacing: Pacing,
+    ids: StdRng,
     requests: BTreeMap<u16, Request<C>>,
+    /// The deadlines of those that have been sent.
+    deadlines: BTreeSet<(Instant, u16)>,
     /// Ids of paced requests, in order. Each is in `requests`.
     waiting: VecDeque<u16>,
     in_flight: usize,
-    /// Number of those packets that were retransmitted.
+    /// Number of those requests that were sent again, or that wait for that.
     late_in_flight: usize,
-    rate: Rate,
     actions: VecDeque<Action<C>>,
-    /// Requests sent a second time, and not yet told to the owner, who takes them after every time-out. No more than
-    /// there are requests.
+    /// Requests without an answer to the first datagram, not yet told to the owner, who takes them after every time-out.
+    /// No more than there are requests.
     late: VecDeque<(SocketAddrV4, C)>,
 }
 
 impl<C: Clone> Requests<C> {
-    /// No requests; the first id is random.
-    pub fn new(now: Instant, rng: &mut StdRng) -> Self {
+    /// No requests.
+    pub fn new(now: Instant, rng: &mut StdRng, rules: Rules) -> Self {
         Self {
             start: now,
-            next_rid: (rng.next_u32() & 0xffff) as u16,
+            grid: rules.grid,
+            pacing: rules.pacing,
+            ids: StdRng::seed_from_u64(rng.next_u64()),
             requests: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
             in_flight: 0,
             late_in_flight: 0,
-            rate: Rate::new(now),
             actions: VecDeque::new(),
             late: VecDeque::new(),
         }
@@ -160,6 +209,8 @@ impl<C: Clone> Requests<C> {
         let punch = outgoing.referrer.is_some() && !outgoing.punched;
         let request = Request {
             to: outgoing.to,
+            via: outgoing.via,
+            waits: outgoing.waits,
             payload: encode(rid),
             context: outgoing.context,
             referrer: outgoing.referrer,
@@ -175,51 +226,51 @@ impl<C: Clone> Requests<C> {
         }
     }
 
-    /// An id no request uses; ids count up and wrap.
+    /// An id no request uses, at random: the next one cannot be guessed from the one before.
     pub fn fresh_rid(&mut self) -> u16 {
-        // MAX_REQUESTS is far below the number of ids, so this ends.
-        while self.requests.contains_key(&self.next_rid) {
-            self.next_rid = self.next_rid.wrapping_add(1);
+        loop {
+            // MAX_REQUESTS is far below the number of ids, so this ends soon.
+            let rid = (self.ids.next_u32() & 0xffff) as u16;
+            if !self.requests.contains_key(&rid) {
+                return rid;
+            }
         }
-        let rid = self.next_rid;
-        self.next_rid = rid.wrapping_add(1);
-        rid
     }
 
     /// An answer arrived. Only the one from the address that was asked ends the request: a forger would have to
     /// guess the id and be able to send from there.
     pub fn answer(&mut self, now: Instant, rid: u16, from: SocketAddrV4) -> Option<Answered<C>> {
-        let request = self.requests.get(&rid)?;
-        if request.to != from {
-            return None;
-        }
-        let first = request.sent.as_ref()?.first;
-        let request = self.requests.remove(&rid)?;
-        self.finished(now, request.sent.as_ref());
-        Some(Answered { context: request.context, elapsed: now.saturating_duration_since(first) })
+        let sent = self.requests.get(&rid).filter(|request| request.to == from)?.sent?;
+        let request = self.remove(rid)?;
+        self.finished(now, sent);
+        let elapsed = now.saturating_duration_since(sent.first);
+        Some(Answered { context: request.context, elapsed, tries: sent.tries })
     }
 
-    /// Resends and gives up what is due.
+    /// Ends every request for which this is true, without telling the owner.
+    pub fn cancel(&mut self, now: Instant, is_over: impl Fn(&C) -> bool) {
+        let over = self.requests.iter().filter(|(_, request)| is_over(&request.context));
+        let over: BTreeSet<u16> = over.map(|(rid, _)| *rid).collect();
+        self.waiting.retain(|rid| !over.contains(rid));
+        // All are gone before any of them makes room.
+        let sent: Vec<_> =
+            over.into_iter().filter_map(|rid| self.remove(rid).and_then(|request| request.sent)).collect();
+        sent.into_iter().for_each(|sent| self.finished(now, sent));
+    }
+
+    /// Resends and gives up what is due, and sends what waited for its turn.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let tick = self.tick(now);
-        let due = |r: &Request<C>| {
-            r.sent.as_ref().is_some_and(|s| s.due <= tick || r.punch_at.is_some_and(|at| at <= now))
-        };
-        let rids: Vec<u16> = self.requests.iter().filter(|(_, r)| due(r)).map(|(rid, _)| *rid).collect();
-        for rid in rids {
-            self.request_due(now, tick, rid);
+        let due = self.deadlines.range(..=(now, u16::MAX)).map(|(_, rid)| *rid);
+        for rid in due.collect::<Vec<_>>() {
+            self.request_due(now, rid);
         }
+        self.release(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.requests
-            .values()
-            .filter_map(|r| {
-                let due = self.start + TICK * u32::try_from(r.sent.as_ref()?.due).unwrap_or(u32::MAX);
-                Some(r.punch_at.map_or(due, |at| at.min(due)))
-            })
-            .min()
+        let turn = if self.waiting.is_empty() { None } else { self.pacing.turn() };
+        [self.deadlines.first().map(|(at, _)| *at), turn].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -232,49 +283,72 @@ impl<C: Clone> Requests<C> {
         self.late.pop_front()
     }
 
-    fn request_due(&mut self, now: Instant, tick: u64, rid: u16) {
+    fn request_due(&mut self, now: Instant, rid: u16) {
         let saturated = self.saturated(now);
+        let postponed = self.pacing.turn().unwrap_or_else(|| self.from_grid(now) + self.grid);
+        let from = self.from_grid(now);
         let Some(request) = self.requests.get_mut(&rid) else { return };
         let Some(sent) = request.sent.as_mut() else { return };
+        let before = request.punch_at.map_or(sent.due, |at| at.min(sent.due));
+        self.deadlines.remove(&(before, rid));
         if let Some(referrer) = request.referrer
             && request.punch_at.is_some_and(|at| at <= now)
         {
             request.punch_at = None;
             self.actions.push_back(punch(rid, request.to, referrer, request.punching));
         }
-        if sent.due > tick {
-            return;
-        }
-        if sent.tries >= TRIES {
-            if let Some(request) = self.requests.remove(&rid) {
-                let (to, context) = (request.to, request.context);
-                self.actions.push_back(Action::Failed { to, sent: true, context });
-                self.finished(now, request.sent.as_ref());
-            }
-        } else if saturated {
-            sent.due = tick + 1;
-        } else {
-            sent.tries += 1;
-            if sent.tries == 2 {
+        if sent.due <= now {
+            // Once, with the first datagram that brings no answer.
+            if sent.tries == 1 && !std::mem::replace(&mut sent.late, true) {
                 self.late_in_flight += 1;
                 self.late.push_back((request.to, request.context.clone()));
             }
-            sent.due = tick + if sent.tries < TRIES { RESEND_TICKS } else { FAIL_TICKS };
-            self.actions.push_back(Action::Send { to: request.to, payload: request.payload.clone() });
-            if let Some(referrer) = request.referrer {
-                self.actions.push_back(punch(rid, request.to, referrer, request.punching));
+            if sent.tries >= request.waits.tries {
+                self.fail(now, rid);
+                return;
             }
+            if saturated {
+                sent.due = postponed.max(now + Duration::from_millis(1));
+            } else {
+                sent.tries += 1;
+                let wait =
+                    if sent.tries < request.waits.tries { request.waits.resend } else { request.waits.fail };
+                sent.due = from + wait;
+                let (to, via, payload) = (request.to, request.via, request.payload.clone());
+                self.actions.push_back(Action::Send { to, via, payload });
+                self.pacing.sent(now);
+                if let Some(referrer) = request.referrer {
+                    self.actions.push_back(punch(rid, request.to, referrer, request.punching));
+                }
+            }
+        }
+        if let Some(at) = self.requests.get(&rid).and_then(Request::deadline) {
+            self.deadlines.insert((at, rid));
+        }
+    }
+
+    fn fail(&mut self, now: Instant, rid: u16) {
+        let Some(request) = self.remove(rid) else { return };
+        let (to, context) = (request.to, request.context);
+        self.actions.push_back(Action::Failed { to, sent: true, context });
+        if let Some(sent) = request.sent {
+            self.finished(now, sent);
         }
     }
 
     fn send_first(&mut self, now: Instant, rid: u16) {
-        let due = self.tick(now) + RESEND_TICKS;
+        let from = self.from_grid(now);
         let Some(request) = self.requests.get_mut(&rid) else { return };
-        request.sent = Some(Sent { first: now, tries: 1, due });
+        let wait = if request.waits.tries > 1 { request.waits.resend } else { request.waits.fail };
+        request.sent = Some(Sent { first: now, tries: 1, late: false, due: from + wait });
         request.punch_at = request.punch_at.map(|_| now + PUNCH_AFTER);
+        if let Some(at) = request.deadline() {
+            self.deadlines.insert((at, rid));
+        }
         self.in_flight += 1;
-        self.rate.add(now);
-        self.actions.push_back(Action::Send { to: request.to, payload: request.payload.clone() });
+        self.pacing.sent_first(now);
+        let (to, via, payload) = (request.to, request.via, request.payload.clone());
+        self.actions.push_back(Action::Send { to, via, payload });
         if request.punching
             && let Some(referrer) = request.referrer
         {
@@ -282,12 +356,25 @@ impl<C: Clone> Requests<C> {
         }
     }
 
+    fn remove(&mut self, rid: u16) -> Option<Request<C>> {
+        let request = self.requests.remove(&rid)?;
+        if let Some(at) = request.deadline() {
+            self.deadlines.remove(&(at, rid));
+        }
+        Some(request)
+    }
+
     /// A request has ended: its place goes to those that wait.
-    fn finished(&mut self, now: Instant, sent: Option<&Sent>) {
+    fn finished(&mut self, now: Instant, sent: Sent) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if sent.is_some_and(|sent| sent.tries > 1) {
+        if sent.late {
             self.late_in_flight = self.late_in_flight.saturating_sub(1);
         }
+        self.pacing.ended(now);
+        self.release(now);
+    }
+
+    fn release(&mut self, now: Instant) {
         while !self.waiting.is_empty() && !self.saturated(now) {
             if let Some(rid) = self.waiting.pop_front() {
                 self.send_first(now, rid);
@@ -296,57 +383,19 @@ impl<C: Clone> Requests<C> {
     }
 
     fn saturated(&mut self, now: Instant) -> bool {
-        self.in_flight >= CONCURRENCY && self.rate.per_second(now) >= RATE
+        self.pacing.is_full(now, self.in_flight)
     }
 
-    fn tick(&self, now: Instant) -> u64 {
-        (now.saturating_duration_since(self.start).as_millis() / TICK.as_millis()) as u64
+    /// The moment from which time-outs of what is sent now count.
+    fn from_grid(&self, now: Instant) -> Instant {
+        let elapsed = now.saturating_duration_since(self.start).as_nanos();
+        let beyond = elapsed.checked_rem(self.grid.as_nanos()).unwrap_or(0);
+        now - Duration::from_nanos(u64::try_from(beyond).unwrap_or(0))
     }
 }
 
 fn punch<C>(rid: u16, to: SocketAddrV4, referrer: SocketAddrV4, punching: bool) -> Action<C> {
     Action::Punch { rid: punching.then_some(rid), to, referrer }
-}
-
-/// Requests per second, averaged over up to 5 s in quarters of a second (npm speedometer).
-struct Rate {
-    start: Instant,
-    slots: [u32; Self::SLOTS],
-    latest: u64,
-}
-
-impl Rate {
-    const SLOTS: usize = 20;
-    const PER_SECOND: u64 = 4;
-
-    fn new(now: Instant) -> Self {
-        Self { start: now, slots: [0; Self::SLOTS], latest: 0 }
-    }
-
-    fn add(&mut self, now: Instant) {
-        self.advance(now);
-        let at = (self.latest % Self::SLOTS as u64) as usize;
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot += 1;
-        }
-    }
-
-    fn per_second(&mut self, now: Instant) -> f64 {
-        self.advance(now);
-        let slots = (self.latest + 1).clamp(Self::PER_SECOND, Self::SLOTS as u64);
-        f64::from(self.slots.iter().sum::<u32>()) * Self::PER_SECOND as f64 / slots as f64
-    }
-
-    fn advance(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.start).as_millis() as u64;
-        let current = elapsed * Self::PER_SECOND / 1000;
-        for passed in (self.latest + 1..=current).take(Self::SLOTS) {
-            if let Some(slot) = self.slots.get_mut((passed % Self::SLOTS as u64) as usize) {
-                *slot = 0;
-            }
-        }
-        self.latest = self.latest.max(current);
-    }
 }
 
 #[cfg(test)]

@@ -8,13 +8,30 @@ fn addr(n: u32) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::from(0x0a00_0000 + n), 1000)
 }
 
+/// As v2 has them.
+const WAITS: Waits = Waits { tries: 3, resend: Duration::from_millis(2250), fail: Duration::from_secs(3) };
+
 fn outgoing(n: u32) -> Outgoing<u32> {
-    Outgoing { to: addr(n), context: n, referrer: None, punching: false, punched: false, immediate: false }
+    Outgoing::new(addr(n), WAITS, n)
 }
 
 fn requests() -> (Requests<u32>, Instant) {
     let now = Instant::now();
-    (Requests::new(now, &mut StdRng::seed_from_u64(1)), now)
+    let rules = Rules { grid: Duration::from_millis(750), pacing: Pacing::rate(now, 16, 50.0) };
+    (Requests::new(now, &mut StdRng::seed_from_u64(1), rules), now)
+}
+
+/// With a window of 80, and time-outs that count from the moment of sending, as v4 has them.
+fn windowed() -> (Requests<u32>, Instant) {
+    let now = Instant::now();
+    let rules = Rules { grid: Duration::ZERO, pacing: Pacing::window(now, 80) };
+    (Requests::new(now, &mut StdRng::seed_from_u64(1), rules), now)
+}
+
+/// A second for each of so many datagrams.
+fn seconds(n: u32, tries: u8) -> Outgoing<u32> {
+    let second = Duration::from_secs(1);
+    Outgoing::new(addr(n), Waits { tries, resend: second, fail: second }, n)
 }
 
 fn payload(rid: u16) -> Bytes {
@@ -46,6 +63,10 @@ fn times(done: &[(Duration, Action<u32>)], what: impl Fn(&Action<u32>) -> bool) 
 
 fn is_send(action: &Action<u32>) -> bool {
     matches!(action, Action::Send { .. })
+}
+
+fn send(n: u32, rid: u16) -> Action<u32> {
+    Action::Send { to: addr(n), via: Via::default(), payload: payload(rid) }
 }
 
 fn is_punch(action: &Action<u32>) -> bool {
@@ -115,7 +136,7 @@ fn only_the_asked_address_with_the_right_id_can_answer() {
     let other_port = SocketAddrV4::new(*addr(1).ip(), 1001);
     assert_eq!(requests.answer(start, rid, other_port), None);
     let answered = requests.answer(start + 20 * MS, rid, addr(1));
-    assert_eq!(answered, Some(Answered { context: 1, elapsed: 20 * MS }));
+    assert_eq!(answered, Some(Answered { context: 1, elapsed: 20 * MS, tries: 1 }));
     assert_eq!(requests.answer(start, rid, addr(1)), None, "answered twice");
 }
 
@@ -193,7 +214,7 @@ fn each_finished_request_releases_waiting_ones_in_order() {
         assert_eq!(requests.poll_action(), None, "still saturated with {} in flight", requests.in_flight());
     }
     requests.answer(start, rids[34], addr(34)).expect("in flight");
-    assert_eq!(requests.poll_action(), Some(Action::Send { to: addr(50), payload: payload(rids[50]) }));
+    assert_eq!(requests.poll_action(), Some(send(50, rids[50])));
     assert_eq!(requests.poll_action(), None);
 }
 
@@ -222,19 +243,75 @@ fn resends_are_held_back_while_saturated() {
 }
 
 #[test]
-fn ids_count_up_wrap_and_skip_those_in_use() {
+fn no_id_is_used_twice_at_a_time_or_told_by_the_one_before() {
     let (mut requests, start) = requests();
-    requests.next_rid = u16::MAX;
     let mut rids = Vec::new();
-    for n in 0..3 {
+    for n in 0..MAX_REQUESTS as u32 {
         requests.start(start, outgoing(n), |rid| {
             rids.push(rid);
             payload(rid)
         });
     }
-    assert_eq!(rids, [u16::MAX, 0, 1]);
-    requests.next_rid = u16::MAX;
-    assert_eq!(requests.fresh_rid(), 2);
+    let following = rids.windows(2).filter(|pair| pair[1] == pair[0].wrapping_add(1)).count();
+    assert!(following < 3, "{following} ids follow the one before");
+    assert_eq!(rids.iter().collect::<std::collections::BTreeSet<_>>().len(), MAX_REQUESTS);
+}
+
+#[test]
+fn every_try_has_its_second_from_the_moment_of_sending() {
+    for (tries, resends) in
+        [(1, vec![]), (4, vec![1333, 2333, 3333]), (6, vec![1333, 2333, 3333, 4333, 5333])]
+    {
+        let (mut requests, start) = windowed();
+        requests.start(start + 333 * MS, seconds(1, tries), payload);
+        let done = passes(&mut requests, start, Duration::from_secs(60));
+        assert_eq!(times(&done, is_send)[1..], resends);
+        assert_eq!(times(&done, is_failure), [333 + 1000 * u128::from(tries)]);
+        assert_eq!(requests.poll_late(), Some((addr(1), 1)), "told once");
+        assert_eq!(requests.poll_late(), None);
+    }
+}
+
+#[test]
+fn a_window_takes_80_requests_and_more_as_they_are_answered_or_time_passes() {
+    let (mut requests, start) = windowed();
+    let mut rids = Vec::new();
+    for n in 0..300 {
+        requests.start(start, seconds(n, 4), |rid| {
+            rids.push(rid);
+            payload(rid)
+        });
+    }
+    assert_eq!(requests.in_flight(), 80);
+    requests.answer(start + MS, rids[7], addr(7)).expect("in flight");
+    assert_eq!(requests.in_flight(), 80, "one left, one came");
+    assert_eq!(requests.poll_timeout(), Some(start + 750 * MS));
+    requests.handle_timeout(start + 750 * MS);
+    assert_eq!(requests.in_flight(), 160, "80 in the next slot");
+    requests.handle_timeout(start + 1500 * MS);
+    while requests.poll_action().is_some() {}
+    // Those of the first slot are sent again in the meantime, as far as the window lets them.
+    let done = passes(&mut requests, start + 1500 * MS, Duration::from_secs(120));
+    let (sends, failures) = (times(&done, is_send), times(&done, is_failure));
+    for slot in (0..100).map(|slot| slot * 750) {
+        let within = |times: &[u128]| times.iter().filter(|at| (slot..slot + 750).contains(*at)).count();
+        assert!(within(&sends) <= 80 + within(&failures), "in the slot from {slot} ms");
+    }
+    assert_eq!(times(&done, is_failure).len(), 299, "and all others end");
+}
+
+#[test]
+fn cancelled_requests_end_in_silence_and_make_room() {
+    let (mut requests, start) = windowed();
+    (0..160).for_each(|n| requests.start(start, seconds(n, 4), payload));
+    while requests.poll_action().is_some() {}
+    requests.cancel(start, |n| *n < 40 || *n >= 150);
+    assert_eq!(requests.in_flight(), 80);
+    let sent = std::iter::from_fn(|| requests.poll_action()).collect::<Vec<_>>();
+    assert!(sent.iter().all(is_send) && sent.len() == 40, "{}", sent.len());
+    requests.cancel(start, |_| true);
+    assert_eq!((requests.in_flight(), requests.poll_timeout()), (0, None));
+    assert_eq!(requests.poll_action(), None);
 }
 
 #[test]

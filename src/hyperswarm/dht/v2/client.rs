@@ -1,7 +1,7 @@
 //! Queries of our own and the answers to them.
 
 use std::net::SocketAddrV4;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -10,11 +10,23 @@ use super::{Event, Node, Outcome, Purpose, QueryId, Unreachable, may_name};
 use crate::codec::v2::{Kind, Message, decode_nodes};
 use crate::dht::id::NodeId;
 use crate::dht::query::{Ask, Query, Reply};
-use crate::dht::rpc::{CONCURRENCY, Outgoing};
+use crate::dht::rpc::{Outgoing, Pacing, Rules, Waits};
 use crate::limits::{MAX_BUCKET_NODES, MAX_QUERIES};
 
+/// A request is resent at the 3rd and the 6th tick of the grid after it was sent and fails at the 10th.
+const WAITS: Waits = Waits { tries: 3, resend: GRID.saturating_mul(3), fail: GRID.saturating_mul(4) };
+const GRID: Duration = Duration::from_millis(750);
+/// Requests in flight at which pacing begins, if the rate is high too.
+const CONCURRENCY: usize = 16;
+/// Requests per second at which pacing begins, if many are in flight too.
+const RATE: f64 = 50.0;
 /// Requests of a bootstrap in flight while other queries run.
 const BACKGROUND_CONCURRENCY: usize = 2;
+
+/// How requests are sent (dht-rpc 4.9 `lib/io.js`).
+pub(super) fn rules(now: Instant) -> Rules {
+    Rules { grid: GRID, pacing: Pacing::rate(now, CONCURRENCY, RATE) }
+}
 
 impl Node {
     /// Starts a query of the owner.
@@ -50,14 +62,8 @@ impl Node {
         let command = if referrer.is_some() { HOLEPUNCH } else { PING };
         let message =
             Message { to: Some(node), command: Some(command.to_owned()), ..self.message(Kind::Query, 0) };
-        let outgoing = Outgoing {
-            to: node,
-            context: Purpose::Reach { query },
-            referrer,
-            punching: referrer.is_some(),
-            punched: false,
-            immediate: false,
-        };
+        let plain = Outgoing::new(node, WAITS, Purpose::Reach { query });
+        let outgoing = Outgoing { referrer, punching: referrer.is_some(), ..plain };
         self.request(now, outgoing, message);
         self.run(now);
         query
@@ -72,8 +78,7 @@ impl Node {
             ..self.message(Kind::Query, 0)
         };
         let immediate = matches!(context, Purpose::MakeRoom { .. });
-        let outgoing =
-            Outgoing { to: addr, context, referrer: None, punching: false, punched: false, immediate };
+        let outgoing = Outgoing { immediate, ..Outgoing::new(addr, WAITS, context) };
         self.request(now, outgoing, message);
     }
 
@@ -166,14 +171,8 @@ impl Node {
                 value,
                 ..self.message(Kind::Query, 0)
             };
-            let outgoing = Outgoing {
-                to: bootstrap.addr,
-                context: Purpose::Query { query: id, node: None, update: false },
-                referrer: None,
-                punching: false,
-                punched: false,
-                immediate: false,
-            };
+            let context = Purpose::Query { query: id, node: None, update: false };
+            let outgoing = Outgoing::new(bootstrap.addr, WAITS, context);
             self.request(now, outgoing, message);
         }
     }
@@ -208,14 +207,9 @@ impl Node {
             value,
             ..self.message(kind, 0)
         };
-        let outgoing = Outgoing {
-            to: candidate.addr,
-            context: Purpose::Query { query: id, node: Some(candidate.id), update: ask.update },
-            referrer: candidate.referrer,
-            punching: false,
-            punched: candidate.asked_before,
-            immediate: false,
-        };
+        let context = Purpose::Query { query: id, node: Some(candidate.id), update: ask.update };
+        let plain = Outgoing::new(candidate.addr, WAITS, context);
+        let outgoing = Outgoing { referrer: candidate.referrer, punched: candidate.asked_before, ..plain };
         self.request(now, outgoing, message);
     }
 

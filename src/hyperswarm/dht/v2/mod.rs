@@ -177,7 +177,7 @@ impl Node {
             bootstrap: config.bootstrap,
             persistent: config.ephemeral == Ephemeral::Never,
             table: Table::new(NodeId(id)),
-            requests: Requests::new(now, &mut rng),
+            requests: Requests::new(now, &mut rng, client::rules(now)),
             operations: BTreeMap::new(),
             next_query: 0,
             tokens: Tokens::new(now, &mut rng),
@@ -333,7 +333,7 @@ impl Node {
     fn run(&mut self, now: Instant) {
         while let Some(action) = self.requests.poll_action() {
             match action {
-                Action::Send { to, payload } => self.transmit(to, payload),
+                Action::Send { to, payload, .. } => self.transmit(to, payload),
                 Action::Punch { rid, to, referrer } => self.ask_for_punch(rid, to, referrer),
                 Action::Failed { to, sent, context } => self.request_failed(now, to, sent, context),
             }

@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_reset_forgets_everything() {
         let mut health = Health::default();
-        (0..6).for_each(|at| drop(health.tick(0, at * 5)));
+        assert!((0..6).map(|at| health.tick(0, at * 5)).fold(false, |any, changed| any | changed));
         assert_eq!(health.state(), State::Offline);
         health.reset();
         assert_eq!(health.state(), State::Online);
