@@ -50,6 +50,17 @@ pub struct Ask {
     pub update: bool,
 }
 
+/// What differs between the generations.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Only nodes that gave us a token count among the closest.
+    pub needs_token: bool,
+    /// So do nodes whose answer reports an error.
+    pub counts_refusals: bool,
+    /// The walk ends although requests are in flight, if those had to be sent again and enough nodes have answered.
+    pub leaves_late: bool,
+}
+
 /// Where a query stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -63,6 +74,7 @@ enum Phase {
 pub struct Query {
     target: [u8; 32],
     own: NodeId,
+    rules: Rules,
     wants_update: bool,
     phase: Phase,
     /// Nearest candidates, asked or not.
@@ -94,10 +106,11 @@ pub struct Counts {
 
 impl Query {
     /// A query for `target` by the node `own`, with an update at its end or without.
-    pub fn new(own: NodeId, target: [u8; 32], wants_update: bool) -> Self {
+    pub fn new(own: NodeId, target: [u8; 32], wants_update: bool, rules: Rules) -> Self {
         Self {
             target,
             own,
+            rules,
             wants_update,
             phase: Phase::MovingCloser,
             unverified: Vec::new(),
@@ -120,6 +133,16 @@ impl Query {
     /// Totals so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The nearest nodes that answered, nearest first.
+    pub fn closest(&self) -> &[Candidate] {
+        &self.closest
+    }
+
+    /// Requests in flight, and how many of those had to be sent again.
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.in_flight, self.late.len())
     }
 
     /// True if it has ended.
@@ -183,15 +206,15 @@ impl Query {
             self.counts.update_answers += 1;
             self.counts.updated += usize::from(!reply.refused);
         }
-        if let (Some(id), Some(token)) = (reply.id, reply.token)
-            && id != self.own
-        {
+        let counts = (reply.token.is_some() || !self.rules.needs_token)
+            && (!reply.refused || self.rules.counts_refusals);
+        if let Some(id) = reply.id.filter(|id| counts && !update && *id != self.own) {
             let known = self.unverified.iter().find(|c| c.id == id && c.addr == reply.from);
             let candidate = Candidate {
                 id,
                 addr: reply.from,
                 referrer: known.and_then(|c| c.referrer),
-                token: Some(token),
+                token: reply.token,
                 queried: true,
                 asked_before: true,
             };
@@ -215,6 +238,12 @@ impl Query {
 
     /// Requests in flight that are worth waiting for.
     fn awaited(&self) -> usize {
+        if self.rules.leaves_late
+            && self.phase == Phase::MovingCloser
+            && self.closest.len() >= MAX_BUCKET_NODES
+        {
+            return self.in_flight.saturating_sub(self.late.len());
+        }
         let hopeless = self.late.iter().filter(|addr| is_silent(&self.silent, *addr.ip()));
         self.in_flight.saturating_sub(hopeless.count())
     }
@@ -227,7 +256,9 @@ impl Query {
             for candidate in list.iter_mut() {
                 let host = *candidate.addr.ip();
                 let asked_of = self.asked_of.entry(host).or_default();
-                if candidate.queried || *asked_of >= most || is_silent(&self.silent, host) {
+                // Nobody takes an update without a token.
+                let may_be_asked = !candidate.queried && (!update || candidate.token.is_some());
+                if !may_be_asked || *asked_of >= most || is_silent(&self.silent, host) {
                     continue;
                 }
                 if asks.len() >= free {

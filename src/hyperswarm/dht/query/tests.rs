@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 
 const TARGET: [u8; 32] = [0; 32];
 const OWN: NodeId = NodeId([0xff; 32]);
+const V2: Rules = Rules { needs_token: true, counts_refusals: true, leaves_late: false };
+const V4: Rules = Rules { needs_token: false, counts_refusals: false, leaves_late: true };
 
 /// Distance to the target grows with `n`.
 fn id(n: u32) -> NodeId {
@@ -49,7 +51,7 @@ fn run(query: &mut Query, count: u32) -> Vec<Ask> {
 
 #[test]
 fn the_walk_reaches_the_closest_nodes_and_updates_exactly_20_with_their_tokens() {
-    let mut query = Query::new(OWN, TARGET, true);
+    let mut query = Query::new(OWN, TARGET, true, V2);
     query.add_candidate(id(300), addr(300), None);
     let all = run(&mut query, 300);
     let updates: Vec<&Ask> = all.iter().filter(|ask| ask.update).collect();
@@ -67,7 +69,7 @@ fn the_walk_reaches_the_closest_nodes_and_updates_exactly_20_with_their_tokens()
 
 #[test]
 fn nobody_is_asked_twice_in_one_phase() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     query.add_candidate(id(300), addr(300), None);
     let all = run(&mut query, 300);
     let unique: BTreeSet<SocketAddrV4> = all.iter().map(|a| a.candidate.addr).collect();
@@ -76,7 +78,7 @@ fn nobody_is_asked_twice_in_one_phase() {
 
 #[test]
 fn the_nearest_are_asked_first_and_as_many_as_are_free() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     for n in [5, 3, 9, 1, 7] {
         query.add_candidate(id(n), addr(n), None);
     }
@@ -88,7 +90,7 @@ fn the_nearest_are_asked_first_and_as_many_as_are_free() {
 
 #[test]
 fn one_is_asked_even_if_nothing_is_free() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     query.add_candidate(id(1), addr(1), None);
     query.add_candidate(id(2), addr(2), None);
     assert_eq!(asked(&query.next(0)), [id(1)]);
@@ -96,7 +98,7 @@ fn one_is_asked_even_if_nothing_is_free() {
 
 #[test]
 fn only_the_20_nearest_candidates_are_kept() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     for n in (1..=100).rev() {
         query.add_candidate(id(n), addr(n), None);
     }
@@ -106,7 +108,7 @@ fn only_the_20_nearest_candidates_are_kept() {
 
 #[test]
 fn an_ephemeral_node_counts_as_an_answer_and_is_not_updated() {
-    let mut query = Query::new(OWN, TARGET, true);
+    let mut query = Query::new(OWN, TARGET, true, V2);
     query.forced();
     assert!(query.next(16).is_empty());
     query.answered(Reply { id: None, ..reply(1) }, false);
@@ -118,7 +120,7 @@ fn an_ephemeral_node_counts_as_an_answer_and_is_not_updated() {
 
 #[test]
 fn a_query_nobody_answers_fails() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     query.add_candidate(id(1), addr(1), None);
     query.next(16);
     query.failed(addr(1));
@@ -127,7 +129,7 @@ fn a_query_nobody_answers_fails() {
 
 #[test]
 fn a_refused_update_is_answered_and_not_counted_as_updated() {
-    let mut query = Query::new(OWN, TARGET, true);
+    let mut query = Query::new(OWN, TARGET, true, V2);
     query.add_candidate(id(1), addr(1), None);
     query.next(16);
     query.answered(reply(1), false);
@@ -140,7 +142,7 @@ fn a_refused_update_is_answered_and_not_counted_as_updated() {
 
 #[test]
 fn our_own_id_is_neither_asked_nor_updated() {
-    let mut query = Query::new(id(1), TARGET, true);
+    let mut query = Query::new(id(1), TARGET, true, V2);
     query.add_candidate(id(1), addr(1), None);
     query.forced();
     query.answered(reply(1), false);
@@ -149,7 +151,7 @@ fn our_own_id_is_neither_asked_nor_updated() {
 
 #[test]
 fn many_ids_at_one_address_are_asked_once() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     for n in 1..=20 {
         query.add_candidate(id(n), addr(77), None);
     }
@@ -158,7 +160,7 @@ fn many_ids_at_one_address_are_asked_once() {
 
 #[test]
 fn a_liar_who_always_knows_nearer_nodes_is_not_followed_for_ever() {
-    let mut query = Query::new(OWN, TARGET, true);
+    let mut query = Query::new(OWN, TARGET, true, V2);
     let mut next = u32::MAX;
     query.add_candidate(id(next), addr(1), None);
     let mut requests = 0;
@@ -187,7 +189,8 @@ fn a_liar_who_always_knows_nearer_nodes_is_not_followed_for_ever() {
 fn random_operations(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let wants_update = rng.random_bool(0.5);
-    let mut query = Query::new(OWN, TARGET, wants_update);
+    let rules = if rng.random() { V2 } else { V4 };
+    let mut query = Query::new(OWN, TARGET, wants_update, rules);
     let mut flying: Vec<Ask> = Vec::new();
     let mut updated = BTreeSet::new();
     for _ in 0..rng.random_range(1..300) {
@@ -251,7 +254,7 @@ fn random_operations_keep_the_invariants() {
 
 #[test]
 fn nodes_of_one_host_beside_the_target_neither_hide_the_others_nor_take_the_update() {
-    let mut query = Query::new(OWN, TARGET, true);
+    let mut query = Query::new(OWN, TARGET, true, V2);
     let attacker = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
     // The honest node is farthest, and named between the others.
     for n in 1..=50 {
@@ -275,7 +278,7 @@ fn nodes_of_one_host_beside_the_target_neither_hide_the_others_nor_take_the_upda
 
 #[test]
 fn all_20_of_a_query_may_be_of_one_host_if_there_is_no_other() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     let neighbour = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
     (1..=60).rev().for_each(|n| query.add_candidate(id(n), neighbour(n), None));
     assert_eq!(asked(&query.next(100)), (1..=20).map(id).collect::<Vec<_>>());
@@ -283,7 +286,7 @@ fn all_20_of_a_query_may_be_of_one_host_if_there_is_no_other() {
 
 #[test]
 fn many_hosts_of_one_network_leave_room_for_others() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     query.add_candidate(id(300), addr(300), None);
     for n in 1..=60 {
         let neighbour = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, n as u8), 1000);
@@ -297,7 +300,7 @@ fn many_hosts_of_one_network_leave_room_for_others() {
 fn a_host_that_leaves_many_requests_unanswered_is_not_waited_for() {
     let silent = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
     let full = MAX_QUERY_SILENT_PER_HOST as u32;
-    let mut query = Query::new(OWN, TARGET, true);
+    let mut query = Query::new(OWN, TARGET, true, V2);
     query.add_candidate(id(300), addr(300), None);
     (1..=full + 4).for_each(|n| query.add_candidate(id(n), silent(n), None));
     assert_eq!(query.next(full as usize + 1).len(), full as usize + 1);
@@ -316,7 +319,7 @@ fn a_host_that_leaves_many_requests_unanswered_is_not_waited_for() {
 
 #[test]
 fn a_late_answer_is_no_silence() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     for n in 1..=3 * MAX_QUERY_SILENT_PER_HOST as u32 {
         let slow = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
         // Ever nearer.
@@ -329,9 +332,46 @@ fn a_late_answer_is_no_silence() {
 
 #[test]
 fn a_host_that_knows_ever_nearer_nodes_does_not_keep_the_others_from_being_asked() {
-    let mut query = Query::new(OWN, TARGET, false);
+    let mut query = Query::new(OWN, TARGET, false, V2);
     let liar = |n: u32| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), n as u16);
     (1..=19).for_each(|n| query.add_candidate(id(n), liar(n), None));
     query.add_candidate(id(300), addr(300), None);
     assert_eq!(asked(&query.next(4)), [1, 2, 300, 3].map(id));
+}
+
+#[test]
+fn the_rules_say_whether_nodes_without_a_token_or_with_an_error_are_among_the_closest() {
+    for (rules, expected) in [(V2, vec![1, 3]), (V4, vec![1, 2])] {
+        let mut query = Query::new(OWN, TARGET, false, rules);
+        (1..=3).for_each(|n| query.add_candidate(id(n), addr(n), None));
+        assert_eq!(query.next(16).len(), 3);
+        query.answered(reply(1), false);
+        query.answered(Reply { token: None, ..reply(2) }, false);
+        assert!(
+            query.answered(Reply { refused: true, ..reply(3) }, false),
+            "what it names is followed all the same"
+        );
+        assert_eq!(
+            query.closest().iter().map(|c| c.id).collect::<Vec<_>>(),
+            expected.into_iter().map(id).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn the_rules_say_whether_late_answers_are_waited_for_when_enough_have_come() {
+    for (rules, waits) in [(V2, true), (V4, false)] {
+        let mut query = Query::new(OWN, TARGET, false, rules);
+        // The late one is the nearest.
+        (1..=20).for_each(|n| query.add_candidate(id(n), addr(n), None));
+        assert_eq!(query.next(32).len(), 20);
+        query.late(addr(1));
+        assert_eq!(query.in_flight(), (20, 1));
+        (2..=20).for_each(|n| assert!(query.answered(reply(n), false)));
+        assert!(query.next(16).is_empty() && !query.is_finished(), "19 are not enough");
+        query.forced();
+        query.answered(reply(30), false);
+        assert!(query.next(16).is_empty());
+        assert_eq!(query.is_finished(), !waits);
+    }
 }

@@ -9,7 +9,7 @@ use super::operation::{HOLEPUNCH, Operation, PING, What};
 use super::{Event, Node, Outcome, Purpose, QueryId, Unreachable, may_name};
 use crate::codec::v2::{Kind, Message, decode_nodes};
 use crate::dht::id::NodeId;
-use crate::dht::query::{Ask, Query, Reply};
+use crate::dht::query::{Ask, Query, Reply, Rules as QueryRules};
 use crate::dht::rpc::{Outgoing, Pacing, Rules, Waits};
 use crate::limits::{MAX_BUCKET_NODES, MAX_QUERIES};
 
@@ -20,6 +20,8 @@ const GRID: Duration = Duration::from_millis(750);
 const CONCURRENCY: usize = 16;
 /// Requests per second at which pacing begins, if many are in flight too.
 const RATE: f64 = 50.0;
+/// What the original counts in a walk.
+const WALK: QueryRules = QueryRules { needs_token: true, counts_refusals: true, leaves_late: false };
 /// Requests of a bootstrap in flight while other queries run.
 const BACKGROUND_CONCURRENCY: usize = 2;
 
@@ -146,7 +148,7 @@ impl Node {
     }
 
     fn start_operation(&mut self, now: Instant, id: QueryId, target: [u8; 32], what: What) {
-        let mut query = Query::new(self.id, target, what.wants_update());
+        let mut query = Query::new(self.id, target, what.wants_update(), WALK);
         let known = self.table.closest(&target, MAX_BUCKET_NODES);
         for contact in &known {
             query.add_candidate(contact.id, contact.addr, None);
