@@ -42,6 +42,9 @@ pub const MAX_DHT_TRANSMITS: usize = 4096;
 pub const MAX_VALIDATED_HOSTS: usize = 4096;
 /// What nodes say of our own address: so many of the latest are compared.
 pub const NAT_SAMPLES: usize = 16;
+/// Unproven hosts whose traffic is counted one by one. While more of them wait for their allowance to come back, all are
+/// counted in shared cells.
+pub const RATE_FEW_HOSTS: usize = 64;
 /// Cells in which the traffic of unproven hosts is counted. Hosts share cells by a secret hash, so that no flood
 /// of spoofed addresses can grow them or wash a victim's count away.
 pub const RATE_CELLS: usize = 8192;

@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::limits::v2::HOLEPUNCH_BURST;
-use crate::limits::{MAX_VALIDATED_HOSTS, RATE_CELLS, UNVALIDATED_BURST_BYTES};
+use crate::limits::{MAX_VALIDATED_HOSTS, RATE_CELLS, RATE_FEW_HOSTS, UNVALIDATED_BURST_BYTES};
 
 /// The allowance in bytes refills completely in this time: with the burst, 16 KiB in any minute.
 const BYTES_REFILL: Duration = Duration::from_secs(180);
@@ -119,57 +119,110 @@ impl Validated {
     }
 }
 
-/// Token buckets in a fixed number of cells.
+/// Token buckets: one for each of a few hosts, and when more take from them at a time, a fixed number that all share by
+/// a secret hash. Most nodes never need these.
 struct Cells {
-    /// All zero is an untouched, full cell. Pairs of numbers, because memory for these is taken zeroed from the
-    /// system and costs nothing until touched.
-    cells: Vec<Cell>,
+    few: BTreeMap<Ipv4Addr, Cell>,
+    /// Empty while there are few.
+    many: Vec<Cell>,
     capacity: u32,
     refill: Duration,
     start: Instant,
     key: u64,
 }
 
-/// What has been taken and not refilled, and when that was so, in tenths of a second since the start.
-type Cell = (u32, u32);
+/// A bucket. All zero is an untouched, full one: memory for many of those is taken zeroed from the system and costs
+/// nothing until it is touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cell {
+    /// What has been taken and not refilled.
+    missing: u32,
+    /// When that was so, in tenths of a second since the start.
+    at: u32,
+}
 
 impl Cells {
     fn new(now: Instant, capacity: u32, refill: Duration, rng: &mut StdRng) -> Self {
-        Self { cells: vec![(0, 0); RATE_CELLS], capacity, refill, start: now, key: rng.next_u64() }
+        let (few, many) = (BTreeMap::new(), Vec::new());
+        Self { few, many, capacity, refill, start: now, key: rng.next_u64() }
     }
 
     /// Takes so much, all or nothing.
     fn take(&mut self, now: Instant, host: Ipv4Addr, amount: u32) -> bool {
-        let capacity = self.capacity;
-        let Some((missing, _)) = self.refilled(now, host) else { return false };
-        match missing.checked_add(amount).filter(|after| *after <= capacity) {
-            Some(after) => {
-                *missing = after;
-                true
-            }
-            None => false,
-        }
+        let mut cell = self.of(now, host);
+        let Some(missing) = cell.missing.checked_add(amount).filter(|after| *after <= self.capacity) else {
+            return false;
+        };
+        cell.missing = missing;
+        self.put(now, host, cell);
+        true
     }
 
     fn credit(&mut self, now: Instant, host: Ipv4Addr, amount: u32) {
-        if let Some((missing, _)) = self.refilled(now, host) {
-            *missing = missing.saturating_sub(amount);
+        let mut cell = self.of(now, host);
+        if cell.missing > 0 {
+            cell.missing = cell.missing.saturating_sub(amount);
+            self.put(now, host, cell);
         }
     }
 
-    /// The cell of a host, with what has come back since it was last looked at.
-    fn refilled(&mut self, now: Instant, host: Ipv4Addr) -> Option<&mut Cell> {
-        let tenths = |time: Duration| u32::try_from(time.as_millis() / 100).unwrap_or(u32::MAX);
-        let (now, refill) = (tenths(now.saturating_duration_since(self.start)), tenths(self.refill));
-        let index = mix(u64::from(host.to_bits()) ^ self.key) % self.cells.len() as u64;
-        let (missing, at) = self.cells.get_mut(index as usize)?;
-        let elapsed = u64::from(now.saturating_sub(*at).min(refill));
-        let amount = elapsed * u64::from(self.capacity) / u64::from(refill);
-        if amount > 0 {
-            *missing = missing.saturating_sub(amount as u32);
-            *at = now;
+    /// The bucket of a host, with what has come back since it was last looked at.
+    fn of(&self, now: Instant, host: Ipv4Addr) -> Cell {
+        let cell = match self.many.get(self.index(host)) {
+            Some(cell) => *cell,
+            None => self.few.get(&host).copied().unwrap_or_default(),
+        };
+        self.refilled(self.tenths(now), cell)
+    }
+
+    fn refilled(&self, now: u32, cell: Cell) -> Cell {
+        let refill = u32::try_from(self.refill.as_millis() / 100).unwrap_or(u32::MAX);
+        let elapsed = u64::from(now.saturating_sub(cell.at).min(refill));
+        match elapsed * u64::from(self.capacity) / u64::from(refill.max(1)) {
+            // What has come back is not lost to rounding when it is looked at too often.
+            0 => cell,
+            amount => Cell { missing: cell.missing.saturating_sub(amount as u32), at: now },
         }
-        self.cells.get_mut(index as usize)
+    }
+
+    fn put(&mut self, now: Instant, host: Ipv4Addr, cell: Cell) {
+        if self.many.is_empty() {
+            self.few.insert(host, cell);
+            if self.few.len() <= RATE_FEW_HOSTS {
+                return;
+            }
+            let now = self.tenths(now);
+            let mut few = std::mem::take(&mut self.few);
+            few.retain(|_, cell| self.refilled(now, *cell).missing > 0);
+            if few.len() <= RATE_FEW_HOSTS {
+                self.few = few;
+                return;
+            }
+            self.many = vec![Cell::default(); RATE_CELLS];
+            few.into_iter().for_each(|(host, cell)| self.share(host, cell));
+            return;
+        }
+        let index = self.index(host);
+        if let Some(shared) = self.many.get_mut(index) {
+            *shared = cell;
+        }
+    }
+
+    /// Adds what a host has taken to its shared bucket.
+    fn share(&mut self, host: Ipv4Addr, cell: Cell) {
+        let (capacity, index) = (self.capacity, self.index(host));
+        if let Some(shared) = self.many.get_mut(index) {
+            shared.missing = shared.missing.saturating_add(cell.missing).min(capacity);
+            shared.at = shared.at.max(cell.at);
+        }
+    }
+
+    fn index(&self, host: Ipv4Addr) -> usize {
+        (mix(u64::from(host.to_bits()) ^ self.key) % RATE_CELLS as u64) as usize
+    }
+
+    fn tenths(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.start).as_millis() / 100).unwrap_or(u32::MAX)
     }
 }
 
@@ -283,8 +336,26 @@ mod tests {
         for n in 0..100_000u32 {
             guard.may_send(now, Ipv4Addr::from(n.wrapping_mul(2_654_435_761)), 100);
         }
-        assert_eq!(guard.bytes.cells.len(), RATE_CELLS);
+        assert_eq!((guard.bytes.many.len(), guard.bytes.few.len()), (RATE_CELLS, 0));
         assert!(!guard.may_send(now, HOST, 100));
+    }
+
+    #[test]
+    fn a_few_strangers_at_a_time_need_no_cells_however_many_come() {
+        let (mut guard, now) = guard();
+        let host = |n: u32| Ipv4Addr::from(0x0b00_0000 + n);
+        for n in 0..10_000 {
+            // Their allowance has come back before so many others have come.
+            let now = now + Duration::from_secs(n.into()) * 180 / RATE_FEW_HOSTS as u32;
+            assert!(guard.may_send(now, host(n), 1000));
+        }
+        assert!(guard.bytes.many.is_empty() && guard.bytes.few.len() <= RATE_FEW_HOSTS);
+        (0..RATE_FEW_HOSTS as u32).for_each(|n| assert!(guard.may_punch(now, host(n))));
+        assert!(guard.punches.many.is_empty());
+        assert!(guard.may_punch(now, HOST));
+        assert!(guard.punches.few.is_empty() && !guard.punches.many.is_empty());
+        let left = (0..HOLEPUNCH_BURST).filter(|_| guard.may_punch(now, host(0))).count();
+        assert!(left > 0 && left < HOLEPUNCH_BURST as usize, "what was taken before counts: {left}");
     }
 
     #[test]

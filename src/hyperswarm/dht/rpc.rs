@@ -285,8 +285,8 @@ impl<C: Clone> Requests<C> {
 
     fn request_due(&mut self, now: Instant, rid: u16) {
         let saturated = self.saturated(now);
-        let postponed = self.pacing.turn().unwrap_or_else(|| self.from_grid(now) + self.grid);
-        let from = self.from_grid(now);
+        let postponed = self.pacing.turn().unwrap_or_else(|| self.grid_point(now) + self.grid);
+        let from = self.grid_point(now);
         let Some(request) = self.requests.get_mut(&rid) else { return };
         let Some(sent) = request.sent.as_mut() else { return };
         let before = request.punch_at.map_or(sent.due, |at| at.min(sent.due));
@@ -337,7 +337,7 @@ impl<C: Clone> Requests<C> {
     }
 
     fn send_first(&mut self, now: Instant, rid: u16) {
-        let from = self.from_grid(now);
+        let from = self.grid_point(now);
         let Some(request) = self.requests.get_mut(&rid) else { return };
         let wait = if request.waits.tries > 1 { request.waits.resend } else { request.waits.fail };
         request.sent = Some(Sent { first: now, tries: 1, late: false, due: from + wait });
@@ -387,7 +387,7 @@ impl<C: Clone> Requests<C> {
     }
 
     /// The moment from which time-outs of what is sent now count.
-    fn from_grid(&self, now: Instant) -> Instant {
+    fn grid_point(&self, now: Instant) -> Instant {
         let elapsed = now.saturating_duration_since(self.start).as_nanos();
         let beyond = elapsed.checked_rem(self.grid.as_nanos()).unwrap_or(0);
         now - Duration::from_nanos(u64::try_from(beyond).unwrap_or(0))

@@ -31,7 +31,7 @@ use super::guard::{Guard, can_be_meant, is_near, is_sane};
 use super::id::NodeId;
 use super::rpc::{Action, Requests};
 use super::table::Table;
-use super::tokens::Tokens;
+use super::tokens::{self, Tokens};
 use crate::codec::v2::{Kind, Message, VERSION};
 use crate::crypto::v2::hypersign::SignableError;
 use crate::crypto::{KeyPair, PublicKey};
@@ -180,7 +180,7 @@ impl Node {
             requests: Requests::new(now, &mut rng, client::rules(now)),
             operations: BTreeMap::new(),
             next_query: 0,
-            tokens: Tokens::new(now, &mut rng),
+            tokens: Tokens::new(now, &mut rng, tokens::V2),
             guard: Guard::new(now, &mut rng),
             storage: Storage::new(now),
             upkeep: Upkeep::new(now, config.ephemeral == Ephemeral::Adaptive),
