@@ -10,6 +10,7 @@ pub mod noise;
 pub mod secretbox;
 pub mod secretstream;
 pub mod v2;
+pub mod v4;
 
 pub use blake2b::{blake2b_256, keyed_blake2b_256};
 pub use keypair::{KeyPair, PublicKey, Signature};
