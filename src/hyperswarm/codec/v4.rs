@@ -7,8 +7,8 @@
 //!
 //! Values borrow from the datagram that they were decoded from, lists included ([`List`]), so that decoding allocates
 //! nothing. Each type has `decode`, which reads a whole value and ignores what follows it, and `encode`, which appends to
-//! the caller's [`Writer`](super::compact::Writer). Numbers of later versions ([`Mode`], [`Firewall`], flags) are no
-//! errors, as upstream: whoever acts on them looks for those it knows.
+//! the caller's [`Writer`](super::compact::Writer). Unknown numbers ([`Mode`], [`Firewall`], flags) are no errors, as
+//! upstream: they may come from later versions.
 
 mod handshake;
 mod holepunch;

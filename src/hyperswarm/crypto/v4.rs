@@ -1,4 +1,4 @@
-//! What only the v4 network hashes, signs and seals: node ids, tokens, announcements and mutable values, and the payload
+//! Hashes, signatures and seals of the v4 network: node ids, tokens, announcements and mutable values, and the payload
 //! of holepunch messages.
 
 use std::io::Write as _;
@@ -31,7 +31,7 @@ pub fn next_token_secret(older: &[u8; 32]) -> [u8; 32] {
     blake2b_256(&[older])
 }
 
-/// What the signature of an announcement covers, besides the purpose (hyperdht `annSignable`).
+/// All that the signature of an announcement covers besides its purpose (hyperdht `annSignable`).
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement<'a> {
     /// The topic, or the hash of the peer's key.

@@ -59,10 +59,8 @@ fn inputs() -> Vec<Vec<u8>> {
     all.push([&head(0x03, 16)[..], &[0, 0xfd, 0x60, 0xea], &long].concat());
     // A lookup reply of 1000 peers, and a payload of a handshake with every list.
     all.push([&[0xfd, 0xe8, 3], &[0; 33_000][..], &[0]].concat());
-    let list = [&[0xfd, 0xe8, 3], &[1; 12_000][..]].concat();
-    all.push(
-        [&[1, 71, 0, 0, 0], &list[..], &list[..6003], &[0xfd, 0xe8, 3], &[1; 18_000], &list[..6003]].concat(),
-    );
+    let list = |bytes| [&[0xfd, 0xe8, 3][..], &vec![1; bytes]].concat();
+    all.push([vec![1, 71, 0, 0, 0], list(12_000), list(6000), list(18_000), list(6000)].concat());
     for length in [1, 5, 6, 14, 38, 100, 1000, 4096] {
         all.push(vec![7; length]);
         all.push(fields(&[(1, &vec![7; length]), (2, &vec![7; length])]));
@@ -83,7 +81,9 @@ fn decoders_allocate_in_proportion_to_their_input() {
         ("peersWithLength", |b| drop(v2::decode_peers_with_length(b))),
         ("localPeers", |b| drop(v2::decode_local_peers([10, 0], b))),
         ("mDNS", |b| drop(mdns::Message::decode(b))),
-        ("v4 packet", |b| drop(v4::Packet::decode(b))),
+        ("v4 packet", |b| {
+            let _ = v4::Packet::decode(b);
+        }),
         ("v4 values", read_values_v4),
         ("sealed payload", |b| drop(SecurePayload::new([5; 32].into()).open(b))),
         ("array of uint", |b| drop(Reader::new(b).array("list", |r| r.uint("item")))),

@@ -64,8 +64,8 @@ impl<'a> Handshake<'a> {
     }
 }
 
-/// The plaintext of either Noise message (hyperdht `messages.noisePayload`). Of another version only its number is
-/// known: all other fields are as in the default.
+/// The plaintext of either Noise message (hyperdht `messages.noisePayload`). If its version is not 1, only the version is
+/// known, and all other fields are as in the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoisePayload<'a> {
     /// 1 in every current version.
@@ -120,7 +120,7 @@ impl<'a> NoisePayload<'a> {
     const RELAY_THROUGH: u64 = 32;
     const RELAY_ADDRESSES: u64 = 64;
 
-    /// Reads the payload of a Noise message. Of lists that are too long, the first items are kept.
+    /// Reads the payload of a Noise message. A list that is too long keeps its first items.
     pub fn decode(plaintext: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(plaintext);
         let version = reader.uint("version")?;
@@ -150,7 +150,7 @@ impl<'a> NoisePayload<'a> {
         })
     }
 
-    /// Appends the payload. Of another version than the current one only the number is written, as only that is known.
+    /// Appends the payload: only the version, if it is not the current one.
     pub fn encode(&self, out: &mut Writer) {
         out.uint(self.version);
         if self.version != Self::VERSION {
@@ -260,7 +260,7 @@ pub struct RelayThrough {
     pub version: u64,
     /// The relay server's key.
     pub public_key: [u8; 32],
-    /// What the relay server knows the pair of connections by.
+    /// Names the pair of connections to the relay server.
     pub token: [u8; 32],
 }
 

@@ -45,7 +45,7 @@ impl<'a> Holepunch<'a> {
     }
 }
 
-/// What the two ends of a hole punch tell each other (hyperdht `messages.holepunchPayload`).
+/// State of one end of a hole punch, for the other end (hyperdht `messages.holepunchPayload`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HolepunchPayload<'a> {
     /// Why the sender gives up or waits.
@@ -79,7 +79,7 @@ impl<'a> HolepunchPayload<'a> {
     const TOKEN: u64 = 16;
     const REMOTE_TOKEN: u64 = 32;
 
-    /// Reads an opened payload. Of a list that is too long, the first items are kept.
+    /// Reads an opened payload. A list that is too long keeps its first items.
     pub fn decode(plaintext: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(plaintext);
         let flags = reader.uint("flags")?;

@@ -1,4 +1,4 @@
-//! What hyperdht's nodes store and hand out: announcements of peers, mutable and immutable values. The value of an
+//! Records that hyperdht's nodes store and hand out: announcements of peers, mutable and immutable values. The value of an
 //! immutable put, and of the reply to a get, is the stored bytes as they are.
 
 use std::borrow::Cow;
@@ -54,8 +54,8 @@ pub struct LookupReply<'a> {
 }
 
 impl<'a> LookupReply<'a> {
-    /// Reads the value of a reply. The whole list must be valid; of more peers than upstream ever names, the first are
-    /// kept. Old nodes leave the bump out.
+    /// Reads the value of a reply. The whole list must be valid; the first 20 peers are kept, as upstream never names
+    /// more. Old nodes leave the bump out.
     pub fn decode(value: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(value);
         let peers = Peers::read(&mut reader)?;
@@ -167,9 +167,9 @@ impl<'a> Announce<'a> {
 /// Value of a `MUTABLE_PUT` (hyperdht `messages.mutablePutRequest`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MutablePut<'a> {
-    /// Whose value it is. The target is the hash of this key.
+    /// Key of the owner. The target is its hash.
     pub public_key: [u8; 32],
-    /// What is to be stored.
+    /// The value with its signature.
     pub stored: MutableValue<'a>,
 }
 
@@ -189,7 +189,7 @@ impl<'a> MutablePut<'a> {
 /// A mutable value as it is stored, and the reply to a `MUTABLE_GET` (hyperdht `messages.mutableGetResponse`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MutableValue<'a> {
-    /// Of two values the one with the higher number is newer.
+    /// A value with a higher number is newer.
     pub seq: u64,
     /// The bytes, which may be none.
     pub value: &'a [u8],

@@ -214,8 +214,8 @@ impl<'a> Reply<'a> {
         Self { tid, to, id: None, token: None, closer_nodes, error, value: None }
     }
 
-    /// Reads what follows the first byte (dht-rpc `decodeReply`). Of more closer nodes than upstream ever sends, the
-    /// first are kept.
+    /// Reads what follows the first byte (dht-rpc `decodeReply`). Keeps the first 20 closer nodes; upstream
+    /// never sends more.
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let flags = reader.uint("flags")?;
         let nodes = |reader: &mut Reader<'a>| List::decode(reader, "closer nodes", MAX_BUCKET_NODES);

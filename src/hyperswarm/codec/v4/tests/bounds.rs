@@ -1,4 +1,4 @@
-//! What strangers could push: each cap to its limit and one beyond.
+//! Pushes each cap to its limit and one beyond.
 
 use super::*;
 use crate::limits::v4::{

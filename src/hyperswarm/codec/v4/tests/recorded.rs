@@ -33,7 +33,7 @@ fn recorded_datagrams_decode_and_encode_to_the_same_bytes() {
     }
 }
 
-/// Whether the value of a request is what the trace says of it, and encodes to the same bytes.
+/// Compares the value of a request with what the trace says of it, and with what it encodes to.
 fn check_value(request: &Request<'_>, case: &Value) {
     let value = request.value.expect("a value");
     let modes = ["FROM_CLIENT", "FROM_SERVER", "FROM_RELAY", "FROM_SECOND_RELAY", "REPLY"];

@@ -19,7 +19,7 @@ fn request_fields(request: &Request<'_>) -> Value {
     })
 }
 
-/// Those of a reply; ids of nodes are never sent.
+/// The fields of a reply; ids of nodes are never sent.
 fn reply_fields(reply: &Reply<'_>) -> Value {
     let node = |node| {
         let mut value = address(node);
@@ -38,7 +38,7 @@ fn reply_fields(reply: &Reply<'_>) -> Value {
     })
 }
 
-/// Whether every field of `fields` is the one of the vector.
+/// Compares every field with the one of the vector.
 fn assert_fields(fields: &Value, case: &Value) {
     for (name, value) in fields.as_object().expect("fields") {
         assert_eq!(value, &case[name], "{name} of {case}");
