@@ -40,7 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("dht_v4", |_, data| codec::dht_v4(data), || hex_of(DHT_V4), BAR),
     Target::new("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), BAR),
     Target::new("noise", |_, data| crypto::noise(data), crypto::samples, 2_000),
-    Target::new("secure_payload", |_, data| crypto::secure_payload(data), || hex_of(SECURE_PAYLOAD), 20_000),
+    Target::new("secure_payload", |_, data| crypto::secure_payload(data), || hex_of(SECURE_PAYLOAD), BAR),
     Target::new(
         "secret_stream_opening",
         |_, data| secret_stream::opening(data),
