@@ -6,7 +6,7 @@
 //! | | what there is |
 //! | --- | --- |
 //! | v2 (hyperswarm 2.14) | [`net::v2`]: join a topic, get connections; DHT client, server and bootstrap node; multicast DNS |
-//! | v4 (hyperswarm 4) | the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`]; the DHT is not there yet |
+//! | v4 (hyperswarm 4) | the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`]; of the DHT the messages ([`codec::v4`]) |
 //!
 //! ## The rooms, and who may use whom
 //!

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 pub mod v2;
+pub mod v4;
 
 // ---- DHT ----
 

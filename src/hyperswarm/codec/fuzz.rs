@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::compact::{DecodeError, Reader, Writer};
 use super::v2::{self, mdns};
+use super::v4;
 
 /// Every type of compact-encoding, one after the other from where the one before ended.
 pub fn compact(data: &[u8]) -> bool {
@@ -108,4 +109,54 @@ pub fn mdns(data: &[u8]) -> bool {
     let Ok(message) = mdns::Message::decode(data) else { return false };
     assert_eq!(mdns::Message::decode(&message.encode()), Ok(message));
     true
+}
+
+/// A datagram of the DHT of generation v4 and the value in it, or such a value by itself.
+pub fn dht_v4(data: &[u8]) -> bool {
+    let Ok(packet) = v4::Packet::decode(data) else { return values_v4(data) };
+    let bytes = encoded(|out| packet.encode(out));
+    assert_eq!(v4::Packet::decode(&bytes), Ok(packet));
+    let (v4::Packet::Request(v4::Request { value, .. }) | v4::Packet::Reply(v4::Reply { value, .. })) =
+        packet;
+    v4::decode_nat_port(value);
+    v4::decode_down_hint(value);
+    v4::decode_ping_delay(value);
+    let _ = value.is_some_and(values_v4);
+    true
+}
+
+/// The bytes as a value of each kind. Gives whether they were one.
+fn values_v4(data: &[u8]) -> bool {
+    macro_rules! again {
+        ($($kind:ident)*) => {
+            [$(v4::$kind::decode(data).is_ok_and(|value| {
+                let bytes = encoded(|out| value.encode(out));
+                assert_eq!(v4::$kind::decode(&bytes), Ok(value));
+                true
+            })),*]
+        };
+    }
+    let understood = again!(
+        Handshake NoisePayload Holepunch HolepunchPayload Peer Announce MutablePut MutableValue
+        MutableSignable PluginRequest
+    );
+    understood.contains(&true) | lookup_v4(data)
+}
+
+/// The bytes as the reply to a lookup.
+fn lookup_v4(data: &[u8]) -> bool {
+    let Ok(reply) = v4::LookupReply::decode(data) else { return false };
+    let records: Vec<_> = reply.peers.iter().map(|peer| encoded(|out| peer.encode(out))).collect();
+    assert_eq!(records.len(), reply.peers.len());
+    let bytes =
+        encoded(|out| v4::encode_lookup_reply(records.iter().map(|record| &**record), reply.bump, out));
+    let again = v4::LookupReply::decode(&bytes);
+    assert!(again.is_ok_and(|again| again.bump == reply.bump && again.peers.iter().eq(reply.peers.iter())));
+    true
+}
+
+fn encoded(encode: impl FnOnce(&mut Writer)) -> Bytes {
+    let mut out = Writer::new();
+    encode(&mut out);
+    out.finish()
 }

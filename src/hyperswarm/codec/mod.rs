@@ -5,6 +5,7 @@ pub mod compact;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fuzz;
 pub mod v2;
+pub mod v4;
 
 /// 2^53 - 1, `Number.MAX_SAFE_INTEGER`: JavaScript counts exactly up to here, so that no original writes a larger
 /// number, and decoders refuse one.

@@ -1,10 +1,12 @@
-//! Body of the fuzz target of this room.
+//! Bodies of the fuzz targets of this room.
 
 use std::sync::LazyLock;
 
 use zeroize::Zeroizing;
 
 use super::noise::{Handshake, Pattern};
+use super::secretbox::{Forged, NONCE_BYTES};
+use super::v4::SecurePayload;
 use super::{KeyPair, PublicKey};
 
 /// The keys of both sides, as in the vectors.
@@ -80,4 +82,21 @@ fn messages(pattern: Pattern) -> Vec<Vec<u8>> {
         messages.push(message);
         sides.reverse();
     }
+}
+
+/// `data` is a sealed payload of a holepunch message, and one to be sealed. Only what was sealed under the key opens.
+pub fn secure_payload(data: &[u8]) -> bool {
+    let payloads = SecurePayload::new(Zeroizing::new([0x55; 32]));
+    assert_eq!(payloads.open(data), Err(Forged));
+    let (first, payload) = data.split_first().unwrap_or((&0, data));
+    let mut sealed = payloads.seal(&[*first; NONCE_BYTES], payload);
+    let opened = payloads.open(&sealed);
+    let changed = usize::from(*first) % sealed.len();
+    if let Some(byte) = sealed.get_mut(changed) {
+        *byte ^= 1;
+    }
+    assert_eq!(payloads.open(&sealed), Err(Forged));
+    // An empty payload is no payload.
+    assert_eq!(opened.is_err(), payload.is_empty());
+    opened.is_ok_and(|opened| opened == payload)
 }

@@ -1,5 +1,5 @@
-//! Keys, hashes and ciphers: Ed25519 key pairs, BLAKE2b, what the v2 network signs with them, and the handshakes and
-//! streams of generation v4.
+//! Keys, hashes and ciphers: Ed25519 key pairs, BLAKE2b, what each generation signs with them, and the handshakes,
+//! streams and holepunch messages of generation v4.
 
 mod blake2b;
 #[cfg(any(test, feature = "testkit"))]
@@ -10,6 +10,7 @@ pub mod noise;
 pub mod secretbox;
 pub mod secretstream;
 pub mod v2;
+pub mod v4;
 
 pub use blake2b::{blake2b_256, keyed_blake2b_256};
 pub use keypair::{KeyPair, PublicKey, Signature};

@@ -37,8 +37,10 @@ pub const BAR: u64 = 200_000;
 pub const TARGETS: &[Target] = &[
     Target::new("compact", |_, data| codec::compact(data), || hex_of(COMPACT), BAR),
     Target::new("dht_v2", |_, data| codec::dht_v2(data), || hex_of(PROTOBUF), BAR),
+    Target::new("dht_v4", |_, data| codec::dht_v4(data), || hex_of(DHT_V4), BAR),
     Target::new("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), BAR),
     Target::new("noise", |_, data| crypto::noise(data), crypto::samples, 2_000),
+    Target::new("secure_payload", |_, data| crypto::secure_payload(data), || hex_of(SECURE_PAYLOAD), BAR),
     Target::new(
         "secret_stream_opening",
         |_, data| secret_stream::opening(data),
@@ -158,6 +160,13 @@ macro_rules! vectors {
 
 const COMPACT: &[&str] = &[vectors!("v4/compact-encoding.json")];
 const PROTOBUF: &[&str] = &[vectors!("v2/protobuf.json"), vectors!("v2/dht_session.json")];
+const DHT_V4: &[&str] = &[
+    vectors!("v4/dht-rpc.json"),
+    vectors!("v4/hyperdht-messages.json"),
+    vectors!("v4/signatures.json"),
+    vectors!("v4/connect-trace.json"),
+];
+const SECURE_PAYLOAD: &[&str] = &[vectors!("v4/secure-payload.json")];
 const MDNS: &[&str] = &[vectors!("v2/mdns.json")];
 const UDX: &[&str] = &[vectors!("v4/udx-packets.json")];
 const PROTOMUX: &[&str] = &[vectors!("v4/protomux.json")];

@@ -3,9 +3,11 @@
 mod counting;
 
 use counting::peak;
-use hyperswarm::codec::compact::Reader;
+use hyperswarm::codec::compact::{Reader, Writer};
 use hyperswarm::codec::v2::{self, mdns};
+use hyperswarm::codec::v4;
 use hyperswarm::crypto::noise::{Handshake, Keys};
+use hyperswarm::crypto::v4::SecurePayload;
 use hyperswarm::crypto::{KeyPair, PublicKey};
 use hyperswarm::limits::MAX_SECRET_FRAME_BYTES;
 use hyperswarm::mux::{ChannelOptions, Event, Mux};
@@ -50,6 +52,15 @@ fn inputs() -> Vec<Vec<u8>> {
     all.push([&[0, 0, 0], &open(1, b"test")[..], &[0, 1], &[1, 0].repeat(20_000)].concat());
     // The longest frames of a handshake and of a secret stream, announced and no more.
     all.extend([vec![0xff, 0xff, 0], vec![0xff; 3], vec![0xff; 4]]);
+    // Packets of dht-rpc: as many closer nodes as fit, more promised than there are, and a value of 60,000 bytes.
+    let head = |kind, flags| vec![kind, flags, 1, 0, 10, 0, 0, 1, 7, 0];
+    all.push([&head(0x13, 4)[..], &[0xfd, 0x10, 0x27], &long].concat());
+    all.push([&head(0x13, 4)[..], &[0xfe, 0, 0, 0x10, 0], &long].concat());
+    all.push([&head(0x03, 16)[..], &[0, 0xfd, 0x60, 0xea], &long].concat());
+    // A lookup reply of 1000 peers, and a payload of a handshake with every list.
+    all.push([&[0xfd, 0xe8, 3], &[0; 33_000][..], &[0]].concat());
+    let list = |bytes| [&[0xfd, 0xe8, 3][..], &vec![1; bytes]].concat();
+    all.push([vec![1, 71, 0, 0, 0], list(12_000), list(6000), list(18_000), list(6000)].concat());
     for length in [1, 5, 6, 14, 38, 100, 1000, 4096] {
         all.push(vec![7; length]);
         all.push(fields(&[(1, &vec![7; length]), (2, &vec![7; length])]));
@@ -59,7 +70,7 @@ fn inputs() -> Vec<Vec<u8>> {
 
 #[test]
 fn decoders_allocate_in_proportion_to_their_input() {
-    let decoders: [Decoder; 18] = [
+    let decoders: [Decoder; 21] = [
         ("Message", |b| drop(v2::Message::decode(b))),
         ("Holepunch", |b| drop(v2::Holepunch::decode(b))),
         ("PeersInput", |b| drop(v2::PeersInput::decode(b))),
@@ -70,6 +81,11 @@ fn decoders_allocate_in_proportion_to_their_input() {
         ("peersWithLength", |b| drop(v2::decode_peers_with_length(b))),
         ("localPeers", |b| drop(v2::decode_local_peers([10, 0], b))),
         ("mDNS", |b| drop(mdns::Message::decode(b))),
+        ("v4 packet", |b| {
+            let _ = v4::Packet::decode(b);
+        }),
+        ("v4 values", read_values_v4),
+        ("sealed payload", |b| drop(SecurePayload::new([5; 32].into()).open(b))),
         ("array of uint", |b| drop(Reader::new(b).array("list", |r| r.uint("item")))),
         ("array of array", |b| {
             drop(Reader::new(b).array("list", |r| r.array("inner", |r| r.string("item"))))
@@ -96,6 +112,36 @@ fn decoders_allocate_in_proportion_to_their_input() {
         }
     }
     println!("check 2: measured {:.3} of the bound ({}), bar 1, seed none", worst.0, worst.1);
+}
+
+/// Reads bytes as each value of the v4 network, with the lists in them. What one allocates is free before the next.
+fn read_values_v4(bytes: &[u8]) {
+    let _ = v4::Handshake::decode(bytes);
+    let _ = v4::Holepunch::decode(bytes);
+    let _ =
+        v4::HolepunchPayload::decode(bytes).map(|payload| payload.addresses.map(|list| list.iter().count()));
+    let _ = v4::NoisePayload::decode(bytes).map(|payload| payload.addresses6.iter().count());
+    let _ = v4::Peer::decode(bytes).map(|peer| peer.relay_addresses.iter().count());
+    let _ = v4::LookupReply::decode(bytes).map(|reply| reply.peers.iter().count());
+    let _ = v4::Announce::decode(bytes);
+    let _ = v4::MutablePut::decode(bytes);
+    let _ = v4::MutableValue::decode(bytes);
+    let _ = v4::PluginRequest::decode(bytes);
+}
+
+#[test]
+fn decoding_and_encoding_a_reply_with_20_nodes_allocates_nothing() {
+    let nodes = [std::net::SocketAddrV4::new([192, 0, 2, 1].into(), 4001); 20];
+    let to = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 7);
+    let reply =
+        v4::Reply { id: Some([7; 32]), closer_nodes: nodes.as_slice().into(), ..v4::Reply::new(1, to) };
+    let mut out = Writer::with_capacity(256);
+    assert_eq!(peak(|| reply.encode(&mut out)), 0);
+    let decoded = || match v4::Packet::decode(out.as_slice()) {
+        Ok(v4::Packet::Reply(reply)) => assert!(reply.closer_nodes.iter().eq(nodes)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(peak(decoded), 0);
 }
 
 /// Reads a message as the first of a handshake.

@@ -26,6 +26,11 @@ impl Writer {
         Bytes::from(self.bytes)
     }
 
+    /// Forgets what has been written and keeps the room for the next message.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     /// Bytes written so far.
     pub fn len(&self) -> usize {
         self.bytes.len()
