@@ -7,8 +7,8 @@ const dht = require('@hyperswarm/dht');
 const { PeersInput, PeersOutput } = require('@hyperswarm/dht/messages');
 const { Message, TYPE } = require('dht-rpc/lib/messages');
 const { DIALECTS, dialect } = require('./dialect');
-const { SPKI_PREFIX } = require('./identity');
-const { Link } = require('./link');
+const { createIdentity, SPKI_PREFIX } = require('./identity');
+const { honestFrames, Link } = require('./link');
 const messages = require('./messages');
 const { lookup, openNode } = require('./ports');
 const { Stranger } = require('./stranger');
@@ -115,6 +115,39 @@ const attacks = {
     const links = Array.from({ length: count }, () => new Link({ to, address, protocol: transfer.protocol, frames }));
     await Promise.all(links.map((link) => link.settled));
     report('ready', { asked: links.length, held: held(links) });
+  },
+
+  async flood(options, report) {
+    const { channel, victim, count, rate, seconds, message } = options;
+    const [, topic] = channelTopics(channel[0]);
+    const [, , transfer] = transferTopics(victim);
+    const sayings = {
+      unknown: () => ({ type: 'nonsense' }),
+      seeking: () => messages.seeking({ sha1: crypto.randomBytes(20).toString('hex') }),
+      answer: () => messages.messageToNode(victim, messages.received(messages.randomId())),
+    };
+    // Signed before the flood begins, and sent in another order on each connection. A seeking has one of many names.
+    const neighbour = createIdentity(DIALECT);
+    const names = message === 'seeking' ? Array.from({ length: 64 }, () => createIdentity(DIALECT)) : [neighbour];
+    const frames = Array.from({ length: rate * seconds }, (_, i) => {
+      const said = messages.broadcast(names[i % names.length], DIALECT, sayings[message]());
+      const text = JSON.stringify(messages.envelope(neighbour, said));
+      return Buffer.from(`${Buffer.byteLength(text)}#${text}`);
+    });
+    const sockets = [];
+    const signed = honestFrames(neighbour);
+    const asked = await surround({ ...options, count }, [topic, transfer], {
+      frames: signed, onReady: (json) => sockets.push(json._socket),
+    });
+    report('ready', { asked: asked.length, held: held(asked) });
+    const perTick = Math.ceil(rate / 50);
+    let at = 0;
+    setInterval(() => {
+      for (const socket of sockets) {
+        if (socket.destroyed || socket.writableLength > 1 << 20) continue;
+        socket.write(Buffer.concat(Array.from({ length: perTick }, () => frames[at++ % frames.length])));
+      }
+    }, 20);
   },
 
   async records({ bootstrap: [bootstrap], channel: [channel], address: [address], count, topics }, report) {

@@ -79,7 +79,7 @@ async fn read(
     let mut room = QUIET_READ;
     loop {
         loop {
-            match reader.next_unknown(|from, id| swarm.knows(from, id)) {
+            match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {
