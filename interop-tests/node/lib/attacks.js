@@ -18,6 +18,8 @@ const PROTOCOLS = [...new Set(Object.values(DIALECTS).map(({ protocol }) => prot
 const REQUESTS = 32; // of one node that are served at once
 const RANGE = 20000000;
 const WINDOW = 64; // announces under way
+const FLOOD = 70000; // messages; a swarm of ours remembers 65,536
+const TICK_MS = 20;
 
 const channelTopics = (channel) => PROTOCOLS.map((protocol) => {
   return { protocol, topic: messages.topicOf(protocol, messages.lookupSwarm(channel)) };
@@ -117,37 +119,36 @@ const attacks = {
     report('ready', { asked: links.length, held: held(links) });
   },
 
-  async flood(options, report) {
-    const { channel, victim, count, rate, seconds, message } = options;
-    const [, topic] = channelTopics(channel[0]);
-    const [, , transfer] = transferTopics(victim);
+  async flood({ bootstrap, channel: [channel], address, victim, rate, message }, report) {
     const sayings = {
       unknown: () => ({ type: 'nonsense' }),
       seeking: () => messages.seeking({ sha1: crypto.randomBytes(20).toString('hex') }),
       answer: () => messages.messageToNode(victim, messages.received(messages.randomId())),
     };
-    // Signed before the flood begins, and sent in another order on each connection. A seeking has one of many names.
-    const neighbour = createIdentity(DIALECT);
-    const names = message === 'seeking' ? Array.from({ length: 64 }, () => createIdentity(DIALECT)) : [neighbour];
-    const frames = Array.from({ length: rate * seconds }, (_, i) => {
-      const said = messages.broadcast(names[i % names.length], DIALECT, sayings[message]());
-      const text = JSON.stringify(messages.envelope(neighbour, said));
-      return Buffer.from(`${Buffer.byteLength(text)}#${text}`);
+    const names = Array.from({ length: 64 }, () => createIdentity(DIALECT));
+    // Signed before the flood begins, and more of them than a swarm remembers, so that they stay new when they are repeated.
+    const floods = address.map((from) => {
+      const neighbour = createIdentity(DIALECT);
+      const frames = Array.from({ length: Math.ceil(FLOOD / address.length) }, (_, i) => {
+        const originator = message === 'seeking' ? names[i % names.length] : neighbour;
+        const text = JSON.stringify(messages.envelope(neighbour, messages.broadcast(originator, DIALECT, sayings[message]())));
+        return Buffer.from(`${Buffer.byteLength(text)}#${text}`);
+      });
+      return { from, frames, signed: honestFrames(neighbour) };
     });
-    const sockets = [];
-    const signed = honestFrames(neighbour);
-    const asked = await surround({ ...options, count }, [topic, transfer], {
-      frames: signed, onReady: (json) => sockets.push(json._socket),
-    });
-    report('ready', { asked: asked.length, held: held(asked) });
-    const perTick = Math.ceil(rate / 50);
-    let at = 0;
-    setInterval(() => {
-      for (const socket of sockets) {
-        if (socket.destroyed || socket.writableLength > 1 << 20) continue;
-        socket.write(Buffer.concat(Array.from({ length: perTick }, () => frames[at++ % frames.length])));
-      }
-    }, 20);
+    const [, { protocol, topic }] = channelTopics(channel);
+    const ports = await portsOf(await openNode(bootstrap, address[0]), topic);
+    const links = floods.flatMap(({ from, frames, signed }) => ports.map((to) => {
+      let socket = { destroyed: true };
+      let at = 0;
+      setInterval(() => {
+        if (socket.destroyed || socket.writableLength > 1 << 20) return;
+        socket.write(Buffer.concat(Array.from({ length: rate * TICK_MS / 1000 }, () => frames[at++ % frames.length])));
+      }, TICK_MS);
+      return new Link({ to, address: from, protocol, frames: signed, onReady: (json) => { socket = json._socket; } });
+    }));
+    await Promise.all(links.map((link) => link.settled));
+    report('ready', { asked: links.length, held: held(links) });
   },
 
   async records({ bootstrap: [bootstrap], channel: [channel], address: [address], count, topics }, report) {

@@ -168,11 +168,7 @@ impl ConnectionReader {
         self.message(&frame, worth).map(Some)
     }
 
-    fn message(
-        &mut self,
-        frame: &Bytes,
-        worth: impl FnOnce(&Claim) -> Worth,
-    ) -> Result<Incoming, ReadError> {
+    fn message(&mut self, frame: &Bytes, worth: impl FnOnce(&Claim) -> Worth) -> Result<Incoming, ReadError> {
         let value = match json::parse(frame) {
             Err(JsonError::TooManyValues) if self.neighbour.is_some() => {
                 return Ok(Incoming::Unread("too many values"));

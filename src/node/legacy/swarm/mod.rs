@@ -42,8 +42,8 @@ pub use types::{
     SeekId, SwarmConfig,
 };
 
-use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use super::reader::{Claim, Worth};
+use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use crate::limits;
 use crate::store::Sha1;
 use flood::Seek;

@@ -31,6 +31,11 @@ const QUIET_READ: usize = 4 << 10;
 /// What is queued when a connection is to be closed gets this long.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// After so many messages that were not even verified nothing is read from their connection for [`BREATH`]: they had to be
+/// parsed. 640 a second, more than a daemon of ours can have verified and relayed.
+const UNREAD_AT_ONCE: usize = 16;
+const BREATH: Duration = Duration::from_millis(25);
+
 type Stream = std::pin::Pin<Box<dyn hyperswarm::net::v2::Duplex>>;
 
 /// Runs a connection to its end.
@@ -77,10 +82,16 @@ async fn read(
     mut half: ReadHalf<Stream>,
 ) {
     let mut room = QUIET_READ;
+    let mut unread = 0;
     loop {
         loop {
             match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
+                    unread += usize::from(matches!(incoming, Incoming::Unread(_)));
+                    if unread >= UNREAD_AT_ONCE {
+                        unread = 0;
+                        tokio::time::sleep(BREATH).await;
+                    }
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {
                             standing.used(Instant::now());
