@@ -102,6 +102,11 @@ pub const VERIFICATIONS_PER_SECOND: usize = 500;
 pub const VERIFICATIONS_BURST: usize = 2 * SEEKINGS_BURST;
 /// Verifications of one connection at once when there are none for everybody: its greeting and its first requests.
 pub const CONNECTION_VERIFICATIONS_BURST: usize = 64;
+/// Messages that were not even verified, after which nothing is read from their connection for [`UNREAD_PAUSE`]: 640 a
+/// second, more than a daemon of ours can have verified and relayed.
+pub const UNREAD_AT_ONCE: usize = 16;
+/// See [`UNREAD_AT_ONCE`].
+pub const UNREAD_PAUSE: Duration = Duration::from_millis(25);
 
 // ---- node: transfers ----
 

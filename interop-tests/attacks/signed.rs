@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::bar::SIZE;
 use crate::lab::Lab;
 
-/// A load must end within this, of unoptimised daemons that share their cores with the flood.
-const BAR: Duration = Duration::from_secs(12);
+/// A load must end within this, of unoptimised daemons that share their cores with the flood; without a budget it found
+/// nothing in 22 s. Optimised daemons need 1 to 3 s.
+const BAR: Duration = Duration::from_secs(20);
 /// Messages per second and connection.
 const RATE: &str = "3000";
 const ADDRESSES: u8 = 10;

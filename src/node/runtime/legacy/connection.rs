@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::swarm::{Deed, SwarmHandle};
+use crate::limits;
 use crate::node::legacy::reader::{Direction, Incoming};
 use crate::node::legacy::{ConnectionId, ConnectionInfo, ConnectionReader, OutgoingFrame};
 use hyperswarm::net::v2::{Connection, Standing};
@@ -30,11 +31,6 @@ const BUSY_READ: usize = 256 << 10;
 const QUIET_READ: usize = 4 << 10;
 /// What is queued when a connection is to be closed gets this long.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// After so many messages that were not even verified nothing is read from their connection for [`BREATH`]: they had to be
-/// parsed. 640 a second, more than a daemon of ours can have verified and relayed.
-const UNREAD_AT_ONCE: usize = 16;
-const BREATH: Duration = Duration::from_millis(25);
 
 type Stream = std::pin::Pin<Box<dyn hyperswarm::net::v2::Duplex>>;
 
@@ -74,6 +70,22 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
     }
 }
 
+/// Messages of one connection that were not even verified: they had to be parsed all the same.
+#[derive(Default)]
+struct Unread(usize);
+
+impl Unread {
+    /// True if that was one too many in a row, so that reading pauses.
+    fn is_enough(&mut self, incoming: &Incoming) -> bool {
+        self.0 += usize::from(matches!(incoming, Incoming::Unread(_)));
+        let enough = self.0 >= limits::UNREAD_AT_ONCE;
+        if enough {
+            self.0 = 0;
+        }
+        enough
+    }
+}
+
 async fn read(
     swarm: &Arc<SwarmHandle>,
     id: ConnectionId,
@@ -82,15 +94,13 @@ async fn read(
     mut half: ReadHalf<Stream>,
 ) {
     let mut room = QUIET_READ;
-    let mut unread = 0;
+    let mut unread = Unread::default();
     loop {
         loop {
             match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
-                    unread += usize::from(matches!(incoming, Incoming::Unread(_)));
-                    if unread >= UNREAD_AT_ONCE {
-                        unread = 0;
-                        tokio::time::sleep(BREATH).await;
+                    if unread.is_enough(&incoming) {
+                        tokio::time::sleep(limits::UNREAD_PAUSE).await;
                     }
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {
@@ -172,4 +182,24 @@ fn prepare(
     let work = tokio::task::spawn_blocking(move || frame.prepare(&signer));
     // A panic there means the frame cannot be sent.
     Either::Right(async move { (weight, work.await.unwrap_or(None)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_pauses_after_every_16_messages_that_were_not_verified_and_after_no_others() {
+        let mut unread = Unread::default();
+        let mut pauses =
+            |count, message: fn() -> Incoming| (0..count).filter(|_| unread.is_enough(&message())).count();
+        assert_eq!(pauses(10 * limits::UNREAD_AT_ONCE, || Incoming::Known), 0);
+        assert_eq!(pauses(limits::UNREAD_AT_ONCE - 1, || Incoming::Unread("")), 0);
+        assert_eq!(pauses(1, || Incoming::Unread("")), 1);
+        assert_eq!(pauses(10 * limits::UNREAD_AT_ONCE, || Incoming::Unread("")), 10);
+        assert!(
+            limits::UNREAD_PAUSE * 40 <= Duration::from_secs(1),
+            "640 a second at least can still be read"
+        );
+    }
 }
