@@ -107,8 +107,8 @@ fn only_the_20_nearest_candidates_are_kept() {
 #[test]
 fn an_ephemeral_node_counts_as_an_answer_and_is_not_updated() {
     let mut query = Query::new(OWN, TARGET, true);
-    query.forced();
-    assert!(query.next(16).is_empty());
+    query.add_candidate(id(1), addr(1), None);
+    assert_eq!(query.next(16).len(), 1);
     query.answered(Reply { id: None, ..reply(1) }, false);
     assert!(query.next(16).is_empty());
     assert!(query.is_finished());
@@ -142,7 +142,7 @@ fn a_refused_update_is_answered_and_not_counted_as_updated() {
 fn our_own_id_is_neither_asked_nor_updated() {
     let mut query = Query::new(id(1), TARGET, true);
     query.add_candidate(id(1), addr(1), None);
-    query.forced();
+    query.forced(addr(1), true);
     query.answered(reply(1), false);
     assert!(query.next(16).is_empty() && query.is_finished());
 }
@@ -334,4 +334,33 @@ fn a_host_that_knows_ever_nearer_nodes_does_not_keep_the_others_from_being_asked
     (1..=19).for_each(|n| query.add_candidate(id(n), liar(n), None));
     query.add_candidate(id(300), addr(300), None);
     assert_eq!(asked(&query.next(4)), [1, 2, 300, 3].map(id));
+}
+
+#[test]
+fn a_bootstrap_node_is_asked_once_and_updated_however_far_it_is_and_without_an_id() {
+    for own_id in [Some(id(3000)), None] {
+        let mut query = Query::new(OWN, TARGET, true);
+        query.forced(addr(3000), true);
+        query.add_candidate(id(300), addr(300), None);
+        query.add_candidate(id(3000), addr(3000), Some(addr(300)));
+        query.answered(Reply { id: own_id, ..reply(3000) }, false);
+        let all = run(&mut query, 300);
+        let times = |update| {
+            all.iter().filter(|ask| ask.update == update && ask.candidate.addr == addr(3000)).count()
+        };
+        assert_eq!((times(false), times(true)), (0, 1), "{own_id:?}");
+        assert_eq!(query.counts().updated, MAX_BUCKET_NODES + 1);
+    }
+}
+
+#[test]
+fn a_bootstrap_node_that_is_gone_delays_nothing_once_another_node_answered() {
+    let mut query = Query::new(OWN, TARGET, true);
+    query.forced(addr(3000), true);
+    query.late(addr(3000));
+    assert!(query.next(16).is_empty() && !query.is_finished(), "nobody else answered");
+    query.add_candidate(id(1), addr(1), None);
+    assert_eq!(query.next(16).len(), 1);
+    query.answered(reply(1), false);
+    assert!(query.next(16)[0].update);
 }
