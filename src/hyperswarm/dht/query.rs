@@ -26,6 +26,8 @@ pub struct Candidate {
     queried: bool,
     /// A request to it was made before, so help of the referrer was asked for as well.
     pub asked_before: bool,
+    /// It is a bootstrap node, known by its address: what its id is does not matter, and it may have none.
+    pub trusted: bool,
 }
 
 /// What a node said.
@@ -81,6 +83,11 @@ pub struct Query {
     unverified: Vec<Candidate>,
     /// Nearest nodes that answered with id and token.
     closest: Vec<Candidate>,
+    /// Bootstrap nodes that answered with a token. The user chose them, so they are updated however far they are: else
+    /// the nodes beside a topic, which a stranger can choose, could keep it from everybody by storing nothing.
+    trusted: Vec<Candidate>,
+    /// Bootstrap addresses that were asked.
+    forced: BTreeSet<SocketAddrV4>,
     asked: BTreeSet<SocketAddrV4>,
     in_flight: usize,
     /// Requests in flight that had to be sent again.
@@ -115,6 +122,8 @@ impl Query {
             phase: Phase::MovingCloser,
             unverified: Vec::new(),
             closest: Vec::new(),
+            trusted: Vec::new(),
+            forced: BTreeSet::new(),
             asked: BTreeSet::new(),
             in_flight: 0,
             late: BTreeSet::new(),
@@ -158,16 +167,27 @@ impl Query {
     /// A node to ask if it is near enough; each id once.
     pub fn add_candidate(&mut self, id: NodeId, addr: SocketAddrV4, referrer: Option<SocketAddrV4>) {
         if id != self.own {
-            let candidate =
-                Candidate { id, addr, referrer, token: None, queried: false, asked_before: false };
+            let candidate = Candidate {
+                id,
+                addr,
+                referrer,
+                token: None,
+                queried: false,
+                asked_before: false,
+                trusted: false,
+            };
             insert_sorted(&self.target, candidate, &mut self.unverified);
         }
     }
 
-    /// A request was made that is not for a candidate (to a bootstrap address).
-    pub fn forced(&mut self) {
+    /// A request is made to a bootstrap address. The walk does not ask there again if that `suffices`.
+    pub fn forced(&mut self, addr: SocketAddrV4, suffices: bool) {
         self.in_flight += 1;
         self.requests += 1;
+        self.forced.insert(addr);
+        if suffices {
+            self.asked.insert(addr);
+        }
     }
 
     /// The requests to make now: nearest first, but hosts that were not asked much before those that were, as many as `free` allows, and at least one while nothing of this
@@ -175,7 +195,8 @@ impl Query {
     pub fn next(&mut self, free: usize) -> Vec<Ask> {
         loop {
             // The update always keeps enough for the nodes found.
-            let reserve = if self.phase == Phase::MovingCloser { MAX_BUCKET_NODES } else { 0 };
+            let updates = MAX_BUCKET_NODES + self.forced.len();
+            let reserve = if self.phase == Phase::MovingCloser { updates } else { 0 };
             let budget = (MAX_QUERY_REQUESTS - reserve).saturating_sub(self.requests);
             let free = if free == 0 && self.awaited() == 0 { 1 } else { free }.min(budget);
             let asks = match self.phase {
@@ -206,21 +227,37 @@ impl Query {
             self.counts.update_answers += 1;
             self.counts.updated += usize::from(!reply.refused);
         }
-        let counts = (reply.token.is_some() || !self.rules.needs_token)
-            && (!reply.refused || self.rules.counts_refusals);
-        if let Some(id) = reply.id.filter(|id| counts && !update && *id != self.own) {
-            let known = self.unverified.iter().find(|c| c.id == id && c.addr == reply.from);
-            let candidate = Candidate {
-                id,
-                addr: reply.from,
-                referrer: known.and_then(|c| c.referrer),
-                token: reply.token,
-                queried: true,
-                asked_before: true,
-            };
-            insert_sorted(&self.target, candidate, &mut self.closest);
+        if !update {
+            self.found(reply);
         }
         self.phase == Phase::MovingCloser
+    }
+
+    /// Keeps a node that answered, if it can be updated.
+    fn found(&mut self, reply: Reply) {
+        let counts = (reply.token.is_some() || !self.rules.needs_token)
+            && (!reply.refused || self.rules.counts_refusals);
+        if !counts || reply.id == Some(self.own) {
+            return;
+        }
+        let trusted = self.wants_update && self.forced.contains(&reply.from);
+        let known = self.unverified.iter().find(|c| Some(c.id) == reply.id && c.addr == reply.from);
+        let candidate = Candidate {
+            id: reply.id.unwrap_or(self.own),
+            addr: reply.from,
+            referrer: known.and_then(|c| c.referrer),
+            token: reply.token,
+            queried: !trusted,
+            asked_before: true,
+            trusted,
+        };
+        if trusted {
+            if !self.trusted.iter().any(|c| c.addr == reply.from) {
+                self.trusted.push(candidate);
+            }
+        } else if reply.id.is_some() {
+            insert_sorted(&self.target, candidate, &mut self.closest);
+        }
     }
 
     /// A request of this query had no answer yet and was sent again. A host with too many of those is not waited for.
@@ -236,7 +273,7 @@ impl Query {
         self.late.remove(&addr);
     }
 
-    /// Requests in flight that are worth waiting for.
+    /// Requests in flight that are worth waiting for. A bootstrap node that is gone must not delay what others answer.
     fn awaited(&self) -> usize {
         if self.rules.leaves_late
             && self.phase == Phase::MovingCloser
@@ -244,21 +281,27 @@ impl Query {
         {
             return self.in_flight.saturating_sub(self.late.len());
         }
-        let hopeless = self.late.iter().filter(|addr| is_silent(&self.silent, *addr.ip()));
+        let others = self.counts.answered > 0;
+        let gone = |addr: &SocketAddrV4| others && self.forced.contains(addr);
+        let hopeless = self.late.iter().filter(|addr| gone(addr) || is_silent(&self.silent, *addr.ip()));
         self.in_flight.saturating_sub(hopeless.count())
     }
 
     fn take(&mut self, free: usize, update: bool) -> Vec<Ask> {
-        let list = if update { &mut self.closest } else { &mut self.unverified };
+        let (list, trusted): (&mut Vec<_>, &mut [_]) = match update {
+            true => (&mut self.closest, &mut self.trusted),
+            false => (&mut self.unverified, &mut []),
+        };
         let mut asks = Vec::new();
         // A host that always knows nearer nodes of its own must not keep the others from being asked.
         for most in [MAX_NODES_PER_HOST, usize::MAX] {
-            for candidate in list.iter_mut() {
+            for candidate in list.iter_mut().chain(trusted.iter_mut()) {
                 let host = *candidate.addr.ip();
                 let asked_of = self.asked_of.entry(host).or_default();
+                let shunned = *asked_of >= most || is_silent(&self.silent, host);
                 // Nobody takes an update without a token.
                 let may_be_asked = !candidate.queried && (!update || candidate.token.is_some());
-                if !may_be_asked || *asked_of >= most || is_silent(&self.silent, host) {
+                if !may_be_asked || shunned && !candidate.trusted {
                     continue;
                 }
                 if asks.len() >= free {

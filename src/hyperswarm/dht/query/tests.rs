@@ -109,8 +109,8 @@ fn only_the_20_nearest_candidates_are_kept() {
 #[test]
 fn an_ephemeral_node_counts_as_an_answer_and_is_not_updated() {
     let mut query = Query::new(OWN, TARGET, true, V2);
-    query.forced();
-    assert!(query.next(16).is_empty());
+    query.add_candidate(id(1), addr(1), None);
+    assert_eq!(query.next(16).len(), 1);
     query.answered(Reply { id: None, ..reply(1) }, false);
     assert!(query.next(16).is_empty());
     assert!(query.is_finished());
@@ -144,7 +144,7 @@ fn a_refused_update_is_answered_and_not_counted_as_updated() {
 fn our_own_id_is_neither_asked_nor_updated() {
     let mut query = Query::new(id(1), TARGET, true, V2);
     query.add_candidate(id(1), addr(1), None);
-    query.forced();
+    query.forced(addr(1), true);
     query.answered(reply(1), false);
     assert!(query.next(16).is_empty() && query.is_finished());
 }
@@ -359,6 +359,23 @@ fn the_rules_say_whether_nodes_without_a_token_or_with_an_error_are_among_the_cl
 }
 
 #[test]
+fn a_bootstrap_node_is_asked_once_and_updated_however_far_it_is_and_without_an_id() {
+    for own_id in [Some(id(3000)), None] {
+        let mut query = Query::new(OWN, TARGET, true, V2);
+        query.forced(addr(3000), true);
+        query.add_candidate(id(300), addr(300), None);
+        query.add_candidate(id(3000), addr(3000), Some(addr(300)));
+        query.answered(Reply { id: own_id, ..reply(3000) }, false);
+        let all = run(&mut query, 300);
+        let times = |update| {
+            all.iter().filter(|ask| ask.update == update && ask.candidate.addr == addr(3000)).count()
+        };
+        assert_eq!((times(false), times(true)), (0, 1), "{own_id:?}");
+        assert_eq!(query.counts().updated, MAX_BUCKET_NODES + 1);
+    }
+}
+
+#[test]
 fn the_rules_say_whether_late_answers_are_waited_for_when_enough_have_come() {
     for (rules, waits) in [(V2, true), (V4, false)] {
         let mut query = Query::new(OWN, TARGET, false, rules);
@@ -369,9 +386,21 @@ fn the_rules_say_whether_late_answers_are_waited_for_when_enough_have_come() {
         assert_eq!(query.in_flight(), (20, 1));
         (2..=20).for_each(|n| assert!(query.answered(reply(n), false)));
         assert!(query.next(16).is_empty() && !query.is_finished(), "19 are not enough");
-        query.forced();
+        query.forced(addr(30), true);
         query.answered(reply(30), false);
         assert!(query.next(16).is_empty());
         assert_eq!(query.is_finished(), !waits);
     }
+}
+
+#[test]
+fn a_bootstrap_node_that_is_gone_delays_nothing_once_another_node_answered() {
+    let mut query = Query::new(OWN, TARGET, true, V2);
+    query.forced(addr(3000), true);
+    query.late(addr(3000));
+    assert!(query.next(16).is_empty() && !query.is_finished(), "nobody else answered");
+    query.add_candidate(id(1), addr(1), None);
+    assert_eq!(query.next(16).len(), 1);
+    query.answered(reply(1), false);
+    assert!(query.next(16)[0].update);
 }

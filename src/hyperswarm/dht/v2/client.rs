@@ -1,5 +1,6 @@
 //! Queries of our own and the answers to them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
@@ -153,18 +154,27 @@ impl Node {
         for contact in &known {
             query.add_candidate(contact.id, contact.addr, None);
         }
+        // Strangers choose their ids, and so who is closest to a topic. They do not choose our bootstrap nodes: daemons
+        // that share one meet there.
+        let is_new = known.len() < self.bootstrap.len();
+        let ask_bootstrap = is_new || what.is_about_a_topic();
         self.operations.insert(id, Operation { query, what, superseded: false });
-        if known.len() < self.bootstrap.len() {
-            self.ask_bootstrap(now, id);
+        if ask_bootstrap {
+            self.ask_bootstrap(now, id, is_new);
         }
         self.drive(now, id);
     }
 
-    /// Asks all bootstrap addresses, whatever else the query does.
-    fn ask_bootstrap(&mut self, now: Instant, id: QueryId) {
+    /// Asks all bootstrap addresses, whatever else the query does. While we are new in the network, the walk may ask them
+    /// again and each address is asked as often as it is configured, as the original does.
+    fn ask_bootstrap(&mut self, now: Instant, id: QueryId, is_new: bool) {
+        let mut asked = BTreeSet::new();
         for bootstrap in self.bootstrap.clone() {
+            if !asked.insert(bootstrap.addr) && !is_new {
+                continue;
+            }
             let Some(operation) = self.operations.get_mut(&id) else { return };
-            operation.query.forced();
+            operation.query.forced(bootstrap.addr, !is_new);
             let (command, value) = operation.what.request(false);
             let message = Message {
                 to: (!bootstrap.named).then_some(bootstrap.addr),
@@ -201,6 +211,7 @@ impl Node {
         let (command, value) = operation.what.request(ask.update);
         let kind = if ask.update { Kind::Update } else { Kind::Query };
         let candidate = ask.candidate;
+        let node = (!candidate.trusted).then_some(candidate.id);
         let message = Message {
             to: Some(candidate.addr),
             target: Some(*operation.query.target()),
@@ -209,7 +220,7 @@ impl Node {
             value,
             ..self.message(kind, 0)
         };
-        let context = Purpose::Query { query: id, node: Some(candidate.id), update: ask.update };
+        let context = Purpose::Query { query: id, node, update: ask.update };
         let plain = Outgoing::new(candidate.addr, WAITS, context);
         let outgoing = Outgoing { referrer: candidate.referrer, punched: candidate.asked_before, ..plain };
         self.request(now, outgoing, message);

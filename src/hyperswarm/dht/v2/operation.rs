@@ -67,6 +67,11 @@ impl What {
         matches!(self, Self::Announce { .. }) || self.only_updates()
     }
 
+    /// True for what daemons meet by.
+    pub(super) fn is_about_a_topic(&self) -> bool {
+        matches!(self, Self::Lookup | Self::Announce { .. } | Self::Unannounce { .. })
+    }
+
     /// True if the walk only looks for nodes.
     fn only_updates(&self) -> bool {
         matches!(self, Self::Unannounce { .. } | Self::PutImmutable { .. } | Self::PutMutable { .. })

@@ -67,11 +67,11 @@ fn an_announcement_not_repeated_is_forgotten_after_16_minutes() {
 }
 
 #[test]
-fn an_announcement_goes_to_the_20_closest_of_100() {
+fn an_announcement_goes_to_the_20_closest_of_100_and_to_the_bootstrap_node() {
     let mut network = network(100, 2, Link::GOOD);
-    assert_eq!(announce(&mut network, addr(33)).updated, 20);
+    assert_eq!(announce(&mut network, addr(33)).updated, 21);
     let mut by_distance: Vec<SocketAddrV4> = network.addresses();
-    by_distance.retain(|at| *at != addr(33));
+    by_distance.retain(|at| *at != addr(33) && *at != addr(0));
     by_distance.sort_by_key(|at| network.machine(*at).expect("there").id().distance(&TOPIC.0));
     let mut holders = BTreeSet::new();
     for at in network.addresses() {
@@ -82,7 +82,56 @@ fn an_announcement_goes_to_the_20_closest_of_100() {
     }
     let nearest: BTreeSet<SocketAddrV4> = by_distance.into_iter().take(20).collect();
     let right = holders.intersection(&nearest).count();
-    assert!(holders.len() == 20 && right >= 19, "{right} of the 20 closest nodes hold it");
+    assert!(
+        holders.len() == 21 && holders.contains(&addr(0)) && right >= 19,
+        "{right} of the 20 closest nodes hold it"
+    );
+}
+
+/// 48 nodes beside the topic, on 12 hosts of 12 networks.
+fn hiders() -> impl Iterator<Item = (SocketAddrV4, NodeId)> {
+    (0..48u8).map(|n| {
+        let mut id = TOPIC.0;
+        id[31] ^= n + 1;
+        (SocketAddrV4::new(Ipv4Addr::new(10, 1 + n % 12, 0, 9), 5000 + u16::from(n)), NodeId(id))
+    })
+}
+
+/// A persistent node with an id of its choice.
+fn node_with_id(now: Instant, id: NodeId) -> Node {
+    let mut node = Node::new(now, config(&[], Ephemeral::Never), id.0);
+    (node.id, node.table) = (id, Table::new(id));
+    node.set_bootstrap(now, config(&[addr(0)], Ephemeral::Never).bootstrap);
+    node
+}
+
+#[test]
+fn nodes_beside_a_topic_that_keep_nothing_do_not_hide_it_from_those_who_share_a_bootstrap_node() {
+    let seeds = 0..5;
+    let mut met = 0;
+    for seed in seeds.clone() {
+        let mut network = network(40, seed, Link::GOOD);
+        for (at, id) in hiders() {
+            let node = node_with_id(network.now(), id);
+            network.add(at, node);
+            network.run(Duration::from_millis(100));
+        }
+        network.run(Duration::from_secs(60));
+        announce(&mut network, addr(3));
+        let mut hid = 0;
+        for (at, _) in hiders() {
+            network.with(at, |node, now| {
+                hid += usize::from(node.storage.poll_timeout().is_some());
+                node.storage = Storage::new(now);
+            });
+        }
+        assert!(hid >= 20, "seed {seed}: only {hid} hiders were told");
+        met += usize::from(found(&lookup(&mut network, addr(8)).0) == [addr(3)].into());
+    }
+    println!(
+        "check 33: measured {met} of 5 lookups that meet the announcer beside 48 polite hiding nodes on 12 hosts, bar 5, seed {seeds:?}"
+    );
+    assert_eq!(met, 5);
 }
 
 #[test]
