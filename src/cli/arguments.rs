@@ -59,7 +59,8 @@ pub(super) struct Global {
     /// No progress display
     #[arg(long, global = true, env = "KACHERY_P2P_NO_PROGRESS", value_parser = FalseyValueParser::new())]
     pub(super) no_progress: bool,
-    /// Give up after this long without progress [default: 60; find: search this long, default 4]
+    /// Give up a transfer after this long without progress; a search for it ends sooner [default: 60; find: search this
+    /// long, default 4]
     #[arg(long, global = true, env = "KACHERY_P2P_TIMEOUT", value_name = "SECONDS", value_parser = seconds)]
     pub(super) timeout: Option<Duration>,
     /// How much to log: 0 little, 1 more, 2 everything
