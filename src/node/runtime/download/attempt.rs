@@ -324,6 +324,9 @@ impl Attempt {
     async fn data(&mut self, request: RequestKey, data: Bytes, now: Instant) {
         let pieces = self.plan.on_data(request, &data, now);
         let pieces: Vec<_> = pieces.into_iter().map(|(at, piece)| (at, data.slice_ref(piece))).collect();
+        if let Some(asked) = self.requests.get(&request).filter(|_| !pieces.is_empty()) {
+            asked.note_data();
+        }
         for (offset, piece) in pieces {
             let bytes = piece.len() as u64;
             self.downloaded += bytes;

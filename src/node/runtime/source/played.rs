@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,20 +40,30 @@ pub(in crate::node::runtime) struct Part {
 #[derive(Default)]
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
+    noted: Arc<AtomicUsize>,
 }
 
 pub(in crate::node::runtime) struct Source {
     size: u64,
     part: Part,
+    noted: Arc<AtomicUsize>,
     reach: Arc<Mutex<Reach>>,
     connecting: AbortHandle,
 }
 
-pub(in crate::node::runtime) struct Asked(AbortHandle);
+pub(in crate::node::runtime) struct Asked {
+    answering: AbortHandle,
+    noted: Arc<AtomicUsize>,
+}
 
 impl Stage {
     pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
         self.parts.lock().insert(peer, part);
+    }
+
+    /// How often it was noted that wanted data came.
+    pub(in crate::node::runtime) fn noted(&self) -> usize {
+        self.noted.load(Ordering::Relaxed)
     }
 
     pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
@@ -70,7 +81,7 @@ impl Stage {
             }
         };
         let connecting = tokio::spawn(connect).abort_handle();
-        Some(Source { size: offer.size, part, reach, connecting })
+        Some(Source { size: offer.size, part, noted: self.noted.clone(), reach, connecting })
     }
 }
 
@@ -84,7 +95,8 @@ impl Source {
             Ask::Whole => (0, self.size),
             Ask::Range(start, end) => (start, end),
         };
-        Asked(tokio::spawn(send(self.part.clone(), start, end, sink)).abort_handle())
+        let answering = tokio::spawn(send(self.part.clone(), start, end, sink)).abort_handle();
+        Asked { answering, noted: self.noted.clone() }
     }
 }
 
@@ -123,6 +135,12 @@ impl Drop for Source {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.0.abort();
+        self.answering.abort();
+    }
+}
+
+impl Asked {
+    pub(super) fn note_data(&self) {
+        self.noted.fetch_add(1, Ordering::Relaxed);
     }
 }
