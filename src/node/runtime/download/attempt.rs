@@ -167,6 +167,8 @@ struct Attempt {
 impl Setup {
     /// Runs the attempt to its end.
     pub(super) async fn run(self) -> End {
+        #[cfg(test)]
+        self.environment.stage.attempts.fetch_add(1, Ordering::Relaxed);
         if self.size == 0 {
             return End::Impossible(EMPTY_CLAIM.to_owned());
         }

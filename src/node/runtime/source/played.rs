@@ -30,8 +30,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) busy: bool,
     /// How it is reached.
     pub(in crate::node::runtime) path: Path,
-    /// After it was reached for this time, it is at the other end of another path.
-    pub(in crate::node::runtime) moves: Option<(Duration, Path)>,
+    /// After it was reached for this time, this is how it is reached, if it still is.
+    pub(in crate::node::runtime) moves: Option<(Duration, Reach)>,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -41,6 +41,8 @@ pub(in crate::node::runtime) struct Part {
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
     noted: Arc<AtomicUsize>,
+    /// Attempts at a size that were started.
+    pub(in crate::node::runtime) attempts: AtomicUsize,
 }
 
 pub(in crate::node::runtime) struct Source {
@@ -71,11 +73,12 @@ impl Stage {
         let reach = Arc::new(Mutex::new(Reach::Connecting));
         let connect = {
             let (reach, changed) = (reach.clone(), changed.clone());
-            let (path, after, moves) = (part.path, part.connects_after, part.moves);
+            let connects = (part.connects_after, Reach::Reached(part.path));
+            let moves = part.moves.clone();
             async move {
-                for (after, path) in [Some((after, path)), moves].into_iter().flatten() {
+                for (after, next) in [Some(connects), moves].into_iter().flatten() {
                     tokio::time::sleep(after).await;
-                    *reach.lock() = Reach::Reached(path);
+                    *reach.lock() = next;
                     changed.notify_one();
                 }
             }
