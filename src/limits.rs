@@ -94,6 +94,19 @@ pub const SEEKINGS_PER_SECOND: usize = 500;
 /// Seekings of one peer at once: its `SWARM_SEEKS_MAX` running searches, which it repeats when it connects, and as many
 /// that it relays.
 pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
+/// Signatures of others that are verified per second and swarm for everybody, and as many again in equal shares of all
+/// addresses, for what nodes say themselves and for what they relay: at 0.15 ms each at most 23 % of a core. A channel in
+/// use has a few messages a second; 500 relayed pieces of files are 16 MiB.
+pub const VERIFICATIONS_PER_SECOND: usize = 500;
+/// Of these at once: the [`SEEKINGS_BURST`] of a node, relayed.
+pub const VERIFICATIONS_BURST: usize = 2 * SEEKINGS_BURST;
+/// Verifications of one connection at once when there are none for everybody: its greeting and its first requests.
+pub const CONNECTION_VERIFICATIONS_BURST: usize = 64;
+/// Messages that were not even verified, after which nothing is read from their connection for [`UNREAD_PAUSE`]: 640 a
+/// second, more than a daemon of ours can have verified and relayed.
+pub const UNREAD_AT_ONCE: usize = 16;
+/// See [`UNREAD_AT_ONCE`].
+pub const UNREAD_PAUSE: Duration = Duration::from_millis(25);
 
 // ---- node: transfers ----
 

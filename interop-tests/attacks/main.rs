@@ -12,6 +12,7 @@
 //! * [`places`]: connections that hold every place of a daemon.
 //! * [`replayed`]: what a node signed once, sent again by others.
 //! * [`descriptors`]: connections that use up the descriptors.
+//! * [`signed`]: a flood of signed messages, each of which costs a verification.
 //! * [`one_host`]: one host floods the DHT.
 //! * [`together`]: no attack: daemons that start in the same second.
 
@@ -31,6 +32,7 @@ mod places;
 mod relayed;
 mod replayed;
 mod resumed;
+mod signed;
 mod sizes;
 mod slow;
 mod together;

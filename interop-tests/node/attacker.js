@@ -6,6 +6,7 @@
 //   attacker.js places --victim NODE --count N   takes N places of each topic of the node, from each --address
 //   attacker.js replay --victim NODE --of NODE --count N   records VICTIM's `ready`, and connects as VICTIM to OF's transfer swarm
 //   attacker.js readers --victim NODE --sha1 SHA1 --size N --count N   the same; asks for as much as it may, and reads nothing
+//   attacker.js flood --victim NODE --message unknown|seeking|answer --rate N   N signed broadcasts a second, from each --address to each member
 //   attacker.js records --count N [--topics own|others]  announces N ports at the bootstrap node, for the channel's topics or for others
 //   attacker.js beside --count N                 N DHT nodes with ids next to each of the channel's topics, that store nothing
 //
@@ -26,6 +27,8 @@ const { values: options, positionals: [name] } = parseArgs({
     count: { type: 'string', default: '1' },
     victim: { type: 'string' },
     of: { type: 'string' },
+    rate: { type: 'string', default: '3000' },
+    message: { type: 'string', default: 'unknown' },
     topics: { type: 'string', default: 'own' },
   },
 });
@@ -35,7 +38,7 @@ const report = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ 
 async function main() {
   const attack = attacks[name];
   if (!attack) throw new Error(`unknown attack ${name}: use ${Object.keys(attacks).join(', ')}`);
-  await attack({ ...options, count: Number(options.count), size: Number(options.size) }, report);
+  await attack({ ...options, count: Number(options.count), size: Number(options.size), rate: Number(options.rate) }, report);
 }
 
 main().catch((error) => {

@@ -7,8 +7,8 @@ const dht = require('@hyperswarm/dht');
 const { PeersInput, PeersOutput } = require('@hyperswarm/dht/messages');
 const { Message, TYPE } = require('dht-rpc/lib/messages');
 const { DIALECTS, dialect } = require('./dialect');
-const { SPKI_PREFIX } = require('./identity');
-const { Link } = require('./link');
+const { createIdentity, SPKI_PREFIX } = require('./identity');
+const { honestFrames, Link } = require('./link');
 const messages = require('./messages');
 const { lookup, openNode } = require('./ports');
 const { Stranger } = require('./stranger');
@@ -18,6 +18,8 @@ const PROTOCOLS = [...new Set(Object.values(DIALECTS).map(({ protocol }) => prot
 const REQUESTS = 32; // of one node that are served at once
 const RANGE = 20000000;
 const WINDOW = 64; // announces under way
+const FLOOD = 70000; // messages; a swarm of ours remembers 65,536
+const TICK_MS = 20;
 
 const channelTopics = (channel) => PROTOCOLS.map((protocol) => {
   return { protocol, topic: messages.topicOf(protocol, messages.lookupSwarm(channel)) };
@@ -113,6 +115,38 @@ const attacks = {
     const [, , transfer] = transferTopics(of);
     const [to] = await portsOf(node, transfer.topic);
     const links = Array.from({ length: count }, () => new Link({ to, address, protocol: transfer.protocol, frames }));
+    await Promise.all(links.map((link) => link.settled));
+    report('ready', { asked: links.length, held: held(links) });
+  },
+
+  async flood({ bootstrap, channel: [channel], address, victim, rate, message }, report) {
+    const sayings = {
+      unknown: () => ({ type: 'nonsense' }),
+      seeking: () => messages.seeking({ sha1: crypto.randomBytes(20).toString('hex') }),
+      answer: () => messages.messageToNode(victim, messages.received(messages.randomId())),
+    };
+    const names = Array.from({ length: 64 }, () => createIdentity(DIALECT));
+    // Signed before the flood begins, and more of them than a swarm remembers, so that they stay new when they are repeated.
+    const floods = address.map((from) => {
+      const neighbour = createIdentity(DIALECT);
+      const frames = Array.from({ length: Math.ceil(FLOOD / address.length) }, (_, i) => {
+        const originator = message === 'seeking' ? names[i % names.length] : neighbour;
+        const text = JSON.stringify(messages.envelope(neighbour, messages.broadcast(originator, DIALECT, sayings[message]())));
+        return Buffer.from(`${Buffer.byteLength(text)}#${text}`);
+      });
+      return { from, frames, signed: honestFrames(neighbour) };
+    });
+    const [, { protocol, topic }] = channelTopics(channel);
+    const ports = await portsOf(await openNode(bootstrap, address[0]), topic);
+    const links = floods.flatMap(({ from, frames, signed }) => ports.map((to) => {
+      let socket = { destroyed: true };
+      let at = 0;
+      setInterval(() => {
+        if (socket.destroyed || socket.writableLength > 1 << 20) return;
+        socket.write(Buffer.concat(Array.from({ length: rate * TICK_MS / 1000 }, () => frames[at++ % frames.length])));
+      }, TICK_MS);
+      return new Link({ to, address: from, protocol, frames: signed, onReady: (json) => { socket = json._socket; } });
+    }));
     await Promise.all(links.map((link) => link.settled));
     report('ready', { asked: links.length, held: held(links) });
   },

@@ -65,4 +65,4 @@ class Link {
   }
 }
 
-module.exports = { Link };
+module.exports = { honestFrames, Link };

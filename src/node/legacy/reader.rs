@@ -54,11 +54,34 @@ pub enum Incoming {
     Known,
     /// Signed, but not understood or not acceptable: dropped, counts as a sign of life. Why, for the log.
     Ignored(&'static str),
-    /// More than is parsed, so not even its signature was looked at: dropped. Why, for the log. The connection goes on,
-    /// or somebody whose message just passes here could have us relay it, a little larger, and be left by everybody.
+    /// More than is parsed, or than is verified, so not even its signature was looked at: dropped. Why, for the log. The
+    /// connection goes on, or somebody whose message just passes here could have us relay it, a little larger, and be left
+    /// by everybody.
     Unread(&'static str),
     /// The unsigned error frame of an original; the connection is over.
     PeerError(String),
+}
+
+/// What a message says it is, before anything of it is verified.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    /// Of a broadcast: its originator and ID.
+    pub(crate) name: Option<(NodeId, WireId)>,
+    /// Of an answer to us: by whom, and to which request.
+    pub(crate) answers: Option<(NodeId, WireId)>,
+    /// True if somebody else than the neighbour signed it too.
+    pub(crate) is_relayed: bool,
+}
+
+/// What is to be done with a message that is not verified yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// It was received before.
+    Known,
+    /// It may cost us a verification.
+    Verifying,
+    /// There are too many.
+    Dropping,
 }
 
 /// A received broadcast.
@@ -121,34 +144,31 @@ impl ConnectionReader {
         Self { protocol, own, direction, decoder: FrameDecoder::default(), neighbour: None }
     }
 
-    /// Read from the socket into this (`read_buf`), then call [`Self::next_message`] until it has none.
+    /// Read from the socket into this (`read_buf`), then call [`Self::next_worthwhile`] until it has none.
     pub fn buffer(&mut self) -> &mut BytesMut {
         self.decoder.buffer()
     }
 
-    /// [`Self::next_unknown`] without a memory.
+    /// [`Self::next_worthwhile`] without a memory and without a limit.
     pub fn next_message(&mut self) -> Result<Option<Incoming>, ReadError> {
-        self.next_unknown(|_, _| false)
+        self.next_worthwhile(|_| Worth::Verifying)
     }
 
     /// The next message; None: more bytes are needed. After an error the connection must be closed.
     ///
     /// Costs one signature verification (0.2 ms for 64 KiB of file data), of a relayed message two, and none of a
-    /// broadcast that `is_known` (by its node and ID): in a channel of many members every neighbour brings a copy of
-    /// every message. A forged copy does no more than a recorded `keepAlive`, whose text is constant.
-    pub fn next_unknown(
+    /// broadcast that is known (by its node and ID): in a channel of many members every neighbour brings a copy of
+    /// every message. A forged copy does no more than a recorded `keepAlive`, whose text is constant. `worth` is asked once
+    /// for each message that would be verified.
+    pub(crate) fn next_worthwhile(
         &mut self,
-        is_known: impl Fn(NodeId, WireId) -> bool,
+        worth: impl FnOnce(&Claim) -> Worth,
     ) -> Result<Option<Incoming>, ReadError> {
         let Some(frame) = self.decoder.next_frame()? else { return Ok(None) };
-        self.message(&frame, is_known).map(Some)
+        self.message(&frame, worth).map(Some)
     }
 
-    fn message(
-        &mut self,
-        frame: &Bytes,
-        is_known: impl Fn(NodeId, WireId) -> bool,
-    ) -> Result<Incoming, ReadError> {
+    fn message(&mut self, frame: &Bytes, worth: impl FnOnce(&Claim) -> Worth) -> Result<Incoming, ReadError> {
         let value = match json::parse(frame) {
             Err(JsonError::TooManyValues) if self.neighbour.is_some() => {
                 return Ok(Incoming::Unread("too many values"));
@@ -171,7 +191,7 @@ impl ConnectionReader {
                 self.neighbour = Some(node);
                 Ok(Incoming::Initial(node))
             }
-            Some(neighbour) => self.envelope(object, neighbour, frame, is_known),
+            Some(neighbour) => self.envelope(object, neighbour, frame, worth),
         }
     }
 
@@ -192,11 +212,13 @@ impl ConnectionReader {
         envelope: &JsObject<'_>,
         neighbour: NodeId,
         frame: &Bytes,
-        is_known: impl Fn(NodeId, WireId) -> bool,
+        worth: impl FnOnce(&Claim) -> Worth,
     ) -> Result<Incoming, ReadError> {
         let body = envelope.object("body").ok_or(ReadError::Envelope(WrongField("body")))?;
-        if name_of(body).is_some_and(|(from, id)| is_known(from, id)) {
-            return Ok(Incoming::Known);
+        match worth(&self.claim(body, neighbour)) {
+            Worth::Known => return Ok(Incoming::Known),
+            Worth::Dropping => return Ok(Incoming::Unread("too many messages")),
+            Worth::Verifying => {}
         }
         let signature = envelope.string("signature").and_then(parse_signature);
         let signature = signature.ok_or(ReadError::Envelope(WrongField("signature")))?;
@@ -212,6 +234,13 @@ impl ConnectionReader {
             },
             _ => Incoming::Ignored("type"),
         })
+    }
+
+    fn claim(&self, body: &JsObject<'_>, neighbour: NodeId) -> Claim {
+        let name = name_of(body);
+        let from = name.map(|(from, _)| from);
+        let request = from.zip(answered_request(body, self.own));
+        Claim { name, answers: request, is_relayed: from.is_some_and(|from| from != neighbour) }
     }
 
     fn broadcast(
@@ -255,6 +284,14 @@ fn name_of(body: &JsObject<'_>) -> Option<(NodeId, WireId)> {
     body.string("type").filter(|kind| *kind == b"broadcast")?;
     let from = NodeId::from_bytes(body.string("fromNodeId")?).ok()?;
     Some((from, body.object("body")?.string("messageId").and_then(WireId::from_bytes)?))
+}
+
+/// The request that a broadcast answers, if that is one of this node.
+fn answered_request(body: &JsObject<'_>, own: PublicKey) -> Option<WireId> {
+    let message = body.object("body")?.object("message")?;
+    message.string("type").filter(|kind| *kind == b"messageToNode")?;
+    NodeId::from_bytes(message.string("toNodeId")?).ok().filter(|to| to.key == own)?;
+    message.object("messageBody")?.string("requestId").and_then(WireId::from_bytes)
 }
 
 /// The nodes to which a relay shall not send it.

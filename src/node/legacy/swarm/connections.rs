@@ -17,7 +17,7 @@ impl LegacySwarm {
             self.outputs.push_back(Output::Close { connection, reason: CloseReason::TooMany });
             return;
         }
-        self.connections.links.insert(connection, Link::new(now, info));
+        self.connections.insert(connection, Link::new(now, info));
         let both_possible =
             [Style::Hypersign, Style::Spki].iter().all(|style| self.purpose.allows(self.protocol, *style));
         let must_speak = info.utp && info.direction == Direction::Dialled;

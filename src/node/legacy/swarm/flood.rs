@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::budget::SEEKINGS;
 use super::links::Evidence;
 use super::{ConnectionId, Event, LegacySwarm, RequestKey, SeekId};
 use crate::limits;
@@ -138,7 +139,7 @@ impl LegacySwarm {
     }
 
     fn may_seek(&mut self, now: Instant, neighbour: NodeId) -> bool {
-        self.connections.nodes.get_mut(&neighbour).is_some_and(|node| node.seekings.take(now))
+        self.connections.nodes.get_mut(&neighbour).is_some_and(|node| node.seekings.take(now, 1, SEEKINGS))
     }
 
     /// What a new message that a node brought itself says about the connection it came on.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::budget::{Bucket, Budget, Purses, SEEKINGS};
 use super::queue::{Answers, Cuts, Queue};
 use super::types::sooner;
 use super::{ConnectionId, ConnectionInfo};
@@ -34,6 +35,7 @@ pub(super) struct Connections {
     answers: Answers,
     /// Styles of addresses, for the next time we dial them; the oldest first.
     styles: VecDeque<(SocketAddr, Style)>,
+    budget: Budget,
 }
 
 /// One connection.
@@ -50,6 +52,7 @@ pub(super) struct Link {
     /// Since when its reader waits for our own side.
     pub(super) paused: Option<Instant>,
     queue: Queue,
+    purses: Purses,
 }
 
 /// What a connection brought first. The stronger counts more, and of two alike the later one.
@@ -72,19 +75,14 @@ pub(super) struct Node {
     /// True if `PeerConnected` was told.
     pub(super) connected: bool,
     cuts: Cuts,
-    pub(super) seekings: Allowance,
-}
-
-/// New seekings that a node may still send, refilled with time.
-pub(super) struct Allowance {
-    left: Duration,
-    refilled: Instant,
+    pub(super) seekings: Bucket,
 }
 
 impl Link {
     pub(super) fn new(now: Instant, info: ConnectionInfo) -> Self {
         let (spoke, node, evidence, paused) = (None, None, None, None);
-        Self { info, opened: now, spoke, node, ready: false, evidence, paused, queue: Queue::default() }
+        let (queue, purses) = (Queue::default(), Purses::new());
+        Self { info, opened: now, spoke, node, ready: false, evidence, paused, queue, purses }
     }
 
     fn is_turned(&self) -> bool {
@@ -106,31 +104,22 @@ impl Node {
             stream: None,
             connected: false,
             cuts: Cuts::default(),
-            seekings: Allowance { left: Allowance::FULL, refilled: now },
+            seekings: Bucket::full(SEEKINGS),
         }
     }
 }
 
-impl Allowance {
-    /// Of time, in which each seeking costs its share of a second: so no part of a seeking is lost in a refill.
-    const FULL: Duration = Self::cost(limits::SEEKINGS_BURST);
-
-    const fn cost(seekings: usize) -> Duration {
-        Duration::from_micros(seekings as u64 * 1_000_000 / limits::SEEKINGS_PER_SECOND as u64)
+/// Coming and going, and what it may cost us.
+impl Connections {
+    pub(super) fn insert(&mut self, connection: ConnectionId, link: Link) {
+        self.budget.connected(link.info.remote.ip());
+        self.links.insert(connection, link);
     }
 
-    /// Takes one seeking off; false: none is left.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        let refill = now.saturating_duration_since(self.refilled);
-        self.refilled = now;
-        self.left = self.left.saturating_add(refill).min(Self::FULL);
-        match self.left.checked_sub(Self::cost(1)) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
+    /// Pays for the signatures of a message; false: it is to be dropped.
+    pub(super) fn pay(&mut self, now: Instant, connection: ConnectionId, is_relayed: bool) -> bool {
+        let Some(link) = self.links.get_mut(&connection) else { return false };
+        self.budget.pay(now, link.info.remote.ip(), &mut link.purses, is_relayed)
     }
 }
 
@@ -159,6 +148,7 @@ impl Connections {
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Link> {
         let mut link = self.links.remove(&connection)?;
         link.queue.clear(&mut self.answers);
+        self.budget.closed(link.info.remote.ip());
         Some(link)
     }
 

@@ -9,6 +9,7 @@
 //! * `connections.rs`: handshake, which style to speak, sending, keep-alive.
 //! * `links.rs`: the connections of a node, and which of them to believe.
 //! * `queue.rs`: what waits for a connection, and how much of it may be relayed.
+//! * `budget.rs`: how many signatures are verified.
 //! * `flood.rs`: broadcasts: seen before, handle, relay; seeking and providing.
 //! * `requests.rs`: requests of ours and of others.
 //! * `served.rs`: which request of others gives way when all places are taken.
@@ -17,6 +18,7 @@
 //! The two identity styles of `kachery-p2p-3` are two separate floods that share a port: nothing is relayed between
 //! them, because the other side could not check the originator's signature.
 
+mod budget;
 mod connections;
 mod flood;
 mod links;
@@ -40,6 +42,7 @@ pub use types::{
     SeekId, SwarmConfig,
 };
 
+use super::reader::{Claim, Worth};
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use crate::limits;
 use crate::store::Sha1;
@@ -87,9 +90,21 @@ impl LegacySwarm {
         self.connected(now, connection, info);
     }
 
-    /// True if a broadcast needs no handling, for [`super::ConnectionReader::next_unknown`]: it is remembered, or our own
-    /// that came back.
-    pub fn knows(&self, from: NodeId, id: WireId) -> bool {
+    /// Whether a message is worth the verification of its signatures, for [`super::ConnectionReader::next_worthwhile`].
+    /// Parts of files that we have asked for always are.
+    pub(crate) fn worth(&mut self, now: Instant, connection: ConnectionId, claim: &Claim) -> Worth {
+        if claim.name.is_some_and(|(from, id)| self.knows(from, id)) {
+            return Worth::Known;
+        }
+        let is_asked = |(from, request)| self.requests.is_asked(request, from);
+        match claim.answers.is_some_and(is_asked) || self.connections.pay(now, connection, claim.is_relayed) {
+            true => Worth::Verifying,
+            false => Worth::Dropping,
+        }
+    }
+
+    /// True if a broadcast needs no handling: it is remembered, or our own that came back.
+    fn knows(&self, from: NodeId, id: WireId) -> bool {
         from.key == self.own || self.seen.contains(from, id)
     }
 

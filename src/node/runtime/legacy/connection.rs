@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::swarm::{Deed, SwarmHandle};
+use crate::limits;
 use crate::node::legacy::reader::{Direction, Incoming};
 use crate::node::legacy::{ConnectionId, ConnectionInfo, ConnectionReader, OutgoingFrame};
 use hyperswarm::net::v2::{Connection, Standing};
@@ -69,6 +70,22 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
     }
 }
 
+/// Messages of one connection that were not even verified: they had to be parsed all the same.
+#[derive(Default)]
+struct Unread(usize);
+
+impl Unread {
+    /// True if that was one too many in a row, so that reading pauses.
+    fn is_enough(&mut self, incoming: &Incoming) -> bool {
+        self.0 += usize::from(matches!(incoming, Incoming::Unread(_)));
+        let enough = self.0 >= limits::UNREAD_AT_ONCE;
+        if enough {
+            self.0 = 0;
+        }
+        enough
+    }
+}
+
 async fn read(
     swarm: &Arc<SwarmHandle>,
     id: ConnectionId,
@@ -77,10 +94,14 @@ async fn read(
     mut half: ReadHalf<Stream>,
 ) {
     let mut room = QUIET_READ;
+    let mut unread = Unread::default();
     loop {
         loop {
-            match reader.next_unknown(|from, id| swarm.knows(from, id)) {
+            match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
+                    if unread.is_enough(&incoming) {
+                        tokio::time::sleep(limits::UNREAD_PAUSE).await;
+                    }
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {
                             standing.used(Instant::now());
@@ -161,4 +182,24 @@ fn prepare(
     let work = tokio::task::spawn_blocking(move || frame.prepare(&signer));
     // A panic there means the frame cannot be sent.
     Either::Right(async move { (weight, work.await.unwrap_or(None)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_pauses_after_every_16_messages_that_were_not_verified_and_after_no_others() {
+        let mut unread = Unread::default();
+        let mut pauses =
+            |count, message: fn() -> Incoming| (0..count).filter(|_| unread.is_enough(&message())).count();
+        assert_eq!(pauses(10 * limits::UNREAD_AT_ONCE, || Incoming::Known), 0);
+        assert_eq!(pauses(limits::UNREAD_AT_ONCE - 1, || Incoming::Unread("")), 0);
+        assert_eq!(pauses(1, || Incoming::Unread("")), 1);
+        assert_eq!(pauses(10 * limits::UNREAD_AT_ONCE, || Incoming::Unread("")), 10);
+        assert!(
+            limits::UNREAD_PAUSE * 40 <= Duration::from_secs(1),
+            "640 a second at least can still be read"
+        );
+    }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::super::inbox::{Heard, Sink};
 use super::super::provide::{Provider, refuses_connection};
 use crate::limits;
-use crate::node::legacy::reader::Broadcast;
+use crate::node::legacy::reader::{Broadcast, Claim, Worth};
 use crate::node::legacy::{
     BUSY, CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm,
     NodeId, OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId,
@@ -204,9 +204,9 @@ impl SwarmHandle {
         self.lock().machine.address_of(node)
     }
 
-    /// True if a broadcast was received before.
-    pub(super) fn knows(&self, from: NodeId, id: WireId) -> bool {
-        self.lock().machine.knows(from, id)
+    /// Whether a message is worth the verification of its signatures.
+    pub(super) fn worth(&self, connection: ConnectionId, claim: &Claim) -> Worth {
+        self.lock().machine.worth(Instant::now(), connection, claim)
     }
 
     /// True if a broadcast answers a running search of ours.

@@ -172,7 +172,7 @@ impl Simulation {
             let Machine { swarm, readers, read_errors, .. } = &mut self.machines[machine];
             // It goes away when the machine closes the connection.
             let Some(reader) = readers.get_mut(&connection) else { break };
-            match reader.next_unknown(|from, id| swarm.knows(from, id)) {
+            match reader.next_worthwhile(|claim| swarm.worth(now, connection, claim)) {
                 Ok(None) => break,
                 Ok(Some(incoming)) => {
                     self.checked += usize::from(matches!(incoming, Incoming::Broadcast(_)));

@@ -1,0 +1,205 @@
+//! How many signatures of others are verified: each costs 0.1 to 0.2 ms before anything of it can be refused, and signing
+//! is no dearer to a stranger.
+//!
+//! What answers a request of ours is free. Everything else takes from what the swarm has for everybody, so that nothing is
+//! counted by connection or address while there is enough. Under pressure each connection lives on its share: every address
+//! gets the same, and of that every connection at the address. What a node says itself and what it relays are paid from two
+//! purses, or a flood that passes through an honest neighbour would drown that neighbour's own words.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::limits;
+
+/// How a bucket is filled.
+#[derive(Clone, Copy)]
+pub(super) struct Rate {
+    pub(super) per_second: usize,
+    /// Between so many buckets.
+    pub(super) among: usize,
+    pub(super) burst: usize,
+}
+
+/// New seekings of a node.
+pub(super) const SEEKINGS: Rate =
+    Rate { per_second: limits::SEEKINGS_PER_SECOND, among: 1, burst: limits::SEEKINGS_BURST };
+/// Verifications for everybody.
+const COMMON: Rate =
+    Rate { per_second: limits::VERIFICATIONS_PER_SECOND, among: 1, burst: limits::VERIFICATIONS_BURST };
+
+/// Things that may still be done, refilled with time.
+pub(super) struct Bucket {
+    /// In billionths, so that no part of one is lost in a refill.
+    left: u64,
+    refilled: Option<Instant>,
+}
+
+impl Bucket {
+    const ONE: u64 = 1_000_000_000;
+
+    pub(super) fn full(rate: Rate) -> Self {
+        Self { left: rate.burst as u64 * Self::ONE, refilled: None }
+    }
+
+    /// Takes so many off; false: there are fewer, and none is taken.
+    pub(super) fn take(&mut self, now: Instant, count: usize, rate: Rate) -> bool {
+        let since = self.refilled.replace(now).map_or(0, |at| now.saturating_duration_since(at).as_nanos());
+        let refill = since.saturating_mul(rate.per_second as u128) / rate.among.max(1) as u128;
+        let refill = u64::try_from(refill).unwrap_or(u64::MAX);
+        self.left = self.left.saturating_add(refill).min(rate.burst as u64 * Self::ONE);
+        let rest = self.left.checked_sub(count as u64 * Self::ONE);
+        self.left = rest.unwrap_or(self.left);
+        rest.is_some()
+    }
+}
+
+/// What one connection has left of its share.
+pub(super) struct Purses {
+    own: Bucket,
+    relayed: Bucket,
+}
+
+impl Purses {
+    pub(super) fn new() -> Self {
+        let full = || Bucket::full(share(1));
+        Self { own: full(), relayed: full() }
+    }
+}
+
+fn share(among: usize) -> Rate {
+    Rate {
+        per_second: limits::VERIFICATIONS_PER_SECOND,
+        among,
+        burst: limits::CONNECTION_VERIFICATIONS_BURST,
+    }
+}
+
+/// The verifications of one swarm.
+pub(super) struct Budget {
+    common: Bucket,
+    /// Connections of each address.
+    hosts: HashMap<IpAddr, usize>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { common: Bucket::full(COMMON), hosts: HashMap::new() }
+    }
+}
+
+impl Budget {
+    pub(super) fn connected(&mut self, host: IpAddr) {
+        *self.hosts.entry(host).or_default() += 1;
+    }
+
+    pub(super) fn closed(&mut self, host: IpAddr) {
+        if let Some(count) = self.hosts.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                self.hosts.remove(&host);
+            }
+        }
+    }
+
+    /// Pays for a message on a connection of this address: one signature of the neighbour, and if it is relayed another
+    /// of its originator. False: it is to be dropped.
+    pub(super) fn pay(&mut self, now: Instant, host: IpAddr, purses: &mut Purses, is_relayed: bool) -> bool {
+        let cost = if is_relayed { 2 } else { 1 };
+        // The purse is filled even when nothing is taken from it.
+        let among = self.hosts.len() * self.hosts.get(&host).copied().unwrap_or(1);
+        let purse = if is_relayed { &mut purses.relayed } else { &mut purses.own };
+        self.common.take(now, cost, COMMON) || purse.take(now, cost, share(among))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn host(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    /// One connection from each of these addresses.
+    fn budget(hosts: &[u8]) -> (Budget, Vec<(IpAddr, Purses)>) {
+        let mut budget = Budget::default();
+        hosts.iter().for_each(|number| budget.connected(host(*number)));
+        (budget, hosts.iter().map(|number| (host(*number), Purses::new())).collect())
+    }
+
+    fn paid(budget: &mut Budget, now: Instant, from: &mut (IpAddr, Purses), count: usize) -> usize {
+        (0..count).filter(|_| budget.pay(now, from.0, &mut from.1, false)).count()
+    }
+
+    const AT_ONCE: usize = limits::VERIFICATIONS_BURST + limits::CONNECTION_VERIFICATIONS_BURST;
+
+    #[test]
+    fn one_connection_may_take_the_whole_burst_and_its_own_and_no_more() {
+        let (mut budget, mut from) = budget(&[1]);
+        assert_eq!(paid(&mut budget, Instant::now(), &mut from[0], 2 * AT_ONCE), AT_ONCE);
+    }
+
+    #[test]
+    fn what_is_relayed_costs_two_signatures() {
+        let (mut budget, mut from) = budget(&[1]);
+        let (host, purses) = &mut from[0];
+        let now = Instant::now();
+        let relayed = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, true)).count();
+        assert_eq!(relayed, AT_ONCE / 2);
+        let own = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, false)).count();
+        assert_eq!(own, limits::CONNECTION_VERIFICATIONS_BURST, "its own words have their own purse");
+    }
+
+    #[test]
+    fn a_flood_leaves_every_other_connection_its_burst_and_its_share() {
+        let (mut budget, mut from) = budget(&[1, 2]);
+        let began = Instant::now();
+        paid(&mut budget, began, &mut from[0], 2 * AT_ONCE);
+        let burst = paid(&mut budget, began, &mut from[1], AT_ONCE);
+        assert_eq!(burst, limits::CONNECTION_VERIFICATIONS_BURST);
+        let mut heard = 0;
+        let ticks = 1000;
+        for tick in 1..=ticks {
+            let now = began + Duration::from_millis(tick);
+            paid(&mut budget, now, &mut from[0], 30);
+            heard += paid(&mut budget, now, &mut from[1], 30);
+        }
+        let share = limits::VERIFICATIONS_PER_SECOND / 2;
+        assert!((share - 2..=share + 2).contains(&heard), "{heard} in a second, its share is {share}");
+    }
+
+    #[test]
+    fn a_flood_over_many_connections_of_one_address_has_the_share_of_one_address() {
+        let (mut budget, mut from) = budget(&[[1; 9].as_slice(), &[2]].concat());
+        let began = Instant::now();
+        from.iter_mut().for_each(|from| _ = paid(&mut budget, began, from, 2 * AT_ONCE));
+        let mut heard = [0; 2];
+        for tick in 1..=1000 {
+            let now = began + Duration::from_millis(tick);
+            for (at, from) in from.iter_mut().enumerate() {
+                heard[usize::from(at == 9)] += paid(&mut budget, now, from, 10);
+            }
+        }
+        let (rate, share) = (limits::VERIFICATIONS_PER_SECOND, limits::VERIFICATIONS_PER_SECOND / 2);
+        // The flood also takes what there is for everybody.
+        assert!(heard[0] <= rate + share + 10, "{heard:?}");
+        assert!(heard[1] >= share - 2, "{heard:?}");
+    }
+
+    #[test]
+    fn sixty_nodes_behind_one_address_are_not_held_to_a_share_while_there_is_enough() {
+        let (mut budget, mut from) = budget(&[1; 60]);
+        let each = limits::VERIFICATIONS_BURST / 60;
+        let now = Instant::now();
+        assert!(from.iter_mut().all(|from| paid(&mut budget, now, from, each) == each));
+    }
+
+    #[test]
+    fn the_budget_counts_only_addresses_that_have_a_connection() {
+        let (mut budget, _) = budget(&[1, 1, 2]);
+        [1, 2, 2].into_iter().for_each(|number| budget.closed(host(number)));
+        assert_eq!(budget.hosts, HashMap::from([(host(1), 1)]));
+    }
+}
