@@ -12,6 +12,7 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -180,15 +181,25 @@ impl Download {
 
     /// Starts, stops, feeds and pauses the attempts.
     fn arrange(&mut self) {
-        let backed = self.setup.candidates.backed_sizes();
-        if !backed.is_empty() {
+        let sizes = self.sizes_to_try();
+        if !sizes.is_empty() {
             self.turn.want();
         }
         if self.turn.is_mine() {
-            self.sizes.start(&backed, &self.members);
+            self.sizes.start(&sizes, &self.members);
         }
         let paused = !self.turn.may_transfer();
         self.sizes.arrange(&self.members, paused);
+    }
+
+    /// Backed sizes for which somebody can be asked now, with the number of peers that back each. An attempt that finds
+    /// nobody to ask ends at once: without such peers, it would be started again and again.
+    fn sizes_to_try(&self) -> BTreeMap<u64, usize> {
+        let reached = self.members.iter().filter(|member| member.is_reached());
+        let reached: BTreeSet<_> = reached.map(|member| member.offer.size).collect();
+        let mut sizes = self.setup.candidates.backed_sizes();
+        sizes.retain(|size, _| reached.contains(size));
+        sizes
     }
 
     /// Counts what came since the last time, and tells it.
@@ -209,7 +220,7 @@ impl Download {
     /// When it ends if nothing comes until then. Strangers who claim other sizes cannot use up the time before the right
     /// one had its turn.
     fn deadline(&self) -> Instant {
-        let untried = || self.sizes.has_untried(&self.setup.candidates.backed_sizes());
+        let untried = || self.sizes.has_untried(&self.sizes_to_try());
         let times = if self.turn.is_mine() && untried() { 2 } else { 1 };
         self.progress.at() + self.setup.timeout.saturating_mul(times)
     }

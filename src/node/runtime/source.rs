@@ -20,13 +20,9 @@ pub(super) enum Source {
 
 /// A request under way; dropping it cancels what is left of it.
 pub(super) enum Asked {
-    Legacy {
-        _cancels: legacy::Asked,
-    },
+    Legacy(legacy::Asked),
     #[cfg(test)]
-    Played {
-        _cancels: played::Asked,
-    },
+    Played(played::Asked),
 }
 
 impl Source {
@@ -58,11 +54,20 @@ impl Source {
     /// Asks it; what comes goes to the sink. None: it cannot be asked now.
     pub(super) fn request(&self, sha1: Sha1, ask: Ask, sink: Sink) -> Option<Asked> {
         match self {
-            Self::Legacy(source) => {
-                source.request(sha1, ask, sink).map(|asked| Asked::Legacy { _cancels: asked })
-            }
+            Self::Legacy(source) => source.request(sha1, ask, sink).map(Asked::Legacy),
             #[cfg(test)]
-            Self::Played(source) => Some(Asked::Played { _cancels: source.request(ask, sink) }),
+            Self::Played(source) => Some(Asked::Played(source.request(ask, sink))),
+        }
+    }
+}
+
+impl Asked {
+    /// Data came for it that was wanted.
+    pub(super) fn note_data(&self) {
+        match self {
+            Self::Legacy(asked) => asked.note_data(),
+            #[cfg(test)]
+            Self::Played(asked) => asked.note_data(),
         }
     }
 }

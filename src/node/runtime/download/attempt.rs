@@ -167,6 +167,8 @@ struct Attempt {
 impl Setup {
     /// Runs the attempt to its end.
     pub(super) async fn run(self) -> End {
+        #[cfg(test)]
+        self.environment.stage.attempts.fetch_add(1, Ordering::Relaxed);
         if self.size == 0 {
             return End::Impossible(EMPTY_CLAIM.to_owned());
         }
@@ -324,6 +326,9 @@ impl Attempt {
     async fn data(&mut self, request: RequestKey, data: Bytes, now: Instant) {
         let pieces = self.plan.on_data(request, &data, now);
         let pieces: Vec<_> = pieces.into_iter().map(|(at, piece)| (at, data.slice_ref(piece))).collect();
+        if let Some(asked) = self.requests.get(&request).filter(|_| !pieces.is_empty()) {
+            asked.note_data();
+        }
         for (offset, piece) in pieces {
             let bytes = piece.len() as u64;
             self.downloaded += bytes;

@@ -135,7 +135,7 @@ impl Sizes {
             backed.iter().filter(|(size, _)| !self.running.contains_key(size)).collect();
         waiting.sort_by_key(|(size, peers)| {
             let turns_at = at(size).map(|path| self.turns_at.get(path).copied().unwrap_or(0)).min();
-            // Nobody can be asked for a size without an address now.
+            // A size without an address has just lost its last peer.
             let turns_at = turns_at.unwrap_or(u32::MAX);
             (turns_at, self.turns.get(size), Reverse(at(size).count()), Reverse(**peers))
         });

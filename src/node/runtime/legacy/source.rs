@@ -1,7 +1,7 @@
 //! A provider that is asked in its transfer swarm.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -38,6 +38,8 @@ struct State {
 
 /// A request under way; dropping it cancels what is left of it.
 pub(crate) struct Asked {
+    /// Of its provider. A request alone keeps no place.
+    state: Weak<State>,
     swarm: Arc<SwarmHandle>,
     id: WireId,
 }
@@ -69,7 +71,17 @@ impl Source {
         };
         let swarm = self.state.reach.lock().1.as_ref()?.swarm().clone();
         let id = swarm.request(self.node, body, sink);
-        Some(Asked { swarm, id })
+        Some(Asked { state: Arc::downgrade(&self.state), swarm, id })
+    }
+}
+
+impl Asked {
+    /// Data came for it that was wanted: its provider keeps its place.
+    pub(crate) fn note_data(&self) {
+        let Some(state) = self.state.upgrade() else { return };
+        if let Some(lease) = &state.reach.lock().1 {
+            lease.note_data(Instant::now());
+        }
     }
 }
 
@@ -89,7 +101,7 @@ impl State {
     fn set(&self, reach: Reach) {
         let mut state = self.reach.lock();
         if let Some(lease) = &state.1 {
-            lease.set_reachable(matches!(reach, Reach::Reached(_)));
+            lease.set_reachable(matches!(reach, Reach::Reached(_)), Instant::now());
         }
         if state.0 != reach {
             state.0 = reach;
@@ -123,7 +135,7 @@ impl Agent {
                 () = self.watch(&swarm) => return,
                 () = swarm.ended.cancelled() => {}
             }
-            // It gave way to another one after a while without a connection (or its sockets failed): others first.
+            // It gave way to another one after a while without a connection or data (or its sockets failed): others first.
             self.state.set(Reach::Opening);
             tokio::time::sleep(AGAIN_AFTER).await;
         }
@@ -166,5 +178,31 @@ impl Agent {
             }
         };
         tokio::time::timeout(RELAY_AFTER, connected).await.is_err() || swarm.is_connected(self.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::transfer::keys::RequestKey;
+    use crate::store::Store;
+    use hyperswarm::crypto::KeyPair;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn wanted_data_is_noted_in_the_table_of_transfer_swarms() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = Transfers::without_peers(Store::open(folder.path()).unwrap()).await;
+        let (peer, dialect) = (PeerKey(KeyPair::from_seed(&[2; 32]).public()), Dialect::V021);
+        let changed = Arc::new(Notify::new());
+        let source = Source::open(transfers.clone(), peer, dialect, changed.clone());
+        changed.notified().await;
+        let (inbox, _arrivals) = mpsc::channel(1);
+        let sink = Sink { inbox, request: RequestKey(1) };
+        let asked = source.request(Sha1([7; 20]), Ask::Whole, sink).expect("its swarm is joined");
+        let silent_since = || transfers.silent_since(dialect.protocol(), source.node);
+        assert_eq!(silent_since(), None);
+        asked.note_data();
+        assert!(silent_since().is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! Transfer swarms of providers: joined when a download needs one, kept a while for the next, then left. Their number is
-//! bounded, and made-up providers must not keep all of them: those that nobody reaches give way to those that wait.
+//! bounded, and strangers must not keep all of them: swarms of providers that nobody reaches, or that send nothing, give
+//! way to those that wait.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ struct Entry {
     idle_since: Instant,
     /// None: its node can be reached.
     unreachable_since: Option<Instant>,
+    /// When its data came last, or when it was first reached. None: it was not reached since it is in use.
+    silent_since: Option<Instant>,
 }
 
 /// The use of a transfer swarm, until dropped.
@@ -57,10 +60,28 @@ impl Lease {
         self.swarm.get().expect("a lease has a swarm")
     }
 
-    /// Notes whether its node can be sent requests there; at first it cannot.
-    pub(crate) fn set_reachable(&self, reachable: bool) {
+    /// Notes whether its node can be sent requests there; at first it cannot. A node that comes and goes is silent all
+    /// the while, and one that is looked for again and again is still not reached.
+    pub(crate) fn set_reachable(&self, reachable: bool, now: Instant) {
+        self.note(|entry| match reachable {
+            true => {
+                entry.unreachable_since = None;
+                entry.silent_since.get_or_insert(now);
+            }
+            false => {
+                entry.unreachable_since.get_or_insert(now);
+            }
+        });
+    }
+
+    /// Notes that data came that was asked for there.
+    pub(crate) fn note_data(&self, now: Instant) {
+        self.note(|entry| entry.silent_since = Some(now));
+    }
+
+    fn note(&self, what: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.transfers.table().get_mut(&self.key).filter(|entry| self.is_of(entry)) {
-            entry.unreachable_since = (!reachable).then(Instant::now);
+            what(entry);
         }
     }
 
@@ -76,7 +97,7 @@ impl Transfers {
     }
 
     /// Joins the transfer swarm of a node, or shares it; waits while all are in use. A swarm may end before its lease
-    /// does: it failed, or gave way to another because its node was not reached for a while.
+    /// does: it failed, or gave way to another because its node was not reached, or sent nothing, for a while.
     pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> io::Result<Lease> {
         let key = (protocol, node);
         let (swarm, evicted) = loop {
@@ -116,9 +137,11 @@ impl Transfers {
             users: 0,
             idle_since: now,
             unreachable_since: None,
+            silent_since: None,
         });
         if entry.users == 0 {
             entry.unreachable_since = Some(now);
+            entry.silent_since = None;
         }
         entry.users += 1;
         Some((entry.swarm.clone(), evicted))
@@ -148,16 +171,21 @@ impl Transfers {
     }
 }
 
-/// The swarm that has been idle longest; if none is, the one whose node was not reached for longest.
+/// The swarm that has been idle longest; if none is, the one whose node was not reached for longest; if all are, the one
+/// whose node has sent nothing for longest.
 fn dispensable(table: &HashMap<Key, Entry>, now: Instant) -> Option<Key> {
-    let idle =
-        table.iter().filter(|(_, entry)| entry.users == 0).map(|(key, entry)| (entry.idle_since, *key));
-    let lonely = table.iter().filter(|(_, entry)| entry.swarm.get().is_some()).filter_map(|(key, entry)| {
-        let since = entry.unreachable_since?;
-        (now.saturating_duration_since(since) >= UNREACHABLE).then_some((since, *key))
-    });
-    let oldest = idle.min_by_key(|(since, _)| *since).or_else(|| lonely.min_by_key(|(since, _)| *since));
-    oldest.map(|(_, key)| key)
+    let oldest = |since: &dyn Fn(&Entry) -> Option<Instant>, age: Duration| {
+        let since = table.iter().filter_map(|(key, entry)| Some((since(entry)?, *key)));
+        let old = since.filter(|(since, _)| now.saturating_duration_since(*since) >= age);
+        old.min_by_key(|(since, _)| *since).map(|(_, key)| key)
+    };
+    let joined = |entry: &&Entry| entry.swarm.get().is_some();
+    let idle = |entry: &Entry| (entry.users == 0).then_some(entry.idle_since);
+    let lonely = |entry: &Entry| Some(entry).filter(joined)?.unreachable_since;
+    let silent = |entry: &Entry| Some(entry).filter(joined)?.silent_since;
+    oldest(&idle, Duration::ZERO)
+        .or_else(|| oldest(&lonely, UNREACHABLE))
+        .or_else(|| oldest(&silent, limits::SILENCE))
 }
 
 impl Drop for Lease {
@@ -192,6 +220,11 @@ mod tests {
             let config = NetworkConfig { bootstrap: Vec::new(), mdns: false };
             let network = Network::start(config).await.unwrap();
             Self::new(network, Signer::new(KeyPair::from_seed(&[1; 32])), Provider::new(store))
+        }
+
+        /// Since when a node in use has sent nothing, if it was reached.
+        pub(crate) fn silent_since(&self, protocol: Protocol, node: NodeId) -> Option<Instant> {
+            self.table().get(&(protocol, node))?.silent_since
         }
     }
 
@@ -267,14 +300,50 @@ mod tests {
             (1..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
         let wanted = key(limits::TRANSFER_SWARMS);
         let now = Instant::now();
-        made_up.set_reachable(true);
-        assert!(transfers.enter(wanted, now + 2 * UNREACHABLE).is_none(), "it is reached");
-        made_up.set_reachable(false);
+        let later = now + 2 * UNREACHABLE;
+        made_up.set_reachable(true, later);
+        assert!(transfers.enter(wanted, later).is_none(), "it is reached");
+        made_up.set_reachable(false, now);
         assert!(transfers.enter(wanted, now + UNREACHABLE / 2).is_none(), "it may be reached soon");
-        let (_, evicted) = transfers.enter(wanted, Instant::now() + UNREACHABLE).expect("its place");
+        // Others came and went in its swarm, and it was still not reached.
+        made_up.set_reachable(false, now + UNREACHABLE / 2);
+        let (_, evicted) = transfers.enter(wanted, now + UNREACHABLE).expect("its place");
         assert!(Arc::ptr_eq(&evicted.expect("it was joined"), made_up.swarm()));
         drop(made_up);
         assert!(transfers.table().contains_key(&wanted) && !transfers.table().contains_key(&key(0)));
+    }
+
+    #[tokio::test]
+    async fn a_swarm_whose_node_is_reached_and_silent_gives_way_and_those_that_send_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let mut joined = Vec::new();
+        for number in 0..3 {
+            let (protocol, node) = key(number);
+            joined.push(transfers.acquire(protocol, node).await.expect("a port"));
+        }
+        let _others: Vec<_> =
+            (3..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
+        let second = Duration::from_secs(1);
+        let reached = Instant::now();
+        for (lease, after) in joined.iter().zip([0, 2, 1]) {
+            lease.set_reachable(true, reached + after * second);
+        }
+        let silent = reached + second + limits::SILENCE;
+        joined[0].note_data(silent);
+        // It comes and goes, and is no less silent.
+        joined[2].set_reachable(false, silent - second);
+        joined[2].set_reachable(true, silent - second);
+        let wanted = [0, 1, 2].map(|number| key(limits::TRANSFER_SWARMS + number));
+        assert!(transfers.enter(wanted[0], silent - second / 2).is_none(), "it may be asked soon");
+        let gives_way = |wanted, lease: &Lease, now| {
+            let (_, evicted) = transfers.enter(wanted, now).expect("a place");
+            assert!(Arc::ptr_eq(&evicted.expect("it was joined"), lease.swarm()));
+        };
+        gives_way(wanted[0], &joined[2], silent);
+        assert!(transfers.enter(wanted[1], silent).is_none(), "the other one has a second left");
+        gives_way(wanted[1], &joined[1], silent + second);
+        assert!(transfers.enter(wanted[2], silent + second).is_none(), "it sends");
     }
 
     #[tokio::test]

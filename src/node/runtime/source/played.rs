@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,8 +30,8 @@ pub(in crate::node::runtime) struct Part {
     pub(in crate::node::runtime) busy: bool,
     /// How it is reached.
     pub(in crate::node::runtime) path: Path,
-    /// After it was reached for this time, it is at the other end of another path.
-    pub(in crate::node::runtime) moves: Option<(Duration, Path)>,
+    /// After it was reached for this time, this is how it is reached, if it still is.
+    pub(in crate::node::runtime) moves: Option<(Duration, Reach)>,
     /// It is reached after this time.
     pub(in crate::node::runtime) connects_after: Duration,
 }
@@ -39,20 +40,32 @@ pub(in crate::node::runtime) struct Part {
 #[derive(Default)]
 pub(in crate::node::runtime) struct Stage {
     parts: Mutex<HashMap<PeerKey, Part>>,
+    noted: Arc<AtomicUsize>,
+    /// Attempts at a size that were started.
+    pub(in crate::node::runtime) attempts: AtomicUsize,
 }
 
 pub(in crate::node::runtime) struct Source {
     size: u64,
     part: Part,
+    noted: Arc<AtomicUsize>,
     reach: Arc<Mutex<Reach>>,
     connecting: AbortHandle,
 }
 
-pub(in crate::node::runtime) struct Asked(AbortHandle);
+pub(in crate::node::runtime) struct Asked {
+    answering: AbortHandle,
+    noted: Arc<AtomicUsize>,
+}
 
 impl Stage {
     pub(in crate::node::runtime) fn add(&self, peer: PeerKey, part: Part) {
         self.parts.lock().insert(peer, part);
+    }
+
+    /// How often it was noted that wanted data came.
+    pub(in crate::node::runtime) fn noted(&self) -> usize {
+        self.noted.load(Ordering::Relaxed)
     }
 
     pub(super) fn open(&self, offer: Offer, changed: &Arc<Notify>) -> Option<Source> {
@@ -60,17 +73,18 @@ impl Stage {
         let reach = Arc::new(Mutex::new(Reach::Connecting));
         let connect = {
             let (reach, changed) = (reach.clone(), changed.clone());
-            let (path, after, moves) = (part.path, part.connects_after, part.moves);
+            let connects = (part.connects_after, Reach::Reached(part.path));
+            let moves = part.moves.clone();
             async move {
-                for (after, path) in [Some((after, path)), moves].into_iter().flatten() {
+                for (after, next) in [Some(connects), moves].into_iter().flatten() {
                     tokio::time::sleep(after).await;
-                    *reach.lock() = Reach::Reached(path);
+                    *reach.lock() = next;
                     changed.notify_one();
                 }
             }
         };
         let connecting = tokio::spawn(connect).abort_handle();
-        Some(Source { size: offer.size, part, reach, connecting })
+        Some(Source { size: offer.size, part, noted: self.noted.clone(), reach, connecting })
     }
 }
 
@@ -84,7 +98,8 @@ impl Source {
             Ask::Whole => (0, self.size),
             Ask::Range(start, end) => (start, end),
         };
-        Asked(tokio::spawn(send(self.part.clone(), start, end, sink)).abort_handle())
+        let answering = tokio::spawn(send(self.part.clone(), start, end, sink)).abort_handle();
+        Asked { answering, noted: self.noted.clone() }
     }
 }
 
@@ -123,6 +138,12 @@ impl Drop for Source {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.0.abort();
+        self.answering.abort();
+    }
+}
+
+impl Asked {
+    pub(super) fn note_data(&self) {
+        self.noted.fetch_add(1, Ordering::Relaxed);
     }
 }

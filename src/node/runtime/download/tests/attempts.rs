@@ -93,3 +93,17 @@ async fn a_flood_of_arrivals_does_not_put_off_time_outs() {
     assert!(matches!(why, Failure::Silent(_)), "{why}");
     attempt.running.abort();
 }
+
+#[tokio::test]
+async fn data_is_noted_at_its_provider_if_it_was_asked_for() {
+    for (part, wanted) in [(slow(), true), (flood(), false)] {
+        let mut attempt = Attempt::paused([part]).await;
+        attempt.start().await;
+        let began = now();
+        attempt.shows(seconds(5), |_| (now() - began > seconds(3)).then_some(())).await;
+        assert_eq!(attempt.world.environment.stage.noted() > 0, wanted);
+        attempt.running.abort();
+        // For the next world, which pauses it again.
+        tokio::time::resume();
+    }
+}

@@ -41,7 +41,7 @@ async fn a_key_is_not_asked_again_where_wrong_bytes_came_from() {
 async fn bytes_that_came_by_two_addresses_make_no_liar() {
     let mut world = World::new(MIB).await;
     let peer = world.claim(MIB as u64);
-    let moves = Some((Duration::from_millis(20), at(2)));
+    let moves = Some((Duration::from_millis(20), Reach::Reached(at(2))));
     let part = Part { path: at(1), moves, ..part(64 << 10, Duration::from_millis(10)) };
     world.environment.stage.add(peer, part);
     let (outcome, _) = world.load(seconds(60)).await;

@@ -1,5 +1,7 @@
 //! Many claimed sizes, each of a reached identity of one stranger, before the honest provider answers.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 const HONEST: usize = 8 * MIB;
@@ -77,4 +79,44 @@ async fn a_provider_that_begins_late_has_longer_turns_later_on() {
     let (outcome, took) = world.load(seconds(60)).await;
     println!("sizes: 12 silent beside one that takes 3 s: measured {:.1} s", took.as_secs_f64());
     assert!(outcome.expect("found").is_ok() && took < seconds(20), "{took:?}");
+}
+
+/// A world in which a download had to wait until the only peer it had reached was gone; and that download.
+async fn peer_gone_before_its_turn(timeout: u64) -> (World, mpsc::Sender<Heard>, Running) {
+    let mut world = World::new(MIB).await;
+    let moves = Some((seconds(1), Reach::Connecting));
+    world.provider(MIB as u64, Part { moves, ..silent() });
+    let turns = world.turns.clone();
+    let others = turns.acquire_many(limits::ACTIVE_DOWNLOADS as u32).await.expect("never closed");
+    let (search, _, running) = world.start(seconds(timeout));
+    tokio::time::sleep(seconds(2)).await;
+    drop(others);
+    (world, search, running)
+}
+
+#[tokio::test]
+async fn a_size_whose_peer_is_gone_is_tried_only_when_somebody_who_claims_it_is_reached() {
+    let (mut world, search, running) = peer_gone_before_its_turn(60).await;
+    let began = now();
+    while now() - began < seconds(10) {
+        // While the disk works, the clock goes on only when it is turned. Here the disk has time to work.
+        tokio::time::advance(Duration::from_millis(100)).await;
+        tokio::fs::metadata(world.folder.path()).await.expect("folder");
+    }
+    let starts = || world.environment.stage.attempts.load(Ordering::Relaxed);
+    println!("sizes: started {} times within 10 s while nobody could be asked", starts());
+    assert_eq!(starts(), 0);
+    world.honest();
+    search.send(world.claims.last().expect("claimed").clone()).await.expect("it goes on");
+    assert!(ended(running).await.expect("found").is_ok());
+    assert_eq!(world.environment.stage.attempts.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_size_whose_peer_is_gone_does_not_put_off_the_end() {
+    let (_world, _search, running) = peer_gone_before_its_turn(20).await;
+    let began = now() - seconds(2);
+    let outcome = ended(running).await;
+    assert!(matches!(outcome, Some(Err(LoadError::Transfer { .. }))), "{outcome:?}");
+    assert!(now() - began < seconds(21), "{:?}", now() - began);
 }
