@@ -55,6 +55,9 @@ pub struct Partial {
     agreed: usize,
     /// The sums that the journal says.
     sums: BTreeMap<u64, Sum>,
+    /// Room to read back in, taken and returned: allocated anew by one blocking thread after the other it would stay
+    /// behind in the memory of each.
+    scratch: Vec<u8>,
     _claim: Claim,
 }
 
@@ -100,6 +103,7 @@ impl Store {
             said: left.states,
             agreed: 0,
             sums: left.sums,
+            scratch: Vec::new(),
             _claim: claim,
         })
     }
@@ -256,6 +260,7 @@ impl Partial {
             let sum = recheck::sum(&bytes);
             self.sums.insert(chunk, sum);
             records.push(Record::Sum(chunk, sum));
+            self.scratch = bytes;
         }
         Ok(records)
     }

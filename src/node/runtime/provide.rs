@@ -244,8 +244,9 @@ impl Provider {
         at: u64,
         length: usize,
     ) -> Result<Bytes, NotServed> {
+        // Taken here, not on a blocking thread: each of those would keep what it once took.
+        let mut buffer = vec![0; length];
         let work = move || {
-            let mut buffer = vec![0; length];
             file.read_at(at, &mut buffer)?;
             Ok(Bytes::from(buffer))
         };

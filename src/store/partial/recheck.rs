@@ -116,6 +116,7 @@ impl Partial {
         if whole && self.hasher.length() == from {
             self.hasher.update(&bytes);
         }
+        self.scratch = bytes;
         Ok(Rechecked::More)
     }
 
@@ -129,10 +130,11 @@ impl Partial {
         good
     }
 
-    /// The bytes of these ranges, one after the other.
-    pub(super) fn read(&self, ranges: &[(u64, u64)]) -> Result<Vec<u8>, StoreError> {
+    /// The bytes of these ranges, one after the other, in `scratch`, to which it should be returned.
+    pub(super) fn read(&mut self, ranges: &[(u64, u64)]) -> Result<Vec<u8>, StoreError> {
         let Some(files) = &self.files else { return Ok(Vec::new()) };
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
         for (start, end) in ranges {
             let before = bytes.len();
             bytes.resize(before + usize::try_from(end - start).unwrap_or_default(), 0);
@@ -156,6 +158,7 @@ impl Partial {
             let next = end.min(at + CHUNK);
             let bytes = self.read(&[(at, next)])?;
             self.hasher.update(&bytes);
+            self.scratch = bytes;
             at = next;
         }
         Ok(at > start)
