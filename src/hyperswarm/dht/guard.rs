@@ -10,6 +10,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::limits::v2::HOLEPUNCH_BURST;
+use crate::limits::v4::DOWN_HINTS_PER_MINUTE;
 use crate::limits::{MAX_VALIDATED_HOSTS, RATE_CELLS, RATE_FEW_HOSTS, UNVALIDATED_BURST_BYTES};
 
 /// The allowance in bytes refills completely in this time: with the burst, 16 KiB in any minute.
@@ -25,6 +26,7 @@ const AMPLIFICATION: u32 = 3;
 pub struct Guard {
     bytes: Cells,
     punches: Cells,
+    hints: Cells,
     validated: Validated,
 }
 
@@ -34,6 +36,7 @@ impl Guard {
         Self {
             bytes: Cells::new(now, UNVALIDATED_BURST_BYTES, BYTES_REFILL, rng),
             punches: Cells::new(now, HOLEPUNCH_BURST, PUNCHES_REFILL, rng),
+            hints: Cells::new(now, DOWN_HINTS_PER_MINUTE, Duration::from_secs(60), rng),
             validated: Validated::default(),
         }
     }
@@ -60,6 +63,11 @@ impl Guard {
     /// Whether one more holepunch message may be sent because `asker` wants it.
     pub fn may_punch(&mut self, now: Instant, asker: Ipv4Addr) -> bool {
         self.punches.take(now, asker, 1)
+    }
+
+    /// Whether what `informant` says about one more node that is down is looked into.
+    pub fn may_hint(&mut self, now: Instant, informant: Ipv4Addr) -> bool {
+        self.hints.take(now, informant, 1)
     }
 }
 
@@ -327,6 +335,15 @@ mod tests {
         assert!(!guard.may_punch(now, HOST));
         assert!(guard.may_punch(now, Ipv4Addr::new(198, 51, 100, 7)));
         assert!(guard.may_punch(now + Duration::from_secs(1), HOST), "refilled");
+    }
+
+    #[test]
+    fn one_host_is_believed_so_many_hints_a_minute() {
+        let (mut guard, now) = guard();
+        let believed = (0..3 * DOWN_HINTS_PER_MINUTE).filter(|_| guard.may_hint(now, HOST)).count();
+        assert_eq!(believed, DOWN_HINTS_PER_MINUTE as usize);
+        assert!(guard.may_hint(now, Ipv4Addr::new(198, 51, 100, 7)));
+        assert!(guard.may_hint(now + Duration::from_secs(6), HOST), "refilled");
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub struct Query {
 pub struct Counts {
     /// Answers to the query phase and the update phase.
     pub answered: usize,
+    /// Answers to the query phase that report an error.
+    pub refused: usize,
     /// Answers to updates.
     pub update_answers: usize,
     /// Answers to updates that report no error.
@@ -228,6 +230,7 @@ impl Query {
             self.counts.updated += usize::from(!reply.refused);
         }
         if !update {
+            self.counts.refused += usize::from(reply.refused);
             self.found(reply);
         }
         self.phase == Phase::MovingCloser

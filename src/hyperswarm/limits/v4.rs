@@ -6,6 +6,22 @@ use std::time::Duration;
 
 /// Longest delay of a delayed ping, as dht-rpc's `maxPingDelay`: a request for a longer one is not answered.
 pub const MAX_PING_DELAY: Duration = Duration::from_secs(10);
+/// Delayed pings that wait to be answered. Further ones are not: they cost the asker nothing, and us memory.
+pub const MAX_DELAYED_PINGS: usize = 256;
+/// Requests that leave in 750 ms, less those that end, as dht-rpc's `maxWindow`; twice as many in 3 s.
+pub const REQUEST_WINDOW: u32 = 80;
+/// Pings under way of nodes of the table because somebody said that they are down, as in dht-rpc.
+pub const MAX_LIVENESS_CHECKS: usize = 10;
+/// Such words of one host that are looked into, per minute.
+pub const DOWN_HINTS_PER_MINUTE: u32 = 20;
+/// Nodes that we say are down, per tick of five seconds, as dht-rpc's `downHintsRateLimit`.
+pub const DOWN_HINTS_PER_TICK: usize = 50;
+/// Pings under way of nodes in full buckets, or of those who want their places, as in dht-rpc.
+pub const MAX_SWAPS: usize = 3;
+/// Nodes asked to reach our server's socket, as in dht-rpc.
+pub const NAT_CHECK_NODES: usize = 5;
+/// Hosts heard at that socket that are remembered until the check ends: those asked, and strangers who come meanwhile.
+pub const NAT_CHECK_HOSTS: usize = 256;
 /// Peers taken from one lookup reply, as many as hyperdht answers with.
 pub const MAX_PEERS_PER_REPLY: usize = 20;
 /// Relay addresses of an announcement that are stored and handed out, as in hyperdht. Its signature covers all.

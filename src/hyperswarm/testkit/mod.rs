@@ -5,6 +5,7 @@
 mod endpoints;
 pub mod fuzz;
 mod link;
+mod nat;
 mod network;
 #[cfg(test)]
 pub(crate) mod pair;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub use endpoints::Endpoints;
 pub use link::{Bursts, HEADERS, Link, LinkStats};
+pub use nat::{Nat, NatId};
 pub use network::{LinkId, Network};
 
 /// What the network drives. Machines of the crate have these functions; a test implements the trait for them.
@@ -30,6 +32,15 @@ pub trait Machine {
     fn poll_transmit(&mut self) -> Option<(SocketAddrV4, Bytes)>;
     /// The next deadline.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// As `handle_datagram`, for a machine with several [sockets](Network::add_socket): the datagram arrived at `at`.
+    fn handle_datagram_at(&mut self, now: Instant, at: SocketAddrV4, from: SocketAddrV4, bytes: &[u8]) {
+        let _ = at;
+        self.handle_datagram(now, from, bytes);
+    }
+    /// As `poll_transmit`, and the address of the socket that sends; none: the machine's own.
+    fn poll_transmit_from(&mut self) -> Option<(Option<SocketAddrV4>, SocketAddrV4, Bytes)> {
+        self.poll_transmit().map(|(to, payload)| (None, to, payload))
+    }
 }
 
 /// What happened to a datagram, for the trace.

@@ -1,7 +1,7 @@
 //! The network: machines, the links between them, and the clock that jumps from one event to the next.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::link::Pipe;
+use super::nat::{Nat, NatId, Nats};
 use super::{Datagram, Link, LinkStats, Machine, Traced};
 
 /// A network of machines of one kind.
@@ -23,6 +24,9 @@ pub struct Network<M> {
     /// The links; the first serves all pairs without a route.
     pipes: Vec<Pipe>,
     routes: BTreeMap<(SocketAddrV4, SocketAddrV4), LinkId>,
+    /// Further sockets, and the machines to which they belong.
+    sockets: BTreeMap<SocketAddrV4, SocketAddrV4>,
+    nats: Nats,
     /// Datagrams that will be overtaken on their link. The others are in its own queue, which costs nothing to keep
     /// in order.
     overtaken: BinaryHeap<Datagram>,
@@ -47,6 +51,8 @@ impl<M: Machine> Network<M> {
             wakes: BTreeSet::new(),
             pipes: vec![Pipe::new(start, link)],
             routes: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            nats: Nats::default(),
             overtaken: BinaryHeap::new(),
             sent: 0,
             trace: None,
@@ -103,6 +109,22 @@ impl<M: Machine> Network<M> {
     pub fn add(&mut self, addr: SocketAddrV4, machine: M) {
         self.machines.insert(addr, machine);
         self.settle(addr);
+    }
+
+    /// A further socket of the machine at `of`, to which what arrives there is handed with
+    /// [`Machine::handle_datagram_at`].
+    pub fn add_socket(&mut self, addr: SocketAddrV4, of: SocketAddrV4) {
+        self.sockets.insert(addr, of);
+    }
+
+    /// A NAT box with this address outside.
+    pub fn add_nat(&mut self, public: Ipv4Addr, nat: Nat) -> NatId {
+        self.nats.add(public, nat)
+    }
+
+    /// Everything at `host` is behind the box from now on. Machines there keep their addresses inside.
+    pub fn put_behind(&mut self, host: Ipv4Addr, nat: NatId) {
+        self.nats.put_behind(host, nat);
     }
 
     /// Disconnects a machine; what flies to it is lost.
@@ -181,14 +203,15 @@ impl<M: Machine> Network<M> {
     /// Hands over the next datagram of that link, and those after it that arrive at the same place and moment.
     fn deliver(&mut self, at: Instant, pipe: Option<usize>) {
         let Some(to) = self.next_from(pipe).map(|next| next.to) else { return };
+        let owner = self.sockets.get(&to).copied().unwrap_or(to);
         while self.next_from(pipe).is_some_and(|next| next.at == at && next.to == to)
             && let Some(next) = self.take(pipe)
         {
-            if let Some(machine) = self.machines.get_mut(&to) {
-                machine.handle_datagram(self.now, next.from, &next.payload);
+            if let Some(machine) = self.machines.get_mut(&owner) {
+                machine.handle_datagram_at(self.now, to, next.from, &next.payload);
             }
         }
-        self.settle(to);
+        self.settle(owner);
     }
 
     fn next_from(&self, pipe: Option<usize>) -> Option<&Datagram> {
@@ -207,8 +230,10 @@ impl<M: Machine> Network<M> {
 
     /// Takes what a machine wants to send and notes when it wants to be woken.
     fn settle(&mut self, addr: SocketAddrV4) {
-        while let Some((to, payload)) = self.machines.get_mut(&addr).and_then(Machine::poll_transmit) {
-            self.carry(addr, to, payload);
+        while let Some((from, to, payload)) =
+            self.machines.get_mut(&addr).and_then(Machine::poll_transmit_from)
+        {
+            self.carry(from.unwrap_or(addr), to, payload);
         }
         let deadline = self.machines.get(&addr).and_then(Machine::poll_timeout);
         self.plan(addr, deadline);
@@ -231,6 +256,7 @@ impl<M: Machine> Network<M> {
     }
 
     fn carry(&mut self, from: SocketAddrV4, to: SocketAddrV4, payload: Bytes) {
+        let Some((from, to)) = self.nats.pass(&mut self.rng, from, to) else { return };
         if let Some(trace) = &mut self.trace {
             trace.push(Traced { at: self.now - self.start, from, to, payload: payload.clone() });
         }

@@ -137,7 +137,7 @@ fn a_refused_update_is_answered_and_not_counted_as_updated() {
     query.answered(Reply { refused: true, ..reply(1) }, true);
     query.next(16);
     assert!(query.is_finished() && !query.has_failed());
-    assert_eq!(query.counts(), Counts { answered: 2, update_answers: 1, updated: 0 });
+    assert_eq!(query.counts(), Counts { answered: 2, refused: 0, update_answers: 1, updated: 0 });
 }
 
 #[test]
