@@ -144,12 +144,12 @@ impl ConnectionReader {
         Self { protocol, own, direction, decoder: FrameDecoder::default(), neighbour: None }
     }
 
-    /// Read from the socket into this (`read_buf`), then call [`Self::next_worthwhile`] until it has none.
+    /// Read from the socket into this (`read_buf`), then take messages until there is none.
     pub fn buffer(&mut self) -> &mut BytesMut {
         self.decoder.buffer()
     }
 
-    /// [`Self::next_worthwhile`] without a memory and without a limit.
+    /// The next message, without a memory of those before and without a limit. None: more bytes are needed.
     pub fn next_message(&mut self) -> Result<Option<Incoming>, ReadError> {
         self.next_worthwhile(|_| Worth::Verifying)
     }
