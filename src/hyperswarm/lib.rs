@@ -6,7 +6,7 @@
 //! | | what there is |
 //! | --- | --- |
 //! | v2 (hyperswarm 2.14) | [`net::v2`]: join a topic, get connections; DHT client, server and bootstrap node; multicast DNS |
-//! | v4 (hyperswarm 4) | the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`]; of the DHT the messages ([`codec::v4`]) |
+//! | v4 (hyperswarm 4) | the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`]; of the DHT the messages ([`codec::v4`]) and the node below hyperdht ([`dht::v4`]), without sockets so far |
 //!
 //! ## The rooms, and who may use whom
 //!

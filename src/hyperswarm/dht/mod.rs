@@ -1,4 +1,5 @@
-//! The Kademlia core (table, query, requests, tokens, records) and, in [`v2`], the wire of dht-rpc 4.9.
+//! The Kademlia core (table, query, requests, tokens, records), which both generations share, and their nodes: [`v2`] on
+//! the wire of dht-rpc 4.9, [`v4`] on that of dht-rpc 6.
 //!
 //! Every machine has the same shape:
 //!

@@ -221,7 +221,8 @@ fn so_many_nodes_that_are_said_to_be_down_are_asked_at_a_time() {
 fn so_many_nodes_are_asked_to_reach_our_server() {
     use crate::limits::v4::NAT_CHECK_NODES;
     let now = Instant::now();
-    let nodes = (0..3 * NAT_CHECK_NODES as u32).map(|n| SocketAddrV4::new(Ipv4Addr::from(0x0f00_0001 + (n << 8)), 6000));
+    let nodes = (0..3 * NAT_CHECK_NODES as u32)
+        .map(|n| SocketAddrV4::new(Ipv4Addr::from(0x0f00_0001 + (n << 8)), 6000));
     let config = Config { nodes: nodes.collect(), ..config(&[], Persistence::Persistent) };
     let mut node = Node::new(now, config, seed(1));
     let _ = commands(&mut node);
