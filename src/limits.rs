@@ -98,7 +98,7 @@ pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
 /// addresses, for what nodes say themselves and for what they relay: at 0.15 ms each at most 23 % of a core. A channel in
 /// use has a few messages a second; 500 relayed pieces of files are 16 MiB.
 pub const VERIFICATIONS_PER_SECOND: usize = 500;
-/// Of these at once: the [`SEEKINGS_BURST`] of a node, relayed.
+/// Verifications at once: the [`SEEKINGS_BURST`] of a node, relayed.
 pub const VERIFICATIONS_BURST: usize = 2 * SEEKINGS_BURST;
 /// Verifications of one connection at once when there are none for everybody: its greeting and its first requests.
 pub const CONNECTION_VERIFICATIONS_BURST: usize = 64;

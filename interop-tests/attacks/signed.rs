@@ -41,7 +41,7 @@ fn a_flood_of_new_signed_messages_does_not_hold_a_load_up() {
     if long() {
         ["unknown", "seeking", "answer"].into_iter().for_each(|message| flooded(message, "3000"));
     } else {
-        // So many that unoptimised daemons can just read them.
+        // A rate at which unoptimised daemons can just read them.
         flooded("unknown", "1000");
     }
 }

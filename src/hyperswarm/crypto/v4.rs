@@ -26,11 +26,6 @@ pub fn host_token(secret: &[u8; 32], host: Ipv4Addr) -> [u8; 32] {
     keyed_blake2b_256(secret, &[text.get(..LONGEST - unused).unwrap_or_default()])
 }
 
-/// The secret that replaces the older one of a node when its secrets turn over (dht-rpc `IO._drain`).
-pub fn next_token_secret(older: &[u8; 32]) -> [u8; 32] {
-    blake2b_256(&[older])
-}
-
 /// All that the signature of an announcement covers besides its purpose (hyperdht `annSignable`).
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement<'a> {

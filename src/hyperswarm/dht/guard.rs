@@ -65,7 +65,7 @@ impl Guard {
         self.punches.take(now, asker, 1)
     }
 
-    /// Whether what `informant` says about one more node that is down is looked into.
+    /// True if what `informant` says about one more node that is down is looked into.
     pub fn may_hint(&mut self, now: Instant, informant: Ipv4Addr) -> bool {
         self.hints.take(now, informant, 1)
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::crypto::{blake2b_256, equal_in_constant_time, keyed_blake2b_256};
+use crate::crypto::v4::host_token;
+use crate::crypto::{blake2b_256, equal_in_constant_time};
 
 /// How one generation makes its tokens. Each is of a secret and the host in text; a secret is used for one or two
 /// rotations.
@@ -15,15 +16,16 @@ pub struct Rules {
     /// Every so often the newer secret becomes the older and a fresh one is made.
     pub rotation: Duration,
     /// The hash of secret and host.
-    pub hash: fn(secret: &[u8; 32], host: &[u8]) -> [u8; 32],
+    pub hash: fn(secret: &[u8; 32], host: Ipv4Addr) -> [u8; 32],
 }
 
 /// Tokens of dht-rpc 4.9, good for 300 to 600 s.
-pub const V2: Rules =
-    Rules { rotation: Duration::from_secs(300), hash: |secret, host| blake2b_256(&[secret, host]) };
+pub const V2: Rules = Rules {
+    rotation: Duration::from_secs(300),
+    hash: |secret, host| blake2b_256(&[secret, host.to_string().as_bytes()]),
+};
 /// Tokens of dht-rpc 6, good for 7.5 to 15 s.
-pub const V4: Rules =
-    Rules { rotation: Duration::from_millis(7500), hash: |secret, host| keyed_blake2b_256(secret, &[host]) };
+pub const V4: Rules = Rules { rotation: Duration::from_millis(7500), hash: host_token };
 
 /// Makes and checks tokens. The secrets turn over by the time that has passed, without a timer.
 pub struct Tokens {
@@ -67,7 +69,7 @@ impl Tokens {
     }
 
     fn token(&self, secret: &[u8; 32], host: Ipv4Addr) -> [u8; 32] {
-        (self.rules.hash)(secret, host.to_string().as_bytes())
+        (self.rules.hash)(secret, host)
     }
 }
 
@@ -99,8 +101,8 @@ mod tests {
             let text = json["token"][name].as_str().expect("a string");
             HEXLOWER.decode(text.as_bytes()).expect("hex").try_into().expect("32 bytes")
         };
-        let host = json["token"]["host_ascii"].as_str().expect("a string");
-        assert_eq!((V2.hash)(&hex("secret"), host.as_bytes()), hex("blake2b_256"));
+        let host = json["token"]["host_ascii"].as_str().expect("a string").parse().expect("an address");
+        assert_eq!((V2.hash)(&hex("secret"), host), hex("blake2b_256"));
     }
 
     #[test]
@@ -128,7 +130,7 @@ mod tests {
         let token = tokens.create(at(7499), HOST, &mut rng);
         assert!(tokens.verify(at(14_999), HOST, &token, &mut rng));
         assert!(!tokens.verify(at(15_000), HOST, &token, &mut rng));
-        assert_ne!((V4.hash)(&[1; 32], b"10.0.0.1"), (V2.hash)(&[1; 32], b"10.0.0.1"));
+        assert_ne!((V4.hash)(&[1; 32], HOST), (V2.hash)(&[1; 32], HOST));
     }
 
     #[test]

@@ -65,9 +65,9 @@ pub enum Incoming {
 /// What a message says it is, before anything of it is verified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
-    /// Of a broadcast: its originator and ID.
+    /// Originator and ID, if it is a broadcast.
     pub(crate) name: Option<(NodeId, WireId)>,
-    /// Of an answer to us: by whom, and to which request.
+    /// The node that answers and the request, if it is an answer to us.
     pub(crate) answers: Option<(NodeId, WireId)>,
     /// True if somebody else than the neighbour signed it too.
     pub(crate) is_relayed: bool,

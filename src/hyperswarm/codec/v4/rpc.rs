@@ -191,7 +191,7 @@ impl<'a> Request<'a> {
 /// A reply. `None` is an absent field, which is not the same as an empty one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// That of the request.
+    /// The request's, repeated.
     pub tid: u16,
     /// The asker as the sender sees it.
     pub to: SocketAddrV4,

@@ -56,14 +56,6 @@ fn tokens_of_the_longest_and_shortest_addresses_cover_all_of_their_text() {
 }
 
 #[test]
-fn the_secrets_of_tokens_turn_over_as_in_the_original() {
-    let rotation = &vectors("dht-rpc.json")["rotation"];
-    let (before, after) = (list(rotation, "before"), list(rotation, "after"));
-    assert_eq!(before[1], after[0], "the newer secret becomes the older");
-    assert_eq!(hex(&next_token_secret(&unhex(&before[0]))), after[1]);
-}
-
-#[test]
 fn signatures_of_announcements_are_those_of_the_original() {
     let vectors = vectors("signatures.json");
     let keys = KeyPair::from_seed(&unhex(&vectors["seed"]));

@@ -290,7 +290,7 @@ fn a_window_takes_80_requests_and_more_as_they_are_answered_or_time_passes() {
     assert_eq!(requests.in_flight(), 160, "80 in the next slot");
     requests.handle_timeout(start + 1500 * MS);
     while requests.poll_action().is_some() {}
-    // Those of the first slot are sent again in the meantime, as far as the window lets them.
+    // Requests of the first slot are sent again in the meantime, as far as the window lets them.
     let done = passes(&mut requests, start + 1500 * MS, Duration::from_secs(120));
     let (sends, failures) = (times(&done, is_send), times(&done, is_failure));
     for slot in (0..100).map(|slot| slot * 750) {

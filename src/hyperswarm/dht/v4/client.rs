@@ -17,9 +17,9 @@ use crate::limits::{MAX_BUCKET_NODES, MAX_QUERIES, v4::REQUEST_WINDOW};
 
 /// From each datagram of a request to the next, or to failure.
 const SECOND: Duration = Duration::from_secs(1);
-/// Of a request to one node.
+/// Waits of a request to one node.
 pub(super) const PLAIN: Waits = Waits { tries: 4, resend: SECOND, fail: SECOND };
-/// Of a query.
+/// Waits of a query's requests.
 const PATIENT: Waits = Waits { tries: 6, resend: SECOND, fail: SECOND };
 /// Requests in flight of one query, those sent again left out.
 const CONCURRENCY: usize = 10;

@@ -56,7 +56,7 @@ pub struct Config {
     pub bootstrap: Vec<SocketAddrV4>,
     /// Nodes known from before, the best first. With these, entering does not depend on the bootstrap nodes.
     pub nodes: Vec<SocketAddrV4>,
-    /// Whether others may keep us in their tables.
+    /// Says if others may keep us in their tables.
     pub persistence: Persistence,
     /// Nothing keeps strangers from reaching us: that is not checked.
     pub open: bool,
@@ -67,7 +67,7 @@ pub struct Config {
     pub public: Option<SocketAddrV4>,
 }
 
-/// Whether others may keep us in their tables (dht-rpc `ephemeral`).
+/// When others may keep us in their tables (dht-rpc `ephemeral`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Persistence {
     /// Never.
@@ -122,7 +122,7 @@ pub struct Answer {
 pub struct Incoming {
     /// The socket on which it came.
     pub via: Via,
-    /// Who asks, or passes it on.
+    /// The asker, or a node that passes it on.
     pub from: SocketAddrV4,
     /// The asker's id, unless it is ephemeral.
     pub id: Option<NodeId>,

@@ -53,7 +53,7 @@ struct Check {
     missing: usize,
     /// Hosts from which something came to that socket.
     heard: BTreeSet<Ipv4Addr>,
-    /// Who answered, and how it sees that socket.
+    /// Hosts that answered, and how they see that socket.
     answers: Vec<(Ipv4Addr, SocketAddrV4)>,
     before: Seen,
     only_firewall: bool,

@@ -90,7 +90,7 @@ impl LegacySwarm {
         self.connected(now, connection, info);
     }
 
-    /// Whether a message is worth the verification of its signatures, for [`super::ConnectionReader::next_worthwhile`].
+    /// Judges if a message is worth the verification of its signatures, for [`super::ConnectionReader::next_worthwhile`].
     /// Parts of files that we have asked for always are.
     pub(crate) fn worth(&mut self, now: Instant, connection: ConnectionId, claim: &Claim) -> Worth {
         if claim.name.is_some_and(|(from, id)| self.knows(from, id)) {

@@ -38,7 +38,7 @@ struct State {
 
 /// A request under way; dropping it cancels what is left of it.
 pub(crate) struct Asked {
-    /// Of its provider. A request alone keeps no place.
+    /// The provider's place. A request alone keeps none.
     state: Weak<State>,
     swarm: Arc<SwarmHandle>,
     id: WireId,

@@ -204,7 +204,7 @@ impl SwarmHandle {
         self.lock().machine.address_of(node)
     }
 
-    /// Whether a message is worth the verification of its signatures.
+    /// Judges if a message is worth the verification of its signatures.
     pub(super) fn worth(&self, connection: ConnectionId, claim: &Claim) -> Worth {
         self.lock().machine.worth(Instant::now(), connection, claim)
     }
