@@ -36,7 +36,7 @@ fn announcing_with_clear_removes_what_was_announced_before() {
     let mut network = network(30, 2, delayed(10));
     complete(&mut network, addr(3), |dht, now| dht.announce(now, TOPIC, &keys(1), &[addr(8)], false));
     let (_, outcome) =
-        complete(&mut network, addr(5), |dht, now| dht.announce(now, TOPIC, &keys(1), &[addr(9)], true));
+        complete(&mut network, addr(3), |dht, now| dht.announce(now, TOPIC, &keys(1), &[addr(9)], true));
     assert_eq!((outcome.asked, outcome.stored), (20, 20));
     let (found, _) = complete(&mut network, addr(4), |dht, now| dht.lookup(now, TOPIC));
     for event in &found {
