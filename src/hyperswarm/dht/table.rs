@@ -42,8 +42,6 @@ pub struct Contact {
     pub pinged: Tick,
     /// When what it says of our own address was last taken as a sample.
     pub sampled: Option<NonZeroU32>,
-    /// How often somebody said that it is down.
-    pub down_hints: u8,
 }
 
 /// What became of a node that was heard.
@@ -148,7 +146,7 @@ impl Table {
             }
         }
         let (added, seen, pinged) = (tick, tick, tick);
-        self.insert(Contact { id, addr, to, added, seen, pinged, sampled: None, down_hints: 0 });
+        self.insert(Contact { id, addr, to, added, seen, pinged, sampled: None });
         Heard::Kept
     }
 

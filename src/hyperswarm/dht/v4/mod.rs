@@ -203,7 +203,8 @@ pub enum Event {
 pub struct Node {
     table: Table,
     requests: Requests<Purpose>,
-    operations: BTreeMap<QueryId, Operation>,
+    /// Boxed, as a map keeps room for several when it is empty.
+    operations: BTreeMap<QueryId, Box<Operation>>,
     bootstrap: Vec<SocketAddrV4>,
     tokens: Tokens,
     guard: Guard,
@@ -312,6 +313,11 @@ impl Node {
     /// Nodes in the routing table, the latest heard first: what to save, for [`Config::nodes`] of the next start.
     pub fn known(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {
         self.table.latest_first().map(|contact| contact.addr)
+    }
+
+    /// The source of everything random, for the layer above.
+    pub(super) fn rng(&mut self) -> &mut StdRng {
+        &mut self.rng
     }
 
     /// Does what the requests ask for, until they ask for nothing.

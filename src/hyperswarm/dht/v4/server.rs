@@ -206,9 +206,6 @@ impl Node {
         if heard || self.upkeep.checks >= MAX_LIVENESS_CHECKS || !self.guard.may_hint(now, *informant.ip()) {
             return;
         }
-        if let Some(contact) = self.table.find_mut(&id) {
-            contact.down_hints = contact.down_hints.saturating_add(1);
-        }
         self.check(now, id, addr);
     }
 
