@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use counting::in_use;
 use hyperswarm::codec::compact::Writer;
-use hyperswarm::codec::v4::{Command, Request};
+use hyperswarm::codec::v4::{Command, Packet, Reply, Request};
 use hyperswarm::crypto::v4::node_id;
-use hyperswarm::dht::hyperdht::{Config, Hyperdht};
+use hyperswarm::dht::hyperdht::{Config, Hyperdht, Transmit};
 use hyperswarm::dht::v4::{self, Persistence, SERVER};
 
 const OWN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(11, 0, 0, 1), 49_737);
@@ -30,20 +30,32 @@ fn node(now: Instant) -> Hyperdht {
     Hyperdht::new(now, Config { node, unix_time: Duration::from_secs(1 << 30) }, [1; 32])
 }
 
-/// A node that was pinged by so many others, one every three seconds: what is remembered of each of them for minutes
-/// is forgotten again.
+/// A node that was pinged by so many others, one every three seconds, all of which answer when they are asked: what is
+/// remembered of each of them for minutes is forgotten again.
 fn hears(count: u32) -> Hyperdht {
     let now = Instant::now();
     let mut dht = node(now);
     for n in 0..count {
+        let now = now + Duration::from_secs(3) * n;
         let from = SocketAddrV4::new(Ipv4Addr::from(0x0c00_0000 + (n << 8)), 49_737);
-        let mut out = Writer::new();
-        Request { id: Some(node_id(from)), ..Request::new(1, OWN, Command::PING) }.encode(&mut out);
-        dht.handle_datagram(now + Duration::from_secs(3) * n, SERVER, from, out.as_slice());
-        while dht.poll_transmit().is_some() {}
-        while dht.poll_event().is_some() {}
+        let ping = Request { id: Some(node_id(from)), ..Request::new(1, OWN, Command::PING) };
+        hand(&mut dht, now, from, Packet::Request(ping));
     }
+    while dht.poll_event().is_some() {}
     dht
+}
+
+/// Hands the node a packet, and the answers to what it asks then.
+fn hand(dht: &mut Hyperdht, now: Instant, from: SocketAddrV4, packet: Packet<'_>) {
+    let mut out = Writer::new();
+    packet.encode(&mut out);
+    dht.handle_datagram(now, SERVER, from, out.as_slice());
+    while let Some(Transmit { to, payload, .. }) = dht.poll_transmit() {
+        if let Ok(Packet::Request(request)) = Packet::decode(&payload) {
+            let answer = Reply { id: Some(node_id(to)), ..Reply::new(request.tid, OWN) };
+            hand(dht, now, to, Packet::Reply(answer));
+        }
+    }
 }
 
 #[test]

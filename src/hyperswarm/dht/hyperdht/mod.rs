@@ -205,8 +205,7 @@ impl Hyperdht {
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if self.events.is_empty() {
-            // They are long and rare.
+        if event.is_none() && self.events.capacity() > 0 {
             self.events = VecDeque::new();
         }
         event

@@ -202,7 +202,7 @@ impl Node {
         let id = NodeId(node_id(addr));
         let tick = self.upkeep.tick;
         let Some(contact) = self.table.find(&id) else { return };
-        let heard = tick.saturating_sub(contact.seen.max(contact.pinged)) < HEARD_RECENTLY;
+        let heard = tick.saturating_sub(contact.pinged) < HEARD_RECENTLY;
         if heard || self.upkeep.checks >= MAX_LIVENESS_CHECKS || !self.guard.may_hint(now, *informant.ip()) {
             return;
         }
