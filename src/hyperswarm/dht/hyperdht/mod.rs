@@ -14,6 +14,8 @@ mod operations;
 mod router;
 mod server;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;

@@ -306,3 +306,31 @@ pub(super) fn verify_mutable(key: &PublicKey, value: &MutableValue<'_>) -> bool 
     value.signable().encode(&mut encoded);
     key.verify(&mutable_signable(encoded.as_slice()), &Signature(value.signature))
 }
+
+#[cfg(test)]
+impl Storage {
+    /// An announcement and what refreshes it, as if they had been signed.
+    pub(super) fn keep_unsigned(
+        &mut self,
+        now: Instant,
+        from: SocketAddrV4,
+        target: [u8; 32],
+        public_key: [u8; 32],
+        rng: &mut StdRng,
+    ) {
+        let announced = Refreshable { target, public_key, relays: Relays([None; MAX_ANNOUNCED_RELAYS]) };
+        self.keep(now, from, &announced, rng);
+        self.refreshes.set(public_key, *from.ip(), announced);
+    }
+
+    pub(super) fn bump_unsigned(&mut self, from: SocketAddrV4, target: [u8; 32]) {
+        self.bumps.set(target, *from.ip(), 1);
+    }
+
+    /// Announcements of topics, of keys, what refreshes them, bumps, and values of both kinds.
+    pub(super) fn counts(&self) -> [usize; 6] {
+        let announcements = [self.records.len(), self.forwards.len(), self.refreshes.len()];
+        let [records, forwards, refreshes] = announcements;
+        [records, forwards, refreshes, self.bumps.len(), self.mutables.len(), self.immutables.len()]
+    }
+}
