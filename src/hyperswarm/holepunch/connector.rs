@@ -251,6 +251,11 @@ impl Connector {
         self.run(now);
     }
 
+    /// Handshakes that servers have answered, or refused, and still remember.
+    pub fn handshakes(&self) -> usize {
+        self.servers.values().map(Server::len).sum()
+    }
+
     /// Our addresses in local networks have changed.
     pub fn set_hosts(&mut self, now: Instant, hosts: Vec<Ipv4Addr>) {
         if self.hosts != hosts {

@@ -119,6 +119,11 @@ impl Server {
         Self { target, keys, options, slots: Vec::new(), numbers: BTreeMap::new() }
     }
 
+    /// Handshakes that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.slots.iter().flatten().map(Entry::poll_timeout).min()
     }

@@ -1,6 +1,7 @@
 //! Peers on the simulated network, behind NATs and firewalls: each is a host with the two sockets of its node, some more
 //! for hole punches, and streams that echo.
 
+mod limits;
 mod matrix;
 
 use std::collections::BTreeMap;

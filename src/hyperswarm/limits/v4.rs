@@ -70,8 +70,8 @@ pub const MAX_HANDSHAKES: usize = 256;
 pub const MAX_HANDSHAKES_PER_HOST: usize = 16;
 /// Probes to one client that it may cause with probes or messages of its own, for each handshake.
 pub const MAX_PROBE_ECHOES: usize = 20;
-/// Connection attempts of a node under way.
-pub const MAX_DIALS: usize = 256;
+/// Connection attempts of a node under way. Each runs a query, of which there may be somewhat more.
+pub const MAX_DIALS: usize = 192;
 /// Relays to which one connection attempt sends its handshake.
 pub const MAX_TRIED_RELAYS: usize = 64;
 /// Peers whose relays are remembered for the next connection, as in hyperdht.
