@@ -70,9 +70,17 @@ pub const MAX_HANDSHAKES: usize = 256;
 pub const MAX_HANDSHAKES_PER_HOST: usize = 16;
 /// Probes to one client that it may cause with probes or messages of its own, for each handshake.
 pub const MAX_PROBE_ECHOES: usize = 20;
-/// Connection attempts of a node under way. Each runs a query, of which there may be somewhat more.
-pub const MAX_DIALS: usize = 192;
+/// Connection attempts of a node under way. Each may have ten requests in flight, of which a node has 1024.
+pub const MAX_DIALS: usize = 96;
 /// Relays to which one connection attempt sends its handshake.
 pub const MAX_TRIED_RELAYS: usize = 64;
 /// Peers whose relays are remembered for the next connection, as in hyperdht.
 pub const MAX_PEERS_WITH_RELAYS: usize = 512;
+
+// ---- swarm ----
+
+/// Peers that a swarm knows without being connected to them: what strangers say in look-ups. Further ones are not taken
+/// until some are tried and forgotten.
+pub const SWARM_KNOWN_PEERS: usize = 4096;
+/// Attempts of a swarm at a time, those included that take long.
+pub const SWARM_ATTEMPTS: usize = 16;
