@@ -3,6 +3,7 @@
 pub mod mux;
 pub mod random;
 pub mod secret_stream;
+pub(crate) mod udp;
 pub mod udx;
 pub mod v2;
 
