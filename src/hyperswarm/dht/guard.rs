@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 
+mod senders;
+
+pub use self::senders::Senders;
 use crate::limits::v2::HOLEPUNCH_BURST;
-use crate::limits::v4::DOWN_HINTS_PER_MINUTE;
+use crate::limits::v4::{DOWN_HINTS_PER_MINUTE, FORWARDED_BYTES_PER_MINUTE};
 use crate::limits::{MAX_VALIDATED_HOSTS, RATE_CELLS, RATE_FEW_HOSTS, UNVALIDATED_BURST_BYTES};
 
 /// The allowance in bytes refills completely in this time: with the burst, 16 KiB in any minute.
@@ -27,6 +30,7 @@ pub struct Guard {
     bytes: Cells,
     punches: Cells,
     hints: Cells,
+    forwards: Cells,
     validated: Validated,
 }
 
@@ -37,6 +41,7 @@ impl Guard {
             bytes: Cells::new(now, UNVALIDATED_BURST_BYTES, BYTES_REFILL, rng),
             punches: Cells::new(now, HOLEPUNCH_BURST, PUNCHES_REFILL, rng),
             hints: Cells::new(now, DOWN_HINTS_PER_MINUTE, Duration::from_secs(60), rng),
+            forwards: Cells::new(now, FORWARDED_BYTES_PER_MINUTE, Duration::from_secs(60), rng),
             validated: Validated::default(),
         }
     }
@@ -54,15 +59,23 @@ impl Guard {
 
     /// True if a datagram of so many bytes may go to `host` because a stranger asked for it.
     pub fn may_send(&mut self, now: Instant, host: Ipv4Addr, bytes: usize) -> bool {
+        self.is_validated(now, host) || self.bytes.take(now, host, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    fn is_validated(&self, now: Instant, host: Ipv4Addr) -> bool {
+        let proven = |at| now.saturating_duration_since(at) < VALIDATED_FOR;
         // Nobody outside can send from a loopback address.
-        let proven = host.is_loopback()
-            || self.validated.at(host).is_some_and(|at| now.saturating_duration_since(at) < VALIDATED_FOR);
-        proven || self.bytes.take(now, host, u32::try_from(bytes).unwrap_or(u32::MAX))
+        host.is_loopback() || self.validated.at(host).is_some_and(proven)
     }
 
     /// Whether one more holepunch message may be sent because `asker` wants it.
     pub fn may_punch(&mut self, now: Instant, asker: Ipv4Addr) -> bool {
         self.punches.take(now, asker, 1)
+    }
+
+    /// True if so many bytes may be passed on to somebody because `asker` wants it.
+    pub fn may_forward(&mut self, now: Instant, asker: Ipv4Addr, bytes: usize) -> bool {
+        self.forwards.take(now, asker, u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
     /// True if what `informant` says about one more node that is down is looked into.
@@ -335,6 +348,15 @@ mod tests {
         assert!(!guard.may_punch(now, HOST));
         assert!(guard.may_punch(now, Ipv4Addr::new(198, 51, 100, 7)));
         assert!(guard.may_punch(now + Duration::from_secs(1), HOST), "refilled");
+    }
+
+    #[test]
+    fn so_many_bytes_are_passed_on_for_one_host() {
+        let (mut guard, now) = guard();
+        let forwarded = (0..20_000).filter(|_| guard.may_forward(now, HOST, 1000)).count();
+        assert_eq!(forwarded, FORWARDED_BYTES_PER_MINUTE as usize / 1000);
+        assert!(guard.may_forward(now, Ipv4Addr::new(198, 51, 100, 7), 1000));
+        assert!(guard.may_forward(now + Duration::from_secs(1), HOST, 1000), "refilled");
     }
 
     #[test]

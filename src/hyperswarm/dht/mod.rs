@@ -21,6 +21,7 @@
 //! * [`records`]: announcements and values stored for others.
 
 pub mod guard;
+pub mod hyperdht;
 pub mod id;
 pub mod query;
 pub mod records;

@@ -17,18 +17,44 @@ use rand::seq::{SliceRandom, index};
 
 use super::shares::{interleave, network_of, quotas};
 
-/// The stale generation is dropped and the fresh one becomes stale this often, two thirds of the 12 minutes of
-/// @hyperswarm/dht: a record lives 8 to 16 minutes.
-const TURN: Duration = Duration::from_secs(480);
+/// The generations of @hyperswarm/dht turn this often, two thirds of its 12 minutes: a record lives 8 to 16 minutes.
+pub const V2_TURN: Duration = Duration::from_secs(480);
+
+/// When generations turn. One that turned early because it was full leaves the next turn in time out.
+struct Turns {
+    every: Duration,
+    next: Instant,
+    early: bool,
+}
+
+impl Turns {
+    fn new(now: Instant, every: Duration) -> Self {
+        Self { every, next: now + every, early: false }
+    }
+
+    /// How many turns are due. Two empty both generations; after a long silence there is no more to do.
+    fn due(&mut self, now: Instant) -> usize {
+        let mut due = 0;
+        for _ in 0..2 {
+            if now >= self.next {
+                self.next += self.every;
+                due += usize::from(!mem::take(&mut self.early));
+            }
+        }
+        if now >= self.next {
+            self.next = now + self.every;
+            due = 2;
+        }
+        due
+    }
+}
 
 /// Records by name; each record has a host that sent it, a key of its own and a value. Adding a known key of the same
 /// host only refreshes it.
 pub struct Records<N, K, V> {
     fresh: Generation<N, K, V>,
     stale: Generation<N, K, V>,
-    turn_at: Instant,
-    /// Turned early because the fresh generation was full: the next turn in time is left out.
-    turned: bool,
+    turns: Turns,
     capacity: usize,
     of_name: usize,
 }
@@ -52,16 +78,10 @@ struct Generation<N, K, V> {
 
 impl<N: Ord, K: Ord + Copy, V: Copy> Records<N, K, V> {
     /// At most `capacity` records in the fresh generation, `of_name` of them of one name, so at most twice as many in
-    /// all.
-    pub fn new(now: Instant, capacity: usize, of_name: usize) -> Self {
-        Self {
-            fresh: Generation::new(),
-            stale: Generation::new(),
-            turn_at: now + TURN,
-            turned: false,
-            capacity,
-            of_name,
-        }
+    /// all. The stale generation is dropped and the fresh one becomes stale after every `turn`.
+    pub fn new(now: Instant, turn: Duration, capacity: usize, of_name: usize) -> Self {
+        let (fresh, stale) = (Generation::new(), Generation::new());
+        Self { fresh, stale, turns: Turns::new(now, turn), capacity, of_name }
     }
 
     /// Records in both generations.
@@ -81,6 +101,7 @@ impl<N: Ord, K: Ord + Copy, V: Copy> Records<N, K, V> {
         self.fresh.add(name, record, self.of_name, rng);
         if self.fresh.len > self.capacity && !self.fresh.cut(self.capacity) {
             self.turn();
+            self.turns.early = true;
         }
     }
 
@@ -89,6 +110,13 @@ impl<N: Ord, K: Ord + Copy, V: Copy> Records<N, K, V> {
         self.expire(now);
         self.fresh.remove(name, host, key);
         self.stale.remove(name, host, key);
+    }
+
+    /// Removes the records of a key, whichever hosts sent them.
+    pub fn forget(&mut self, now: Instant, name: &N, key: &K) {
+        self.expire(now);
+        self.fresh.forget(name, key);
+        self.stale.forget(name, key);
     }
 
     /// Up to `count` records of a name, chosen at random, in fair shares of the networks and hosts that sent them: a
@@ -117,30 +145,16 @@ impl<N: Ord, K: Ord + Copy, V: Copy> Records<N, K, V> {
 
     /// Drops what is too old.
     pub fn expire(&mut self, now: Instant) {
-        // Two turns empty both generations; after a long silence there is no more to do.
-        for _ in 0..2 {
-            if now >= self.turn_at {
-                self.turn_at += TURN;
-                if !self.turned {
-                    self.turn();
-                }
-                self.turned = false;
-            }
-        }
-        if now >= self.turn_at {
-            (self.fresh, self.stale) = (Generation::new(), Generation::new());
-            self.turn_at = now + TURN;
-        }
+        (0..self.turns.due(now)).for_each(|_| self.turn());
     }
 
     /// When [`Self::expire`] has something to drop.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.is_empty()).then_some(self.turn_at)
+        (!self.is_empty()).then_some(self.turns.next)
     }
 
     fn turn(&mut self) {
         self.stale = mem::replace(&mut self.fresh, Generation::new());
-        self.turned = true;
     }
 }
 
@@ -201,6 +215,16 @@ impl<N: Ord, K: Ord + Copy, V: Copy> Generation<N, K, V> {
         true
     }
 
+    fn forget(&mut self, name: &N, key: &K) {
+        let Some(list) = self.names.get_mut(name) else { return };
+        let before = list.len();
+        list.retain(|record| record.key != *key);
+        self.len -= before - list.len();
+        if list.is_empty() {
+            self.names.remove(name);
+        }
+    }
+
     fn remove(&mut self, name: &N, host: Ipv4Addr, key: &K) {
         let Some(list) = self.names.get_mut(name) else { return };
         if let Ok(at) = position(list, host, key) {
@@ -229,13 +253,21 @@ fn keep(quotas: &mut BTreeMap<Ipv4Addr, usize>, host: Ipv4Addr) -> bool {
 pub struct Recent<K, V> {
     fresh: BTreeMap<K, (Ipv4Addr, V)>,
     stale: BTreeMap<K, (Ipv4Addr, V)>,
+    /// None: only what is newer drives values out.
+    turns: Option<Turns>,
     capacity: usize,
 }
 
 impl<K: Ord + Clone, V: Clone> Recent<K, V> {
-    /// At most `capacity` values in the fresh generation, so at most twice as many in all.
+    /// At most `capacity` values in the fresh generation, so at most twice as many in all. They are kept until newer ones
+    /// drive them out.
     pub fn new(capacity: usize) -> Self {
-        Self { fresh: BTreeMap::new(), stale: BTreeMap::new(), capacity }
+        Self { fresh: BTreeMap::new(), stale: BTreeMap::new(), turns: None, capacity }
+    }
+
+    /// The same, but [`Self::expire`] drops what was not used for two turns.
+    pub fn turning(now: Instant, turn: Duration, capacity: usize) -> Self {
+        Self { turns: Some(Turns::new(now, turn)), ..Self::new(capacity) }
     }
 
     /// Values in both generations.
@@ -258,21 +290,52 @@ impl<K: Ord + Clone, V: Clone> Recent<K, V> {
         Some(value)
     }
 
+    /// The value of a key, which is not used by this: it lives no longer.
+    pub fn look_at(&self, key: &K) -> Option<&V> {
+        self.fresh.get(key).or_else(|| self.stale.get(key)).map(|(_, value)| value)
+    }
+
     /// Adds or replaces a value that `host` sent.
     pub fn set(&mut self, key: K, host: Ipv4Addr, value: V) {
         self.stale.remove(&key);
         self.fresh.insert(key, (host, value));
         if self.fresh.len() >= self.capacity && !self.cut() {
-            self.stale = mem::take(&mut self.fresh);
+            self.turn();
+            if let Some(turns) = &mut self.turns {
+                turns.early = true;
+            }
         }
+    }
+
+    /// Removes a value.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let found = self.fresh.remove(key).or_else(|| self.stale.remove(key));
+        found.map(|(_, value)| value)
+    }
+
+    /// Drops what is too old.
+    pub fn expire(&mut self, now: Instant) {
+        let due = self.turns.as_mut().map_or(0, |turns| turns.due(now));
+        (0..due).for_each(|_| self.turn());
+    }
+
+    /// When [`Self::expire`] has something to drop.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let turns = self.turns.as_ref().filter(|_| !self.is_empty())?;
+        Some(turns.next)
+    }
+
+    fn turn(&mut self) {
+        self.stale = mem::take(&mut self.fresh);
     }
 
     /// Cuts the fresh generation to three quarters; false if nobody has more than a fair share.
     fn cut(&mut self) -> bool {
         let mut counts = BTreeMap::new();
         self.fresh.values().for_each(|(host, _)| *counts.entry(*host).or_default() += 1);
-        // What one host stores alone is kept by use.
-        let quotas = (counts.len() > 1).then(|| quotas(&counts, self.capacity * 3 / 4)).flatten();
+        // What one host stores alone is kept by use. It is not alone if it would drive out stale values of others.
+        let others = counts.len() > 1 || self.stale.values().any(|(host, _)| !counts.contains_key(host));
+        let quotas = others.then(|| quotas(&counts, self.capacity * 3 / 4)).flatten();
         let Some(mut quotas) = quotas else { return false };
         self.fresh.retain(|_, (host, _)| keep(&mut quotas, *host));
         true

@@ -22,6 +22,26 @@ pub const MAX_SWAPS: usize = 3;
 pub const NAT_CHECK_NODES: usize = 5;
 /// Hosts heard at that socket that are remembered until the check ends: those asked, and strangers who come meanwhile.
 pub const NAT_CHECK_HOSTS: usize = 256;
+/// Addresses that sent us a request in the last minute, in each of two generations: those that messages of others may be
+/// passed on to. At most about 80 KiB; at 10,000 requests a second from forged addresses they last for 0.4 seconds, in
+/// which an answer to a forwarded message comes.
+pub const MAX_RECENT_SENDERS: usize = 4096;
+/// Bytes of handshakes and holepunch messages that are passed on for one host, per minute: about 20,000 handshakes.
+pub const FORWARDED_BYTES_PER_MINUTE: u32 = 8 << 20;
+/// Announcements of topics kept in the fresh generation, half of what hyperdht has: twice this in all, about 9 MiB.
+pub const MAX_ANNOUNCEMENTS: usize = 32_768;
+/// Announcements of one topic, kept like the others: what a reply is chosen from, and few enough to be sorted for it.
+pub const MAX_ANNOUNCEMENTS_PER_TOPIC: usize = 1024;
+/// Peers that announced their own keys, to whom handshakes are passed on, kept like announcements: about 9 MiB in all.
+pub const MAX_FORWARDS: usize = 32_768;
+/// Announcements that can be refreshed by a hash, kept like announcements. Nobody uses that today.
+pub const MAX_REFRESHES: usize = 4096;
+/// Topics with a time at which they were bumped, kept like announcements.
+pub const MAX_BUMPS: usize = 8192;
+/// Values of either kind kept in the fresh generation: with [`MAX_VALUE_BYTES`] 18 MiB of either kind in all.
+pub const MAX_VALUES: usize = 8192;
+/// Bytes of a value, so that it fits a datagram. Longer ones are not stored.
+pub const MAX_VALUE_BYTES: usize = 1024;
 /// Peers taken from one lookup reply, as many as hyperdht answers with.
 pub const MAX_PEERS_PER_REPLY: usize = 20;
 /// Relay addresses of an announcement that are stored and handed out, as in hyperdht. Its signature covers all.

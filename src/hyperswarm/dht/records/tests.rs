@@ -12,7 +12,7 @@ fn record(key: u32) -> Record<u32, ()> {
 
 fn records(capacity: usize) -> (Records<u8, u32, ()>, Instant, StdRng) {
     let now = Instant::now();
-    (Records::new(now, capacity, 1000), now, StdRng::seed_from_u64(1))
+    (Records::new(now, V2_TURN, capacity, 1000), now, StdRng::seed_from_u64(1))
 }
 
 #[test]
@@ -195,4 +195,39 @@ fn one_host_with_thousands_of_values_does_not_evict_those_of_others() {
         assert!(recent.len() <= 200);
     }
     assert_eq!(recent.find(&1_000_000), Some(7));
+}
+
+#[test]
+fn one_host_with_thousands_of_values_does_not_evict_stale_ones_of_others() {
+    let now = Instant::now();
+    let mut recent: Recent<u32, u32> = Recent::turning(now, MINUTE, 100);
+    recent.set(1_000_000, Ipv4Addr::new(10, 0, 0, 1), 7);
+    recent.expire(now + MINUTE);
+    (0..10_000).for_each(|key| recent.set(key, HOST, key));
+    assert_eq!(recent.find(&1_000_000), Some(7));
+}
+
+#[test]
+fn values_that_are_not_used_for_two_turns_are_dropped_and_looking_at_them_is_no_use() {
+    let now = Instant::now();
+    let mut recent: Recent<u32, u32> = Recent::turning(now, MINUTE, 100);
+    (1..=2).for_each(|key| recent.set(key, HOST, key));
+    assert_eq!(recent.poll_timeout(), Some(now + MINUTE));
+    recent.expire(now + MINUTE);
+    assert_eq!((recent.find(&1), recent.look_at(&2)), (Some(1), Some(&2)));
+    recent.expire(now + 2 * MINUTE);
+    assert_eq!((recent.look_at(&1), recent.look_at(&2)), (Some(&1), None));
+    recent.expire(now + 9 * MINUTE);
+    assert!(recent.is_empty() && recent.poll_timeout().is_none());
+}
+
+#[test]
+fn a_key_is_forgotten_whichever_hosts_sent_it() {
+    let (mut records, now, mut rng) = records(100);
+    (1..=3).for_each(|n| records.add(now, 1, Record { key: 7, ..record(n) }, &mut rng));
+    records.add(now + 9 * MINUTE, 1, Record { key: 7, ..record(4) }, &mut rng);
+    records.add(now + 9 * MINUTE, 1, record(5), &mut rng);
+    records.forget(now + 9 * MINUTE, &1, &7);
+    let left = records.sample(now + 9 * MINUTE, &1, 50, &mut rng);
+    assert_eq!((left, records.len()), (vec![record(5)], 1));
 }

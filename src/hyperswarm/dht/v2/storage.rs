@@ -11,7 +11,7 @@ use super::operation::What;
 use crate::codec::v2::{Kind, Mutable, PeersInput, PeersOutput, encode_address};
 use crate::crypto::v2::hypersign;
 use crate::crypto::{PublicKey, Signature, blake2b_256};
-use crate::dht::records::{Recent, Record, Records};
+use crate::dht::records::{Recent, Record, Records, V2_TURN};
 use crate::limits::v2::{
     MAX_LOCAL_PEER_RECORDS, MAX_LOCAL_PEERS_ANSWERED, MAX_PEER_RECORDS, MAX_PEERS_ANSWERED,
     MAX_RECORDS_PER_TOPIC, MAX_STORED_VALUE_BYTES, MAX_STORED_VALUES,
@@ -56,8 +56,8 @@ enum Key {
 impl Storage {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            peers: Records::new(now, MAX_PEER_RECORDS, MAX_RECORDS_PER_TOPIC),
-            local_peers: Records::new(now, MAX_LOCAL_PEER_RECORDS, MAX_RECORDS_PER_TOPIC),
+            peers: Records::new(now, V2_TURN, MAX_PEER_RECORDS, MAX_RECORDS_PER_TOPIC),
+            local_peers: Records::new(now, V2_TURN, MAX_LOCAL_PEER_RECORDS, MAX_RECORDS_PER_TOPIC),
             values: Recent::new(MAX_STORED_VALUES),
         }
     }

@@ -114,12 +114,24 @@ impl Node {
         command: Command,
         value: Option<Bytes>,
     ) -> QueryId {
+        self.query_from(now, target, command, value, &[])
+    }
+
+    /// The same walk, which starts from these nodes too.
+    pub fn query_from(
+        &mut self,
+        now: Instant,
+        target: [u8; 32],
+        command: Command,
+        value: Option<Bytes>,
+        nodes: &[SocketAddrV4],
+    ) -> QueryId {
         self.upkeep.put_refresh_off();
         let id = QueryId(self.fresh_id());
         if self.operations.len() >= MAX_QUERIES {
             self.emit(Event::Done(id, Outcome { answered: 0, closest: Vec::new() }));
         } else {
-            self.start(now, id, target, What::Owner { command, value });
+            self.start_from(now, id, target, What::Owner { command, value }, nodes);
             self.run(now);
         }
         id
@@ -147,9 +159,21 @@ impl Node {
     }
 
     pub(super) fn start(&mut self, now: Instant, id: QueryId, target: [u8; 32], what: What) {
+        self.start_from(now, id, target, what, &[]);
+    }
+
+    fn start_from(
+        &mut self,
+        now: Instant,
+        id: QueryId,
+        target: [u8; 32],
+        what: What,
+        nodes: &[SocketAddrV4],
+    ) {
         let mut query = Query::new(self.table.own(), target, false, WALK);
         let known = self.table.closest(&target, MAX_BUCKET_NODES);
         known.iter().for_each(|contact| query.add_candidate(contact.id, contact.addr, None));
+        nodes.iter().for_each(|addr| query.add_candidate(NodeId(node_id(*addr)), *addr, None));
         let few = known.len() < MAX_BUCKET_NODES;
         self.operations.insert(id, Operation { query, what });
         if few {

@@ -30,11 +30,12 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+pub use self::client::Plain;
 use self::client::{Operation, Purpose};
 use self::nat::Seen;
 use self::reach::Reach;
 use self::upkeep::Upkeep;
-use super::guard::{Guard, is_sane};
+use super::guard::{Guard, Senders, is_sane};
 use super::id::NodeId;
 use super::rpc::{Action, Requests, Via};
 use super::table::Table;
@@ -130,8 +131,8 @@ pub struct Incoming {
     pub to: SocketAddrV4,
     /// Repeated by the reply.
     pub tid: u16,
-    /// True if it showed a token of ours that is still good.
-    pub has_token: bool,
+    /// A token of ours that it showed and that is still good.
+    pub token: Option<[u8; 32]>,
     /// What it asks for.
     pub command: Command,
     /// What it asks about.
@@ -206,6 +207,7 @@ pub struct Node {
     bootstrap: Vec<SocketAddrV4>,
     tokens: Tokens,
     guard: Guard,
+    senders: Senders,
     reach: Reach,
     upkeep: Upkeep,
     next_id: u64,
@@ -228,6 +230,7 @@ impl Node {
             bootstrap: config.bootstrap,
             tokens: Tokens::new(now, &mut rng, tokens::V4),
             guard: Guard::new(now, &mut rng),
+            senders: Senders::new(now),
             reach: Reach::new(config.persistence, config.open, config.server_port),
             upkeep: Upkeep::new(now, config.persistence, &mut rng),
             next_id: 0,

@@ -46,6 +46,7 @@ impl Node {
     ) {
         let host = *from.ip();
         self.guard.received(now, host, bytes);
+        self.senders.heard(now, from);
         let back = Back { via, to: from, tid: request.tid };
         if let Some(token) = &request.token {
             if !self.tokens.verify(now, host, token, &mut self.rng) {
@@ -68,7 +69,7 @@ impl Node {
                 id,
                 to: request.to,
                 tid: request.tid,
-                has_token: request.token.is_some(),
+                token: request.token,
                 command: request.command,
                 target: request.target,
                 value: request.value.map(Bytes::copy_from_slice),
@@ -121,22 +122,38 @@ impl Node {
         self.reply(now, back, to.target.as_ref(), response);
     }
 
-    /// Answers a request to somebody else than who passed it on, without token or closer nodes.
+    /// Answers a request to somebody else than who passed it on, without token or closer nodes. The caller is sure that
+    /// `asker` wants it.
     pub fn respond_to(&mut self, now: Instant, to: &Incoming, asker: SocketAddrV4, value: Bytes) {
+        if !self.guard.may_forward(now, *to.from.ip(), value.len()) {
+            return;
+        }
         let back = Back { via: to.via, to: asker, tid: to.tid };
         self.reply(now, back, None, &Response { value: Some(value), ..Response::default() });
     }
 
     /// Passes a request on with another value (dht-rpc `Request.relay`). Its receiver, or the one after it, answers the
-    /// asker. The caller is sure that `next` wants it.
-    pub fn relay(&mut self, passed: &Incoming, next: SocketAddrV4, value: &[u8]) {
+    /// asker. Nothing is sent if the limits of the asker, or of who would receive it, are used up. The caller is sure that
+    /// `next` wants it.
+    pub fn relay(&mut self, now: Instant, passed: &Incoming, next: SocketAddrV4, value: &[u8]) {
         let id = self.shown_id(passed.via);
         let (target, value) = (passed.target, Some(value));
         self.writer.clear();
         Request { id, target, value, ..Request::new(passed.tid, next, passed.command) }
             .encode(&mut self.writer);
-        let payload = Bytes::copy_from_slice(self.writer.as_slice());
-        self.transmit(next, passed.via, payload);
+        let bytes = self.writer.len();
+        let may = is_sane(next, *passed.from.ip())
+            && self.guard.may_forward(now, *passed.from.ip(), bytes)
+            && self.guard.may_send(now, *next.ip(), bytes);
+        if may {
+            let payload = Bytes::copy_from_slice(self.writer.as_slice());
+            self.transmit(next, passed.via, payload);
+        }
+    }
+
+    /// True if a request came from this address in the last minute. It may be forged.
+    pub fn heard_lately(&self, now: Instant, addr: SocketAddrV4) -> bool {
+        self.senders.heard_lately(now, addr)
     }
 
     /// Sends the pings that are due.
