@@ -15,7 +15,7 @@
 //! Files, each using only those before it: `received` and `datagrams` (system calls), `outgoing` (what is on its way into
 //! the system), `protocol`, `socket` (its sending side, and what users hold), `driver` (the task).
 //!
-//! Tasks: one per socket (`driver`), ending with the last [`Handle`] to it. Anybody may send with [`Socket::transmit`],
+//! Tasks: one per socket (`driver`), ending with the last [`Handle`] to it. Anybody may send with `Socket::transmit`,
 //! so that a user with enough for a batch needs no task switch.
 //!
 //! Locks, in this order: a socket's `outgoing` (taken by `try_lock` only, held across system calls: datagrams leave in
@@ -39,4 +39,4 @@ pub(crate) use driver::Driver;
 pub(crate) use outgoing::{Outgoing, Way};
 pub(crate) use protocol::{Haste, Protocol, Protocols};
 pub(crate) use received::Batch;
-pub(crate) use socket::{Handle, Socket, SocketId};
+pub(crate) use socket::{Handle, SocketId};

@@ -81,6 +81,10 @@ impl UdxSocket {
         self.guard.local_address()
     }
 
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.guard
+    }
+
     pub(crate) fn id(&self) -> SocketId {
         self.guard.id()
     }

@@ -24,8 +24,7 @@ impl Told<'_> {
     }
 
     fn sign(&self, target: Target, node: NodeId, token: [u8; 32], remove: bool) -> Vec<u8> {
-        let peer =
-            Peer { public_key: self.keys.public().0, relay_addresses: List::from(self.relays) };
+        let peer = Peer { public_key: self.keys.public().0, relay_addresses: List::from(self.relays) };
         let encoded_peer = encoded(|out| peer.encode(out));
         let signed = Announcement {
             target: &target,
@@ -42,17 +41,15 @@ impl Told<'_> {
 
     fn announce(&self, dht: &mut Hyperdht, now: Instant, from: SocketAddrV4, target: Target) -> bool {
         let own = id_of(dht);
-        let done = write(dht, now, from, Command::ANNOUNCE, target, |token| {
-            self.sign(target, own, token, false)
-        });
+        let done =
+            write(dht, now, from, Command::ANNOUNCE, target, |token| self.sign(target, own, token, false));
         done == Some(ErrorCode::NONE)
     }
 
     fn unannounce(&self, dht: &mut Hyperdht, now: Instant, from: SocketAddrV4, target: Target) -> bool {
         let own = id_of(dht);
-        let done = write(dht, now, from, Command::UNANNOUNCE, target, |token| {
-            self.sign(target, own, token, true)
-        });
+        let done =
+            write(dht, now, from, Command::UNANNOUNCE, target, |token| self.sign(target, own, token, true));
         done == Some(ErrorCode::NONE)
     }
 }
@@ -99,9 +96,8 @@ fn recorded_signatures_of_the_original_are_accepted() {
     let hex = |case: &serde_json::Value, name: &str| {
         data_encoding::HEXLOWER.decode(case[name].as_str().unwrap_or_default().as_bytes()).expect("hex")
     };
-    let fixed = |case: &serde_json::Value, name: &str| -> [u8; 32] {
-        hex(case, name).try_into().expect("32 bytes")
-    };
+    let fixed =
+        |case: &serde_json::Value, name: &str| -> [u8; 32] { hex(case, name).try_into().expect("32 bytes") };
     let now = Instant::now();
     let mut rng = StdRng::from_seed([1; 32]);
     let cases = vectors["announce"].as_array().expect("cases");
