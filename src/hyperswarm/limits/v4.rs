@@ -84,3 +84,8 @@ pub const MAX_PEERS_WITH_RELAYS: usize = 512;
 pub const SWARM_KNOWN_PEERS: usize = 4096;
 /// Attempts of a swarm at a time, those included that take long.
 pub const SWARM_ATTEMPTS: usize = 16;
+/// Probes that wait for their socket. A round sends 256 to each of two addresses; further ones are dropped, as a network
+/// may.
+pub const MAX_WAITING_PROBES: usize = 1024;
+/// Probes that have come in on a socket and wait for its listener, who only wants to know where one came from.
+pub const PROBE_QUEUE: usize = 64;

@@ -143,6 +143,11 @@ impl Stream {
         self.sending.paths.current().map(|path| (path.socket, path.remote))
     }
 
+    /// Tells of a path again on which the peer was heard before: see [`Event::OtherPath`].
+    pub fn forget_other_path(&mut self) {
+        self.sending.paths.forget_heard();
+    }
+
     /// Queues bytes; they are not copied before they are put into packets. Full packets may leave at once, the rest
     /// with [`flush`](Self::flush). Writing before connecting is allowed: it waits. Bytes written to a stream that is
     /// closed or finished are dropped.
@@ -283,7 +288,24 @@ impl Stream {
     }
 
     /// A packet for this stream, let in and not to be relayed. `length` is the datagram's.
-    pub(super) fn handle_packet(&mut self, now: Instant, packet: &Packet<'_>, length: usize) {
+    pub(super) fn handle_packet_from(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        from: SocketAddr,
+        packet: &Packet<'_>,
+        length: usize,
+    ) {
+        let ignored = self.notes.counters.ignored;
+        self.handle_packet(now, packet, length);
+        // One that is ignored (it acknowledges what was never sent, say) is not the peer's.
+        let credible = self.notes.counters.ignored == ignored && !self.life.is_closed();
+        if credible && self.sending.paths.hear(socket, from) {
+            self.notes.events.push(Event::OtherPath { socket, from });
+        }
+    }
+
+    fn handle_packet(&mut self, now: Instant, packet: &Packet<'_>, length: usize) {
         let header = &packet.header;
         self.notes.counters.received += 1;
         if header.has(flag::HEARTBEAT) {
