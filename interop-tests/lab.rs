@@ -342,7 +342,7 @@ fn peers_available() -> Result<(), String> {
         Ok(output) if output.status.success() => {}
         _ => return Err("the command node is missing (Node.js 18 or later)".to_owned()),
     }
-    if !node_folder().join("node_modules/hyperswarm").exists() {
+    if !["hyperswarm", "hyperdht"].iter().all(|name| node_folder().join("node_modules").join(name).exists()) {
         return Err("its packages are missing: run npm ci in interop-tests/node, or scripts/test".to_owned());
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! * [`misbehaving`]: providers that die, lie, stall or send garbage.
 //! * [`bootstrap`]: whose DHT node the others start from.
 //! * [`connections`]: our swarm and a bare hyperswarm 2.14, below kachery.
+//! * [`dht_v4`]: nodes of today's DHT, ours and npm's hyperdht, in networks made of either.
 //! * [`udx_streams`]: our UDX streams and those of udx-native, in good and in bad [weather](udx_weather).
 //! * [`secret_streams`]: our secret streams and those of @hyperswarm/secret-stream, over TCP and UDX.
 //! * [`protomux`]: our channels and those of npm's protomux, on secret streams over TCP and UDX.
@@ -20,6 +21,7 @@
 
 mod bootstrap;
 mod connections;
+mod dht_v4;
 #[allow(dead_code, reason = "the attacks need the rest of it")]
 mod lab;
 mod loading;

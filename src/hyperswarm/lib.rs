@@ -6,12 +6,12 @@
 //! | | what there is |
 //! | --- | --- |
 //! | v2 (hyperswarm 2.14) | [`net::v2`]: join a topic, get connections; DHT client, server and bootstrap node; multicast DNS |
-//! | v4 (hyperswarm 4) | the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`]; of the DHT the messages ([`codec::v4`]) and the node below hyperdht ([`dht::v4`]), without sockets so far |
+//! | v4 (hyperswarm 4) | a node of the DHT, [`net::v4`]: announce, look up, store; the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`] |
 //!
 //! ## The rooms, and who may use whom
 //!
 //! ```text
-//! codec, crypto -> udx, secret_stream, mux, dht -> swarm -> net
+//! codec, crypto -> udx, secret_stream, mux, dht -> holepunch -> swarm -> net
 //! ```
 //!
 //! An arrow points from what is used to who uses it; nothing goes the other way.
@@ -20,6 +20,7 @@
 //! * [`crypto`]: key pairs, hashes, signatures, Noise handshakes, secretstream.
 //! * [`udx`], [`secret_stream`], [`mux`]: a reliable stream over UDP, its encryption, and channels inside it.
 //! * [`dht`]: the distributed hash table; see there for the shape of a machine.
+//! * [`holepunch`]: connections by public key, through NATs and firewalls.
 //! * [`swarm`]: whom to dial, and when to try again.
 //! * [`net`]: the only room with sockets, tasks and a clock. It drives the machines of the other rooms, which are
 //!   *sans-io*: they take `now`, datagrams and a seeded random source, and return what to send, the next deadline and
@@ -40,6 +41,23 @@
 //! while let Some(mut connection) = swarm.next().await {
 //!     connection.stream.write_all(b"hello").await?;
 //! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Announce a topic and look it up (v4)
+//!
+//! ```no_run
+//! use hyperswarm::crypto::KeyPair;
+//! use hyperswarm::net::v4::{Dht, DhtOptions, PUBLIC_BOOTSTRAP};
+//!
+//! # async fn example() -> std::io::Result<()> {
+//! let dht = Dht::bind(DhtOptions::new(PUBLIC_BOOTSTRAP))?;
+//! dht.until(|status| status.ready).await;
+//! let (topic, keys) = ([7; 32], KeyPair::from_seed(&[1; 32]));
+//! let stored = dht.announce(topic, &keys, &[]).outcome().await.stored;
+//! let (peers, _) = dht.lookup(topic).peers().await;
+//! println!("{stored} nodes keep it; {} peers", peers.len());
 //! # Ok(())
 //! # }
 //! ```
@@ -69,6 +87,7 @@
 pub mod codec;
 pub mod crypto;
 pub mod dht;
+pub mod holepunch;
 pub mod limits;
 pub mod mux;
 pub mod net;

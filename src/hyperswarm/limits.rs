@@ -161,14 +161,19 @@ pub const UDP_SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Slots of 64 KiB that one receive call fills, each with a datagram or a batch of coalesced ones; also how much is
 /// processed before anything else gets its turn with the lock.
 pub const UDP_RECEIVE_SLOTS: usize = 8;
+/// The same where datagrams are not coalesced, as they come from many senders: as many as quinn-udp takes, which costs a
+/// fifth less for each of them than 8.
+pub const UDP_SMALL_RECEIVE_SLOTS: usize = 32;
 /// Receive calls in one turn of a socket's task. A flood that fills them all lets timers, sending and other tasks run
 /// before the next ones.
 pub const UDP_RECEIVE_CALLS: usize = 4;
-/// Batches of up to 64 KiB sent in one go, by a writer or in a turn of the socket's task; the rest waits for the
-/// task's next turn, so that sending starves nobody.
+/// Bursts sent in one go, by a writer or in a turn of the socket's task; the rest waits for the task's next turn, so
+/// that sending starves nobody.
 pub const UDP_TRANSMIT_BATCHES: usize = 16;
+/// Datagrams, or batches of them to one destination, in a burst.
+pub const UDP_SEND_SLOTS: usize = 64;
+/// Bytes at which a burst is full. What is added last may exceed it by a batch.
+pub const UDP_BURST_BYTES: usize = 32 * 1024;
 /// Bytes written after which a stream's writer sends by itself instead of leaving it to the socket's task: a full
 /// batch.
 pub const UDX_DIRECT_SEND_BYTES: usize = 64 * 1024;
-/// Bytes of a datagram of another protocol that is passed on. Those of the DHT are below 2 KiB.
-pub const MAX_FOREIGN_DATAGRAM_BYTES: usize = 4096;

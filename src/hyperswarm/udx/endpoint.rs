@@ -63,6 +63,28 @@ struct Outbox {
     loose: VecDeque<(SocketAddr, Bytes)>,
 }
 
+impl Outbox {
+    /// The next datagrams that belong to no stream: those that follow one another to one destination, of one size. Also
+    /// how many they are.
+    fn take_loose(&mut self, most: usize, buffer: &mut Vec<u8>) -> Option<(Transmit, usize)> {
+        let (destination, first) = self.loose.pop_front()?;
+        buffer.extend_from_slice(&first);
+        let segment_size = first.len();
+        let (mut length, mut count) = (segment_size, 1);
+        let fits = |(to, bytes): &mut (SocketAddr, Bytes)| *to == destination && bytes.len() <= segment_size;
+        // A shorter one is the last of its batch.
+        while count < most
+            && length == count * segment_size
+            && let Some((_, bytes)) = self.loose.pop_front_if(fits)
+        {
+            buffer.extend_from_slice(&bytes);
+            length += bytes.len();
+            count += 1;
+        }
+        Some((Transmit { destination, segment_size, length, may_fragment: false }, count))
+    }
+}
+
 /// Access to a stream; what it then wants (deadlines, a turn to send, events) is noted when this is dropped.
 pub struct StreamGuard<'a> {
     endpoint: &'a mut Endpoint,
@@ -170,7 +192,7 @@ impl Endpoint {
         if let Some(destination) = slot.stream.relay() {
             self.relay(id, destination, &header, datagram);
         } else if let Ok(packet) = Packet::decode(datagram) {
-            slot.stream.handle_packet(now, &packet, datagram.len());
+            slot.stream.handle_packet_from(now, socket, from, &packet, datagram.len());
         } else {
             slot.stream.ignore();
         }
@@ -212,12 +234,10 @@ impl Endpoint {
     ) -> Option<Transmit> {
         loop {
             let outbox = self.outboxes.get_mut(&socket)?;
-            if let Some((destination, bytes)) = outbox.loose.pop_front() {
-                self.loose -= 1;
-                self.loose_bytes -= bytes.len();
-                buffer.extend_from_slice(&bytes);
-                let length = bytes.len();
-                return Some(Transmit { destination, segment_size: length, length, may_fragment: false });
+            if let Some((transmit, count)) = outbox.take_loose(max_datagrams, buffer) {
+                self.loose -= count;
+                self.loose_bytes -= transmit.length;
+                return Some(transmit);
             }
             let Some(id) = outbox.ready.pop_front() else {
                 self.outboxes.remove(&socket);
@@ -239,6 +259,11 @@ impl Endpoint {
     /// Whether something may leave this socket now: then [`poll_transmit`](Self::poll_transmit) is due.
     pub fn wants_transmit(&self, socket: SocketId) -> bool {
         self.outboxes.contains_key(&socket)
+    }
+
+    /// The sockets from which something may leave now.
+    pub fn sockets_with_transmits(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.outboxes.keys().copied()
     }
 
     /// What happened.

@@ -224,6 +224,16 @@ pub enum Event {
         /// The sender.
         from: SocketAddr,
     },
+    /// A connected stream was sent a packet that could be its peer's, from elsewhere than its peer's address or on
+    /// another socket than its own: the peer may have moved, or have found a shorter way. Nothing changes by itself. Told
+    /// once per path, until [`Stream::forget_other_path`](super::Stream::forget_other_path). It proves nothing: somebody
+    /// who has seen packets of the stream can forge one.
+    OtherPath {
+        /// Where it arrived.
+        socket: SocketId,
+        /// The sender.
+        from: SocketAddr,
+    },
     /// Bytes can be read.
     Readable,
     /// There is room to write after there was none.

@@ -1,29 +1,24 @@
-//! A UDP socket with the streams, and the other protocols, that share it.
+//! A UDP socket as the users of its streams have it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
-
-use super::datagrams::{Datagrams, Offload};
-use super::driver::Driver;
 use super::error::StreamError;
-use super::instance::{Instance, User};
-use super::port::{Foreign, ForeignDatagram, SocketGuard};
+use super::instance::Instance;
 use super::stream::UdxStream;
+use super::user::User;
 use crate::limits::UDX_RECEIVE_BUDGET_BYTES;
 use crate::net::random;
-use crate::udx::{SocketId, StreamOptions};
+use crate::net::udp::{Driver, Handle, Offload, Protocols, SocketId};
+use crate::udx::StreamOptions;
 
 /// How to bind a [`UdxSocket`].
 #[derive(Clone, Copy, Debug)]
 pub struct BindOptions {
     /// True if the system may cut what is sent into datagrams.
     pub offload: Offload,
-    /// How many datagrams of other protocols wait at most for [`UdxSocket::take_foreign`]'s reader; 0: none are kept.
-    pub foreign_queue: usize,
     /// Bytes that all streams of this socket and its siblings together hold for readers that do not read: 64 MiB by
     /// default. A [sibling](UdxSocket::bind_sibling) shares the budget of the first socket, whatever this says.
     pub receive_budget: usize,
@@ -31,7 +26,7 @@ pub struct BindOptions {
 
 impl Default for BindOptions {
     fn default() -> Self {
-        Self { offload: Offload::default(), foreign_queue: 0, receive_budget: UDX_RECEIVE_BUDGET_BYTES }
+        Self { offload: Offload::default(), receive_budget: UDX_RECEIVE_BUDGET_BYTES }
     }
 }
 
@@ -39,57 +34,66 @@ impl Default for BindOptions {
 #[derive(Clone)]
 pub struct UdxSocket {
     pub(super) instance: Arc<Instance>,
-    pub(super) guard: Arc<SocketGuard>,
+    pub(super) guard: Arc<Handle>,
 }
 
 impl UdxSocket {
     /// Binds to `address` and starts the socket's task. Needs a tokio runtime.
     pub fn bind(address: SocketAddr, options: BindOptions) -> io::Result<Self> {
         let instance = Instance::new(random::seed()?, options.receive_budget);
-        Self::start(Arc::new(instance), address, options)
+        let instance = Arc::new(instance);
+        let protocols: Protocols = Arc::new([Arc::clone(&instance) as _]);
+        Self::start(instance, protocols, address, options)
     }
 
     /// Binds another socket for the same streams: they are looked up by id whatever socket a packet comes in on, and
     /// can move from one to the other.
     pub fn bind_sibling(&self, address: SocketAddr, options: BindOptions) -> io::Result<Self> {
-        Self::start(Arc::clone(&self.instance), address, options)
+        let protocols = Arc::clone(self.guard.protocols());
+        Self::start(Arc::clone(&self.instance), protocols, address, options)
     }
 
-    fn start(instance: Arc<Instance>, address: SocketAddr, options: BindOptions) -> io::Result<Self> {
-        let (socket, driver) = Self::assemble(instance, address, options)?;
+    fn start(
+        instance: Arc<Instance>,
+        protocols: Protocols,
+        address: SocketAddr,
+        options: BindOptions,
+    ) -> io::Result<Self> {
+        let (socket, driver) = Self::assemble(instance, protocols, address, options)?;
         tokio::spawn(driver);
         Ok(socket)
     }
 
-    /// A socket and its task, which has yet to be started.
-    pub(super) fn assemble(
+    /// A socket and its task, which has yet to be started. The instance must be one of the protocols.
+    pub(crate) fn assemble(
         instance: Arc<Instance>,
+        protocols: Protocols,
         address: SocketAddr,
         options: BindOptions,
     ) -> io::Result<(Self, Driver)> {
-        let datagrams = Datagrams::bind(address, options.offload)?;
-        let (foreign, foreign_datagrams) = Foreign::new(options.foreign_queue);
-        let id = instance.with(|core| core.next_socket());
-        let guard = Arc::new(SocketGuard::new(id, datagrams, foreign_datagrams));
-        let driver = Driver::new(Arc::clone(&instance), Arc::clone(&guard.state), foreign);
-        instance.with(|core| core.add_socket(id, Arc::downgrade(&guard)));
+        let (guard, driver) = Handle::bind(address, options.offload, protocols)?;
+        instance.add_socket(&guard);
         Ok((Self { instance, guard }, driver))
     }
 
     /// Where it is bound.
     pub fn local_address(&self) -> SocketAddr {
-        self.guard.state.datagrams.local_address()
+        self.guard.local_address()
     }
 
-    pub(super) fn id(&self) -> SocketId {
-        self.guard.state.id
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.guard
+    }
+
+    pub(crate) fn id(&self) -> SocketId {
+        self.guard.id()
     }
 
     /// Opens a stream that will use this socket. Packets may arrive for it at once, see
     /// [`UdxStream::first_contact`]; it can send after [`UdxStream::connect`].
     pub fn open(&self, options: StreamOptions) -> io::Result<UdxStream> {
         let id = self.instance.with(|core| {
-            self.guard.check_open()?;
+            self.check_open()?;
             let id = core.endpoint.open(Instant::now(), options)?;
             core.streams.insert(id, User::new(Arc::clone(&self.guard)));
             Ok::<_, StreamError>(id)
@@ -97,15 +101,9 @@ impl UdxSocket {
         Ok(UdxStream::new(Arc::clone(&self.instance), id))
     }
 
-    /// The datagrams of other protocols that come in on this socket; once. When its queue is full, datagrams are
-    /// dropped, as the network may do.
-    pub fn take_foreign(&self) -> Option<mpsc::Receiver<ForeignDatagram>> {
-        self.guard.take_foreign()
-    }
-
-    /// Sends a datagram of another protocol. `WouldBlock` when the system's buffer is full.
-    pub fn send_foreign(&self, destination: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        self.guard.state.datagrams.send(destination, datagram, datagram.len().max(1))
+    /// An error if the socket's task has ended, so that nothing would ever leave or arrive.
+    pub(super) fn check_open(&self) -> Result<(), StreamError> {
+        self.guard.is_open().then_some(()).ok_or(StreamError::SocketClosed)
     }
 }
 

@@ -14,9 +14,10 @@ use tokio::task::coop::poll_proceed;
 
 use super::error::StreamError;
 use super::handle::UdxSocket;
-use super::instance::{Core, Instance, Progress};
+use super::instance::{Core, Instance};
 use super::path_mtu::path_mtu;
-use super::port::SocketGuard;
+use super::user::Progress;
+use crate::net::udp::{Handle, SocketId};
 use crate::udx::{Closed, Firewall, Remote, StateError, Stats, StreamGuard, StreamId};
 
 /// A reliable stream of bytes in both directions, with unordered messages beside it.
@@ -30,9 +31,9 @@ pub struct UdxStream {
     id: StreamId,
 }
 
-/// Who sent the first packet to a stream that was not connected.
+/// Where a packet came from: the first one to a stream that was not connected, or one from elsewhere than its peer.
 #[derive(Clone, Debug)]
-pub struct FirstContact {
+pub struct Contact {
     /// The socket it came in on.
     pub socket: UdxSocket,
     /// Its sender.
@@ -92,11 +93,32 @@ impl UdxStream {
     }
 
     /// The first packet that came in before the stream was connected, as soon as there is one.
-    pub async fn first_contact(&self) -> io::Result<FirstContact> {
-        let (socket, from) =
-            poll_fn(|context| self.poll_progress(context, |progress| progress.contact)).await?;
+    pub async fn first_contact(&self) -> io::Result<Contact> {
+        let path = poll_fn(|context| self.poll_progress(context, |progress| progress.contact)).await?;
+        self.contact(path)
+    }
+
+    /// The next packet that comes from elsewhere than the peer's address, or on another socket than the stream's, and
+    /// could be the peer's: see [`Event::OtherPath`](crate::udx::Event::OtherPath). A path is told of once; after that call
+    /// again to hear of it, or of another one, again. One heard before the call is told of at once.
+    ///
+    /// It proves nothing: somebody who has seen packets of the stream can forge one. Prove the path before
+    /// [`change_remote`](Self::change_remote).
+    pub async fn other_path(&self) -> io::Result<Contact> {
+        let path = poll_fn(|context| {
+            loop {
+                if let Some(path) = self.instance.with(|core| core.take_other_path(self.id)) {
+                    return Poll::Ready(Ok::<_, io::Error>(path));
+                }
+                ready!(self.poll_progress(context, |progress| progress.other_path))?;
+            }
+        });
+        self.contact(path.await?)
+    }
+
+    fn contact(&self, (socket, from): (SocketId, SocketAddr)) -> io::Result<Contact> {
         let guard = self.instance.with(|core| core.socket(socket)).map_or_else(|| self.socket(), Ok)?;
-        Ok(FirstContact { socket: self.with_instance(guard), from })
+        Ok(Contact { socket: self.with_instance(guard), from })
     }
 
     /// Lets in other peers from now on: see [`StreamOptions::firewall`](crate::udx::StreamOptions::firewall).
@@ -284,12 +306,12 @@ impl UdxStream {
         }
     }
 
-    fn with_instance(&self, guard: Arc<SocketGuard>) -> UdxSocket {
+    fn with_instance(&self, guard: Arc<Handle>) -> UdxSocket {
         UdxSocket { instance: Arc::clone(&self.instance), guard }
     }
 
     /// The socket it sends on.
-    fn socket(&self) -> Result<Arc<SocketGuard>, StreamError> {
+    fn socket(&self) -> Result<Arc<Handle>, StreamError> {
         self.instance
             .with(|core| core.streams.get(&self.id).map(|user| Arc::clone(&user.socket)))
             .ok_or_else(|| self.gone())
@@ -318,7 +340,7 @@ impl UdxStream {
     ) -> io::Result<()> {
         self.check_instance(&socket.instance)?;
         self.instance.turn(None, |core| {
-            socket.guard.check_open()?;
+            socket.check_open()?;
             let mut stream = core.endpoint.stream(self.id).ok_or_else(|| self.gone())?;
             let connected = stream.remote().is_some();
             action(&mut stream, Instant::now())?;
@@ -385,11 +407,11 @@ impl UdxStream {
         StateError::Closed(self.id).into()
     }
 
-    fn transmit(&self, due: Option<Arc<SocketGuard>>) {
+    fn transmit(&self, due: Option<Arc<Handle>>) {
         if let Some(socket) = due
             && self.instance.send(&socket)
         {
-            socket.state.task.wake();
+            socket.wake();
         }
     }
 }

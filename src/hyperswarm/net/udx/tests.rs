@@ -17,7 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::instance::Instance;
 use super::{BindOptions, Offload, StreamError, UdxSocket, UdxStream};
-use crate::limits::{MAX_FOREIGN_DATAGRAM_BYTES, UDX_RECEIVE_BUDGET_BYTES, UDX_WINDOW_MAX_BYTES};
+use crate::limits::{UDX_RECEIVE_BUDGET_BYTES, UDX_WINDOW_MAX_BYTES};
+use crate::net::udp::Driver;
 use crate::udx::{CloseReason, Closed, Firewall, OpenError, StateError, StreamId, StreamOptions};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -30,6 +31,16 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
 
 fn socket() -> UdxSocket {
     UdxSocket::bind(LOOPBACK, BindOptions::default()).unwrap()
+}
+
+fn instance() -> Arc<Instance> {
+    Arc::new(Instance::new([3; 32], UDX_RECEIVE_BUDGET_BYTES))
+}
+
+/// A socket for the streams of an instance, whose task has yet to be started.
+fn assemble(instance: &Arc<Instance>) -> (UdxSocket, Driver) {
+    let protocols = Arc::new([Arc::clone(instance) as _]);
+    UdxSocket::assemble(Arc::clone(instance), protocols, LOOPBACK, BindOptions::default()).unwrap()
 }
 
 /// Connected streams on two sockets.
@@ -223,39 +234,6 @@ async fn malformed_and_foreign_packets_disturb_no_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn datagrams_of_other_protocols_are_handed_on_up_to_a_length_and_a_number() {
-    let options = BindOptions { foreign_queue: 2, ..BindOptions::default() };
-    let (a, b) = (socket(), UdxSocket::bind(LOOPBACK, options).unwrap());
-    assert!(a.take_foreign().is_none());
-    let mut foreign = b.take_foreign().unwrap();
-    assert!(b.take_foreign().is_none(), "only once");
-    let deliver = async |datagram: &[u8]| {
-        while let Err(error) = a.send_foreign(b.local_address(), datagram) {
-            assert_eq!(error.kind(), ErrorKind::WouldBlock);
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(async {
-        deliver(&vec![1; MAX_FOREIGN_DATAGRAM_BYTES + 1]).await;
-        deliver(&vec![2; MAX_FOREIGN_DATAGRAM_BYTES]).await;
-        let (from, datagram) = foreign.recv().await.unwrap();
-        assert_eq!((from, datagram), (a.local_address(), vec![2; MAX_FOREIGN_DATAGRAM_BYTES].into()));
-        for number in 0..10 {
-            deliver(&[3, number]).await;
-        }
-        // A stream's bytes on the same socket come after them.
-        let (left, right) = streams(&a, &b);
-        left.write_chunk(Bytes::from_static(b"after")).await.unwrap();
-        assert_eq!(right.read_chunk().await.unwrap().unwrap(), &b"after"[..]);
-        for number in 0..2 {
-            assert_eq!(foreign.recv().await.unwrap().1, &[3, number][..]);
-        }
-        assert!(foreign.try_recv().is_err(), "the queue holds two");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_finished_direction_leaves_the_other_open() {
     let (a, b) = (socket(), socket());
     let (left, right) = streams(&a, &b);
@@ -415,8 +393,7 @@ async fn a_stream_refuses_sockets_and_streams_of_another_instance() {
 
 #[tokio::test]
 async fn streams_of_a_socket_whose_task_panics_are_closed_with_an_error() {
-    let instance = Arc::new(Instance::new([3; 32], UDX_RECEIVE_BUDGET_BYTES));
-    let (a, driver) = UdxSocket::assemble(instance, LOOPBACK, BindOptions::default()).unwrap();
+    let (a, driver) = assemble(&instance());
     let stream = open(&a);
     stream.connect(1, LOOPBACK).unwrap();
     let task = tokio::spawn(async move {
@@ -449,4 +426,27 @@ async fn a_firewall_is_changed_by_whoever_hears_of_a_contact() {
     let contact = soon(right.first_contact()).await.unwrap();
     right.connect(left.id(), contact.from).unwrap();
     assert_eq!(soon(right.read_chunk()).await.unwrap().unwrap(), "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_hears_of_a_peer_that_speaks_from_another_socket() {
+    let (a, b) = (socket(), socket());
+    let sibling = a.bind_sibling(LOOPBACK, BindOptions::default()).unwrap();
+    let (left, right) = streams(&a, &b);
+    soon(async {
+        left.write_chunk(Bytes::from_static(b"here")).await.unwrap();
+        assert_eq!(right.read_chunk().await.unwrap().unwrap(), "here");
+        let waiting = right.other_path();
+        tokio::pin!(waiting);
+        let early = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_ready())).await;
+        assert!(!early, "told of its own path");
+        left.change_remote(&sibling, right.id(), b.local_address()).await.unwrap();
+        left.write_chunk(Bytes::from_static(b"there")).await.unwrap();
+        let contact = waiting.await.unwrap();
+        assert_eq!(contact.from, sibling.local_address());
+        assert_eq!(contact.socket.local_address(), b.local_address());
+        right.change_remote(&contact.socket, left.id(), contact.from).await.unwrap();
+        assert_eq!(right.read_chunk().await.unwrap().unwrap(), "there");
+    })
+    .await;
 }

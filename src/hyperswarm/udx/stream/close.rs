@@ -39,6 +39,7 @@ pub(in crate::udx) struct Farewell {
 pub(super) struct Events {
     contact: Option<(SocketId, SocketAddr)>,
     contacted: bool,
+    other_path: Option<(SocketId, SocketAddr)>,
     readable: bool,
     writable: bool,
     message: bool,
@@ -52,6 +53,7 @@ impl Events {
     pub(super) fn push(&mut self, event: Event) {
         match event {
             Event::FirstContact { socket, from } => self.contact(socket, from),
+            Event::OtherPath { socket, from } => self.other_path = Some((socket, from)),
             Event::Readable => self.readable = true,
             Event::Writable => self.writable = true,
             Event::Message => self.message = true,
@@ -72,6 +74,7 @@ impl Events {
 
     fn is_empty(&self) -> bool {
         !(self.contact.is_some()
+            || self.other_path.is_some()
             || self.readable
             || self.writable
             || self.message
@@ -92,6 +95,9 @@ impl Events {
         ];
         if let Some((socket, from)) = self.contact.take() {
             return Some(Event::FirstContact { socket, from });
+        }
+        if let Some((socket, from)) = self.other_path.take() {
+            return Some(Event::OtherPath { socket, from });
         }
         for (pending, event) in flags {
             if std::mem::take(pending) {

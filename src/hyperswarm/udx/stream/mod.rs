@@ -114,9 +114,38 @@ impl Stream {
         Ok(())
     }
 
+    /// Sends all that is under way again, if nothing was heard of the peer yet: its NAT or ours may have opened since. That
+    /// says nothing about congestion.
+    pub fn nudge(&mut self, now: Instant) {
+        if self.life.is_closed() || self.notes.counters.received > 0 {
+            return;
+        }
+        self.sending.repeat_all(now);
+        self.notes.wake();
+    }
+
+    /// As [`change_remote`](Self::change_remote), for a stream that has heard nothing of its peer: all that is under way was
+    /// lost on the old way, and is sent again on the new one.
+    pub fn reroute(&mut self, now: Instant, socket: SocketId, remote: Remote) -> Result<(), StateError> {
+        if self.notes.counters.received > 0 {
+            return self.change_remote(now, socket, remote);
+        }
+        self.check_open()?;
+        self.sending.paths.connect(socket, remote);
+        self.sending.mtu.set_path(&remote);
+        self.sending.on_packet_size();
+        self.nudge(now);
+        Ok(())
+    }
+
     /// The peer, once connected.
     pub fn remote(&self) -> Option<(SocketId, Remote)> {
         self.sending.paths.current().map(|path| (path.socket, path.remote))
+    }
+
+    /// Tells of a path again on which the peer was heard before: see [`Event::OtherPath`].
+    pub fn forget_other_path(&mut self) {
+        self.sending.paths.forget_heard();
     }
 
     /// Queues bytes; they are not copied before they are put into packets. Full packets may leave at once, the rest
@@ -259,7 +288,24 @@ impl Stream {
     }
 
     /// A packet for this stream, let in and not to be relayed. `length` is the datagram's.
-    pub(super) fn handle_packet(&mut self, now: Instant, packet: &Packet<'_>, length: usize) {
+    pub(super) fn handle_packet_from(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        from: SocketAddr,
+        packet: &Packet<'_>,
+        length: usize,
+    ) {
+        let ignored = self.notes.counters.ignored;
+        self.handle_packet(now, packet, length);
+        // One that is ignored (it acknowledges what was never sent, say) is not the peer's.
+        let credible = self.notes.counters.ignored == ignored && !self.life.is_closed();
+        if credible && self.sending.paths.hear(socket, from) {
+            self.notes.events.push(Event::OtherPath { socket, from });
+        }
+    }
+
+    fn handle_packet(&mut self, now: Instant, packet: &Packet<'_>, length: usize) {
         let header = &packet.header;
         self.notes.counters.received += 1;
         if header.has(flag::HEARTBEAT) {

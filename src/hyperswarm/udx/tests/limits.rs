@@ -174,8 +174,8 @@ fn relayed_datagrams_waiting_for_a_socket_are_counted() {
     }
     let mut buffer = Vec::new();
     let mut sent = 0;
-    while end.poll_transmit(now, SOCKET, 64, &mut buffer).is_some() {
-        sent += 1;
+    while let Some(batch) = end.poll_transmit(now, SOCKET, 64, &mut buffer) {
+        sent += batch.length / batch.segment_size;
     }
     assert_eq!(sent, MAX_UDX_LOOSE_DATAGRAMS);
     end.handle_datagram(now, SOCKET, address(1), &bytes);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::limits::{MAX_UDX_LOOSE_BYTES, MAX_UDX_LOOSE_DATAGRAMS};
 use crate::testkit::pair::{IDS, Pair, SOCKET, address, packet};
-use crate::udx::{CloseReason, Endpoint, Remote, SocketId, StreamId, StreamOptions, flag};
+use crate::udx::{CloseReason, Endpoint, Event, Remote, SocketId, StreamId, StreamOptions, flag};
 
 const SIBLING: SocketId = SocketId(7);
 const THIRD: SocketId = SocketId(8);
@@ -142,4 +142,76 @@ fn a_relay_is_closed_with_its_latest_destination_and_no_other() {
     assert_eq!(end.stream(relay).unwrap().closed(), None);
     end.forget(latest);
     assert_eq!(end.stream(relay).unwrap().closed(), Some(CloseReason::RelayClosed(latest)));
+}
+
+#[test]
+fn relayed_datagrams_of_one_size_to_one_destination_leave_in_a_batch() {
+    let mut pair = Pair::connected(1);
+    let (now, end) = (pair.now, &mut pair.ends[0]);
+    let relay = open(end, now, 5);
+    end.stream(relay).unwrap().relay_to(IDS[0]);
+    let other = open(end, now, 6);
+    end.stream(other).unwrap().connect(now, SOCKET, Remote { address: address(2), ..remote() }).unwrap();
+    let to_other = open(end, now, 7);
+    end.stream(to_other).unwrap().relay_to(other);
+    for (stream, payload) in
+        [(relay, &b"full"[..]), (relay, b"full"), (relay, b"end"), (relay, b"full"), (to_other, b"full")]
+    {
+        end.handle_datagram(now, SOCKET, address(1), &packet_for(stream, flag::DATA, 0, payload));
+    }
+    let mut batches = Vec::new();
+    let mut buffer = Vec::new();
+    while let Some(batch) = end.poll_transmit(now, SOCKET, 64, &mut buffer) {
+        batches.push((batch.length, batch.segment_size));
+    }
+    assert_eq!(batches, [(24 + 24 + 23, 24), (24, 24), (24, 24)]);
+    for _ in 0..3 {
+        end.handle_datagram(now, SOCKET, address(1), &packet_for(relay, flag::DATA, 0, b"full"));
+    }
+    let lengths =
+        std::iter::from_fn(|| end.poll_transmit(now, SOCKET, 2, &mut buffer)).map(|sent| sent.length);
+    assert_eq!(lengths.collect::<Vec<_>>(), [48, 24], "no more than wanted");
+}
+
+/// What a stream tells of a packet with this payload that comes in on `socket` from the host of this number.
+fn told(pair: &mut Pair, socket: SocketId, from: usize, ack: u32) -> Vec<Event> {
+    let (now, end) = (pair.now, &mut pair.ends[0]);
+    end.handle_datagram(now, socket, address(from), &packet_for(IDS[0], flag::MESSAGE, ack, b""));
+    std::iter::from_fn(|| end.poll_event()).map(|(_, event)| event).collect()
+}
+
+#[test]
+fn a_packet_from_elsewhere_that_could_be_the_peers_is_told_of_once_per_path() {
+    let mut pair = Pair::connected(1);
+    assert_eq!(told(&mut pair, SOCKET, 1, 0), [Event::Message], "its own path");
+    for (socket, from) in [(SOCKET, 2), (SIBLING, 1), (SOCKET, 2)] {
+        let elsewhere = Event::OtherPath { socket, from: address(from) };
+        assert_eq!(told(&mut pair, socket, from, 0), [elsewhere, Event::Message]);
+        assert_eq!(told(&mut pair, socket, from, 0), [Event::Message], "the same path again");
+    }
+    pair.stream(0).forget_other_path();
+    let elsewhere = Event::OtherPath { socket: SOCKET, from: address(2) };
+    assert_eq!(told(&mut pair, SOCKET, 2, 0), [elsewhere, Event::Message]);
+}
+
+#[test]
+fn a_packet_from_elsewhere_that_acknowledges_what_was_never_sent_is_not_told_of() {
+    let mut pair = Pair::connected(1);
+    assert_eq!(told(&mut pair, SOCKET, 2, 1000), [Event::Message]);
+    let now = pair.now;
+    pair.ends[0].handle_datagram(now, SOCKET, address(2), &packet(flag::DATA, 0, 0, b"cut")[..12]);
+    assert_eq!(pair.ends[0].poll_event(), None);
+}
+
+#[test]
+fn after_a_change_of_remote_the_old_path_is_the_other_one() {
+    let mut pair = Pair::connected(1);
+    let now = pair.now;
+    let (id, path_mtu) = (IDS[1].0, 1500);
+    let moved = Remote { id, address: address(2), path_mtu };
+    pair.stream(0).change_remote(now, SOCKET, moved).unwrap();
+    while pair.ends[0].poll_event().is_some() {}
+    assert_eq!(told(&mut pair, SOCKET, 2, 0), [Event::Message]);
+    let elsewhere = Event::OtherPath { socket: SOCKET, from: address(1) };
+    assert_eq!(told(&mut pair, SOCKET, 1, 0), [elsewhere, Event::Message]);
 }

@@ -1,19 +1,20 @@
-//! A UDP socket that moves datagrams in batches: one system call per 64 KiB where the kernel can (GSO, GRO,
-//! `recvmmsg`), one per datagram elsewhere.
+//! A UDP socket that moves datagrams in batches: one system call for up to 64 KiB to one destination (GSO) or 64
+//! datagrams to many (`sendmmsg`), and one for whatever waits (GRO, `recvmmsg`), where the kernel can; one per datagram
+//! elsewhere.
 
-use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
-use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{UdpSockRef, UdpSocketState};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::limits::{UDP_RECEIVE_SLOTS, UDP_SOCKET_BUFFER_BYTES};
+use super::outgoing::{Outlet, Way};
+use super::received::Received;
+use crate::limits::UDP_SOCKET_BUFFER_BYTES;
 
-/// Bytes of a receive slot: more than any datagram (65,527 bytes) and any batch of coalesced ones (below 65,536),
-/// so that a full slot can only mean one that was cut.
-pub(super) const SLOT_BYTES: usize = 65_536;
 /// Bytes of the longest datagram, and of a batch that the kernel cuts into datagrams.
 const LONGEST_SEND: usize = 65_507;
 
@@ -33,6 +34,8 @@ pub(super) struct Datagrams {
     state: UdpSocketState,
     offload: Offload,
     local: SocketAddr,
+    /// Routers that a datagram passes at most, unless it is meant to pass fewer: IPv4's, and IPv6's.
+    usual_ttl: (Option<u32>, Option<u32>),
 }
 
 impl Datagrams {
@@ -45,13 +48,15 @@ impl Datagrams {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        let six = if address.is_ipv6() { socket.unicast_hops_v6().ok() } else { None };
+        let usual_ttl = (socket.ttl_v4().ok(), six);
         let socket = std::net::UdpSocket::from(socket);
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // Best effort: the system caps them, and smaller ones only cost retransmissions.
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), UDP_SOCKET_BUFFER_BYTES);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), UDP_SOCKET_BUFFER_BYTES);
         let local = socket.local_addr()?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, state, offload, local })
+        Ok(Self { socket: UdpSocket::from_std(socket)?, state, offload, local, usual_ttl })
     }
 
     /// Where it is bound.
@@ -77,50 +82,64 @@ impl Datagrams {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
-            match self
-                .socket
-                .try_io(Interest::READABLE, || into.fill(&self.state, UdpSockRef::from(&self.socket)))
-            {
+            let mut received = false;
+            let result = self.socket.try_io(Interest::READABLE, || {
+                let more = into.fill(&self.state, UdpSockRef::from(&self.socket))?;
+                received = true;
+                // Linux fills every slot that it can, and tells of what arrives later: if some stayed empty, the runtime
+                // may wait for that, and nobody has to ask in vain. That is half of all calls on a quiet socket.
+                match more || !cfg!(target_os = "linux") {
+                    true => Ok(()),
+                    false => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            });
+            match result {
+                _ if received => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return Poll::Ready(other),
             }
         }
     }
 
-    /// How many datagrams of `segment` bytes one send may carry.
-    pub(super) fn datagrams_per_send(&self, segment: usize) -> usize {
-        match self.offload {
-            Offload::Automatic => self.state.max_gso_segments().min(LONGEST_SEND / segment.max(1)).max(1),
-            Offload::Off => 1,
+    /// Ready when the system takes datagrams again.
+    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_send_ready(context)
+    }
+
+    /// Sends with the socket's options as `way` wants them. Only one thread at a time may send: the options are the
+    /// socket's, not the datagram's.
+    fn on_way<T>(&self, way: Way, send: impl FnOnce() -> T) -> T {
+        match way {
+            Way::Plain => send(),
+            Way::InFragments => {
+                self.allow_fragments(true);
+                let result = send();
+                self.allow_fragments(false);
+                result
+            }
+            Way::Ttl(ttl) => {
+                let ttl = Some(u32::from(ttl));
+                self.set_ttl((ttl, ttl));
+                let result = send();
+                self.set_ttl(self.usual_ttl);
+                result
+            }
         }
     }
 
-    /// Sends `contents`: datagrams of `segment` bytes, the last one possibly shorter. `WouldBlock` when the system's
-    /// buffer is full: see [`poll_writable`](Self::poll_writable).
-    pub(super) fn send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
-        let transmit = quinn_udp::Transmit {
-            destination: self.reachable(destination),
-            // UDX has no way to echo congestion marks, so datagrams must not claim that it does.
-            ecn: None,
-            contents,
-            segment_size: (contents.len() > segment).then_some(segment),
-            src_ip: None,
-        };
-        self.socket
-            .try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit))
+    /// Best effort: if the system refuses, the datagram passes as many routers as others do. An IPv6 socket sends IPv4
+    /// too.
+    fn set_ttl(&self, (four, six): (Option<u32>, Option<u32>)) {
+        let socket = SockRef::from(&self.socket);
+        if let Some(ttl) = four {
+            let _ = socket.set_ttl_v4(ttl);
+        }
+        if let Some(hops) = six.filter(|_| self.local.is_ipv6()) {
+            let _ = socket.set_unicast_hops_v6(hops);
+        }
     }
 
-    /// Sends one datagram that may be cut into IP fragments, by the system and (IPv4) by routers. Linux only; elsewhere
-    /// it leaves like any other.
-    pub(super) fn send_in_fragments(&self, destination: SocketAddr, contents: &[u8]) -> io::Result<()> {
-        self.allow_fragments(true);
-        let result = self.send(destination, contents, contents.len().max(1));
-        self.allow_fragments(false);
-        result
-    }
-
-    /// Best effort: if the system refuses, the datagram is lost where it does not fit, as it would be without this. A
-    /// datagram that another task sends at the same moment may be cut too, which does it no harm.
+    /// Best effort: if the system refuses, the datagram is lost where it does not fit, as it would be without this.
     #[cfg(target_os = "linux")]
     fn allow_fragments(&self, allow: bool) {
         use rustix::net::sockopt::{
@@ -141,11 +160,6 @@ impl Datagrams {
     #[cfg(not(target_os = "linux"))]
     fn allow_fragments(&self, _allow: bool) {}
 
-    /// Ready when the system takes datagrams again.
-    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_send_ready(context)
-    }
-
     /// `address` as this socket's family writes it.
     fn reachable(&self, address: SocketAddr) -> SocketAddr {
         match address.ip() {
@@ -155,72 +169,64 @@ impl Datagrams {
             _ => address,
         }
     }
-}
 
-/// What was received: slots that are used again and again.
-pub(super) struct Received {
-    buffer: Vec<u8>,
-    slot_bytes: usize,
-    meta: [RecvMeta; UDP_RECEIVE_SLOTS],
-    filled: usize,
-}
-
-impl Received {
-    /// Slots for whole batches.
-    pub(super) fn new() -> Self {
-        Self::with_slots_of(SLOT_BYTES)
+    #[cfg(target_os = "linux")]
+    fn send_many(&self, datagrams: &[(SocketAddr, &[u8])]) -> io::Result<usize> {
+        use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
+        let to: Vec<SocketAddrAny> = datagrams.iter().map(|(to, _)| self.reachable(*to).into()).collect();
+        let contents: Vec<_> = datagrams.iter().map(|(_, bytes)| [io::IoSlice::new(bytes)]).collect();
+        let mut controls: Vec<_> = datagrams.iter().map(|_| SendAncillaryBuffer::default()).collect();
+        let parts = to.iter().zip(&contents).zip(&mut controls);
+        let mut headers: Vec<MMsgHdr<'_>> =
+            parts.map(|((to, contents), control)| MMsgHdr::new_with_addr(to, contents, control)).collect();
+        Ok(sendmmsg(&self.socket, &mut headers, SendFlags::empty())?)
     }
 
-    fn with_slots_of(slot_bytes: usize) -> Self {
-        Self {
-            buffer: vec![0; slot_bytes * UDP_RECEIVE_SLOTS],
-            slot_bytes,
-            meta: [RecvMeta::default(); UDP_RECEIVE_SLOTS],
-            filled: 0,
+    #[cfg(not(target_os = "linux"))]
+    fn send_many(&self, datagrams: &[(SocketAddr, &[u8])]) -> io::Result<usize> {
+        let Some((to, contents)) = datagrams.first() else { return Ok(0) };
+        self.send_batch(*to, contents, contents.len().max(1)).map(|()| 1)
+    }
+
+    fn send_batch(&self, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
+        let transmit = quinn_udp::Transmit {
+            destination: self.reachable(to),
+            // UDX has no way to echo congestion marks, so datagrams must not claim that it does.
+            ecn: None,
+            contents,
+            segment_size: (contents.len() > segment).then_some(segment),
+            src_ip: None,
+        };
+        self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+    }
+}
+
+/// `WouldBlock` when the system's buffer is full: see [`Datagrams::poll_writable`].
+impl Outlet for Datagrams {
+    fn datagrams_per_send(&self, segment: usize) -> usize {
+        match self.offload {
+            Offload::Automatic => self.state.max_gso_segments().min(LONGEST_SEND / segment.max(1)).max(1),
+            Offload::Off => 1,
         }
     }
 
-    fn fill(&mut self, state: &UdpSocketState, socket: UdpSockRef<'_>) -> io::Result<()> {
-        self.filled = 0;
-        let mut free = self.buffer.chunks_exact_mut(self.slot_bytes);
-        let mut slots: [IoSliceMut<'_>; UDP_RECEIVE_SLOTS] =
-            std::array::from_fn(|_| IoSliceMut::new(free.next().unwrap_or_default()));
-        self.filled = state.recv(socket, &mut slots, &mut self.meta)?;
-        Ok(())
+    fn send(&self, to: SocketAddr, contents: &[u8], segment: usize, way: Way) -> io::Result<()> {
+        self.socket.try_io(Interest::WRITABLE, || self.on_way(way, || self.send_batch(to, contents, segment)))
     }
 
-    /// The datagrams, one by one, with their senders. One that did not fit its slot is left out: a cut packet must
-    /// not be taken for a whole one.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        let batches = self.meta.iter().zip(self.buffer.chunks_exact(self.slot_bytes)).take(self.filled);
-        batches.filter(|(meta, slot)| meta.len < slot.len()).flat_map(|(meta, slot)| {
-            let batch = slot.get(..meta.len).unwrap_or_default();
-            let sender = canonical(meta.addr);
-            // An empty datagram is one too: hole punching uses them.
-            let empty = batch.is_empty().then_some(batch);
-            batch.chunks(meta.stride.max(1)).chain(empty).map(move |datagram| (sender, datagram))
-        })
+    fn send_each(&self, datagrams: &[(SocketAddr, &[u8])], way: Way) -> io::Result<usize> {
+        self.socket.try_io(Interest::WRITABLE, || self.on_way(way, || self.send_many(datagrams)))
     }
-}
-
-/// An IPv4 sender seen through an IPv6 socket is the same sender.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V6(ip) => SocketAddr::new(unmapped(ip), address.port()),
-        IpAddr::V4(_) => address,
-    }
-}
-
-fn unmapped(ip: Ipv6Addr) -> IpAddr {
-    ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::future::poll_fn;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Duration;
+
+    use crate::limits::UDP_RECEIVE_SLOTS;
 
     const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -234,7 +240,10 @@ mod tests {
         let until_all = async {
             while all.len() < count {
                 poll_fn(|context| socket.poll_receive(context, received)).await.unwrap();
-                all.extend(received.datagrams().map(|(from, bytes)| (from, bytes.to_vec())));
+                received.batch().offer(|from, bytes| {
+                    all.push((from, bytes.to_vec()));
+                    true
+                });
             }
         };
         tokio::time::timeout(Duration::from_secs(10), until_all).await.expect("datagrams arrive on loopback");
@@ -244,7 +253,7 @@ mod tests {
     /// Sends once the system says that it takes datagrams.
     async fn send(socket: &Datagrams, to: SocketAddr, contents: &[u8], segment: usize) {
         poll_fn(|context| socket.poll_writable(context)).await.unwrap();
-        socket.send(to, contents, segment).unwrap();
+        socket.send(to, contents, segment, Way::Plain).unwrap();
     }
 
     fn pattern(length: usize) -> Vec<u8> {
@@ -261,7 +270,7 @@ mod tests {
             sent += part.len().div_ceil(1472);
         }
         assert_eq!(sent, 10);
-        let datagrams = receive(&b, &mut Received::new(), 10).await;
+        let datagrams = receive(&b, &mut Received::take(), 10).await;
         assert!(datagrams.iter().all(|(from, _)| *from == a.local_address()));
         let lengths: Vec<usize> = datagrams.iter().map(|(_, bytes)| bytes.len()).collect();
         assert_eq!(lengths, [1472, 1472, 1472, 1472, 1472, 1472, 1472, 1472, 1472, 100]);
@@ -292,7 +301,7 @@ mod tests {
     async fn the_longest_datagram_arrives_whole() {
         let (a, b) = (bind_default(), bind_default());
         send(&a, b.local_address(), &pattern(LONGEST_SEND), LONGEST_SEND).await;
-        let datagrams = receive(&b, &mut Received::new(), 1).await;
+        let datagrams = receive(&b, &mut Received::take(), 1).await;
         assert_eq!(datagrams, [(a.local_address(), pattern(LONGEST_SEND))]);
     }
 
@@ -310,7 +319,7 @@ mod tests {
     async fn an_empty_datagram_is_seen() {
         let (a, b) = (bind_default(), bind_default());
         send(&a, b.local_address(), &[], 1).await;
-        assert_eq!(receive(&b, &mut Received::new(), 1).await, [(a.local_address(), Vec::new())]);
+        assert_eq!(receive(&b, &mut Received::take(), 1).await, [(a.local_address(), Vec::new())]);
     }
 
     #[cfg(target_os = "linux")]
@@ -319,11 +328,11 @@ mod tests {
         use rustix::net::sockopt::{Ipv4PathMtuDiscovery, ip_mtu_discover};
         let (a, b) = (bind_default(), bind_default());
         poll_fn(|context| a.poll_writable(context)).await.unwrap();
-        a.send_in_fragments(b.local_address(), &pattern(9000)).unwrap();
+        a.send(b.local_address(), &pattern(9000), 9000, Way::InFragments).unwrap();
         assert_eq!(ip_mtu_discover(&a.socket).unwrap(), Ipv4PathMtuDiscovery::PROBE);
         a.allow_fragments(true);
         assert_eq!(ip_mtu_discover(&a.socket).unwrap(), Ipv4PathMtuDiscovery::DONT);
-        let datagrams = receive(&b, &mut Received::new(), 1).await;
+        let datagrams = receive(&b, &mut Received::take(), 1).await;
         assert_eq!(datagrams, [(a.local_address(), pattern(9000))]);
     }
 
@@ -337,11 +346,11 @@ mod tests {
         let port = six.local_address().port();
         send(&four, (Ipv4Addr::LOCALHOST, port).into(), b"to six", 6).await;
         assert_eq!(
-            receive(&six, &mut Received::new(), 1).await,
+            receive(&six, &mut Received::take(), 1).await,
             [(four.local_address(), b"to six".to_vec())]
         );
         send(&six, four.local_address(), b"to four", 7).await;
-        let back = receive(&four, &mut Received::new(), 1).await;
+        let back = receive(&four, &mut Received::take(), 1).await;
         assert_eq!(back, [((Ipv4Addr::LOCALHOST, port).into(), b"to four".to_vec())]);
     }
 
@@ -351,10 +360,9 @@ mod tests {
         for number in 0..=UDP_RECEIVE_SLOTS {
             send(&a, b.local_address(), &pattern(number + 1), number + 1).await;
         }
-        let mut received = Received::new();
+        let mut received = Received::with_slots_of(65_536);
         for expected in [UDP_RECEIVE_SLOTS, 1] {
-            poll_fn(|context| b.poll_receive(context, &mut received)).await.unwrap();
-            assert_eq!(received.datagrams().count(), expected);
+            assert_eq!(receive(&b, &mut received, 1).await.len(), expected);
         }
     }
 
@@ -372,5 +380,36 @@ mod tests {
         }
         // Linux tells the double of what was asked for.
         assert!(socket <= 2 * UDP_SOCKET_BUFFER_BYTES, "{socket}");
+    }
+
+    #[tokio::test]
+    async fn only_the_datagrams_that_are_to_pass_few_routers_are_sent_so() {
+        let (a, b) = (bind_default(), bind_default());
+        let ttl = || SockRef::from(&a.socket).ttl_v4().unwrap();
+        let usual = ttl();
+        assert_eq!(a.on_way(Way::Ttl(5), ttl), 5);
+        assert_eq!(ttl(), usual);
+        poll_fn(|context| a.poll_writable(context)).await.unwrap();
+        let to = b.local_address();
+        a.send(to, b"", 1, Way::Ttl(5)).unwrap();
+        assert_eq!(a.send_each(&[(to, b""), (to, b"\0")], Way::Ttl(64)).unwrap(), 2);
+        assert_eq!(ttl(), usual);
+        let lengths: Vec<usize> =
+            receive(&b, &mut Received::take(), 3).await.iter().map(|(_, bytes)| bytes.len()).collect();
+        assert_eq!(lengths, [0, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn datagrams_to_several_destinations_leave_with_one_call() {
+        let (a, peers) = (bind_default(), [bind_default(), bind_default(), bind_default()]);
+        poll_fn(|context| a.poll_writable(context)).await.unwrap();
+        let texts: [&[u8]; 3] = [b"one", b"two", b"three"];
+        let datagrams: Vec<_> = peers.iter().map(Datagrams::local_address).zip(texts).collect();
+        let sent = a.send_each(&datagrams, Way::Plain).unwrap();
+        assert_eq!(sent, if cfg!(target_os = "linux") { 3 } else { 1 });
+        for (peer, text) in peers.iter().zip(texts).take(sent) {
+            let received = receive(peer, &mut Received::take(), 1).await;
+            assert_eq!(received, [(a.local_address(), text.to_vec())]);
+        }
     }
 }

@@ -1,0 +1,245 @@
+//! The machine, shared by the tasks of its sockets and by its users.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::waiting::{Status, Waiting};
+use crate::dht::hyperdht::{Event, Hyperdht, Transmit};
+use crate::dht::rpc::Via;
+use crate::limits::MAX_DHT_TRANSMITS;
+use crate::net::udp::{Batch, Handle, Haste, Outgoing, Protocol, SocketId, Way};
+
+/// First bytes of messages of dht-rpc: version 3, a request or a reply.
+const FIRST_BYTES: [u8; 2] = [0x03, 0x13];
+
+/// The time since 1970.
+pub(super) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// See the module.
+pub(super) struct Instance {
+    /// None before the start and after the end: then it takes nothing.
+    core: Mutex<Option<Core>>,
+    status: watch::Receiver<Status>,
+    waiting: watch::Sender<Status>,
+}
+
+/// What the lock protects. It is held for as long as the machine works, never across a system call or an `await`.
+struct Core {
+    machine: Hyperdht,
+    waiting: Waiting,
+    sockets: BTreeMap<Via, Place>,
+    by_id: BTreeMap<SocketId, Via>,
+    /// When a socket's task will look at the deadlines at the latest.
+    armed: Option<Instant>,
+}
+
+/// A socket, and what is to leave there.
+struct Place {
+    socket: Weak<Handle>,
+    /// When full, datagrams are dropped, as a network may.
+    to_send: VecDeque<Transmit>,
+}
+
+impl Instance {
+    pub(super) fn new() -> Self {
+        let (waiting, status) = watch::channel(Status { firewalled: true, ..Status::default() });
+        Self { core: Mutex::new(None), status, waiting }
+    }
+
+    pub(super) fn start(&self, machine: Hyperdht, sockets: [(Via, &Arc<Handle>); 2]) {
+        let waiting = Waiting::new(self.waiting.clone());
+        waiting.publish(&machine);
+        let (sockets_by_via, by_id) = (BTreeMap::new(), BTreeMap::new());
+        let mut core = Core { machine, waiting, sockets: sockets_by_via, by_id, armed: None };
+        sockets.into_iter().for_each(|(via, socket)| core.add(via, socket));
+        *self.core.lock() = Some(core);
+        // What it has to say by now leaves.
+        self.with(|_, _, _| {});
+    }
+
+    /// Nothing is taken or sent any more, and nobody gets an answer.
+    pub(super) fn close(&self) {
+        drop(self.core.lock().take());
+    }
+
+    pub(super) fn status(&self) -> &watch::Receiver<Status> {
+        &self.status
+    }
+
+    pub(super) fn take_events(&self) -> Option<mpsc::Receiver<Event>> {
+        self.core.lock().as_mut()?.waiting.events()
+    }
+
+    /// Takes another socket, and gives it a number that no open socket has.
+    pub(super) fn add_socket(&self, socket: &Arc<Handle>) -> Via {
+        let mut core = self.core.lock();
+        let Some(core) = core.as_mut() else { return Via::default() };
+        let last = core.sockets.keys().next_back().map_or(0, |via| via.0);
+        let free = (0..last).map(Via).find(|via| !core.sockets.contains_key(via));
+        let via = free.unwrap_or(Via(last.saturating_add(1)));
+        core.add(via, socket);
+        via
+    }
+
+    /// Runs `work` on the machine and on what waits, as one of its users.
+    ///
+    /// # Panics
+    /// The node is closed: the caller must hold what keeps it open.
+    #[allow(clippy::expect_used, reason = "see there")]
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Hyperdht, &mut Waiting, Instant) -> T) -> T {
+        self.try_with(work).expect("a node that is open")
+    }
+
+    /// The same; None if the node is closed.
+    pub(super) fn try_with<T>(
+        &self,
+        work: impl FnOnce(&mut Hyperdht, &mut Waiting, Instant) -> T,
+    ) -> Option<T> {
+        let now = Instant::now();
+        self.run(None, |core| {
+            let result = work(&mut core.machine, &mut core.waiting, now);
+            // A task that knows of the new deadline is needed: that of any socket will do.
+            let unarmed = core.unarmed().is_some();
+            let task = core.sockets.values().filter(|_| unarmed).find_map(|place| place.socket.upgrade());
+            (result, task)
+        })
+        .map(|(result, task)| {
+            task.inspect(|task| task.wake());
+            result
+        })
+    }
+
+    /// Only what waits, without the machine; None if the node is closed.
+    pub(super) fn waiting<T>(&self, work: impl FnOnce(&mut Waiting) -> T) -> Option<T> {
+        self.core.lock().as_mut().map(|core| work(&mut core.waiting))
+    }
+
+    /// Runs `work` under the lock, then wakes those whom its events concern, and sends on all sockets what it caused
+    /// there. `on` sends by itself.
+    fn run<T>(&self, on: Option<SocketId>, work: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        let mut awake = Vec::new();
+        let (result, others) = {
+            let mut core = self.core.lock();
+            let core = core.as_mut()?;
+            let result = work(core);
+            core.waiting.dispatch(&mut core.machine, &mut awake);
+            (result, core.sockets_with_work(on))
+        };
+        awake.into_iter().for_each(Waker::wake);
+        others.iter().for_each(|socket| socket.transmit());
+        Some(result)
+    }
+}
+
+impl Protocol for Instance {
+    fn receive(&self, now: Instant, socket: SocketId, batch: &mut Batch<'_>) -> Haste {
+        let taken = self.run(Some(socket), |core| {
+            let mut taken = false;
+            let Some(via) = core.by_id.get(&socket).copied() else { return taken };
+            batch.offer(|from, datagram| {
+                let its_own =
+                    datagram.len() > 1 && datagram.first().is_some_and(|byte| FIRST_BYTES.contains(byte));
+                if let (true, SocketAddr::V4(from)) = (its_own, from) {
+                    core.machine.handle_datagram(now, via, from, datagram);
+                }
+                taken |= its_own;
+                its_own
+            });
+            taken
+        });
+        if taken == Some(true) { Haste::Now } else { Haste::Soon }
+    }
+
+    fn poll_transmit(&self, _now: Instant, socket: SocketId, out: &mut Outgoing) {
+        let mut core = self.core.lock();
+        let Some(core) = core.as_mut() else { return };
+        let Some(place) = core.by_id.get(&socket).and_then(|via| core.sockets.get_mut(via)) else { return };
+        while !out.is_full()
+            && let Some(Transmit { to, payload, .. }) = place.to_send.pop_front()
+        {
+            out.push(to.into(), &payload, Way::Plain);
+        }
+    }
+
+    fn turn(&self, now: Instant, socket: SocketId) -> bool {
+        let work = self.run(Some(socket), |core| {
+            let due = core.machine.poll_timeout().is_some_and(|deadline| deadline <= now);
+            if due {
+                core.machine.set_unix_time(now, unix_time());
+                core.machine.handle_timeout(now);
+            }
+            due
+        });
+        work == Some(true)
+    }
+
+    fn arm(&self) -> Option<Instant> {
+        let mut core = self.core.lock();
+        let core = core.as_mut()?;
+        let next = core.unarmed()?;
+        core.armed = Some(next);
+        Some(next)
+    }
+
+    fn disarm(&self, at: Instant) {
+        if let Some(core) = self.core.lock().as_mut() {
+            core.armed.take_if(|armed| *armed == at);
+        }
+    }
+
+    fn closed(&self, socket: SocketId, _died: bool) {
+        if let Some(core) = self.core.lock().as_mut()
+            && let Some(via) = core.by_id.remove(&socket)
+        {
+            core.sockets.remove(&via);
+        }
+    }
+
+    fn wake_all(&self) {
+        let sockets: Vec<Arc<Handle>> = match self.core.lock().as_ref() {
+            Some(core) => core.sockets.values().filter_map(|place| place.socket.upgrade()).collect(),
+            None => Vec::new(),
+        };
+        sockets.iter().for_each(|socket| socket.wake());
+    }
+}
+
+impl Core {
+    fn add(&mut self, via: Via, socket: &Arc<Handle>) {
+        self.by_id.insert(socket.id(), via);
+        self.sockets.insert(via, Place { socket: Arc::downgrade(socket), to_send: VecDeque::new() });
+    }
+
+    /// The next deadline, if no task will see to it in time.
+    fn unarmed(&self) -> Option<Instant> {
+        self.machine.poll_timeout().filter(|next| self.armed.is_none_or(|armed| *next < armed))
+    }
+
+    /// Gives each socket what the machine wants to leave there. Sockets other than `except` on which something may leave
+    /// now.
+    fn sockets_with_work(&mut self, except: Option<SocketId>) -> Vec<Arc<Handle>> {
+        let own = except.and_then(|id| self.by_id.get(&id).copied());
+        let mut others: Vec<Via> = Vec::new();
+        while let Some(transmit) = self.machine.poll_transmit() {
+            let via = transmit.via;
+            if let Some(place) = self.sockets.get_mut(&via)
+                && place.to_send.len() < MAX_DHT_TRANSMITS
+            {
+                place.to_send.push_back(transmit);
+                if own != Some(via) && !others.contains(&via) {
+                    others.push(via);
+                }
+            }
+        }
+        let socket = |via| self.sockets.get(&via)?.socket.upgrade();
+        others.into_iter().filter_map(socket).collect()
+    }
+}

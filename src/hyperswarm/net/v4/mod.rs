@@ -1,0 +1,257 @@
+//! Today's network (hyperdht 6): a node of its DHT on UDP sockets, together with streams and hole punching probes.
+//!
+//! ```text
+//!  Dht, Operation, Extra          the protocols of each socket, in their order (see net/udp)
+//!  (what users hold)        +-----------------------------------------------------------+
+//!  --- request, lookup ---> | 1. UDX: packets of streams that are known here            |
+//!  <-- answers, events ---- | 2. DHT: Instance, a Mutex<Hyperdht>: dht-rpc messages     |
+//!                           | 3. Probes: datagrams of at most one byte                  |
+//!                           +-----------------------------------------------------------+
+//! ```
+//!
+//! A node has two sockets, one that asks while it is firewalled and one at which others find it, and as many more as
+//! [`Dht::open_socket`] opens. All of them serve the same three protocols.
+//!
+//! Files, each using only those before it: `bind` (which port), `probes`, `waiting` (what users wait for), `instance` (the
+//! machine), this one and `operation` (what users hold).
+//!
+//! Tasks: one per socket, of `net/udp`; they end when the last [`Dht`] is dropped and no stream is left on the socket.
+//!
+//! Locks: the instance's, never held across a system call, and that of the probes. Nothing is awaited under either.
+//!
+//! Queues: what a socket cannot send at once waits in the instance, bounded; results of an operation and events wait for
+//! their reader, bounded: see `waiting` for what happens when they are full.
+
+mod bind;
+mod instance;
+mod operation;
+mod probes;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use self::instance::Instance;
+pub use self::operation::{Found, NoAnswer, Operation};
+pub use self::probes::{Probe, Probes};
+pub use self::waiting::Status;
+use super::udx::{self, BindOptions, UdxSocket};
+use crate::crypto::KeyPair;
+use crate::dht::hyperdht::{self, Event, Hyperdht, ListenError, Target};
+use crate::dht::rpc::Via;
+use crate::dht::v4::{self, CLIENT, Persistence, SERVER};
+use crate::limits::UDX_RECEIVE_BUDGET_BYTES;
+use crate::net::random;
+use crate::net::udp::Protocols;
+
+/// Where the public network is entered: addresses of node1 to node3.hyperdht.org, as in hyperdht.
+pub const PUBLIC_BOOTSTRAP: [SocketAddrV4; 3] = [
+    SocketAddrV4::new(Ipv4Addr::new(88, 99, 3, 86), 49_737),
+    SocketAddrV4::new(Ipv4Addr::new(142, 93, 90, 113), 49_737),
+    SocketAddrV4::new(Ipv4Addr::new(138, 68, 147, 8), 49_737),
+];
+
+/// How a node is bound and takes part.
+#[derive(Clone, Debug)]
+pub struct DhtOptions {
+    /// Where to enter the network.
+    pub bootstrap: Vec<SocketAddrV4>,
+    /// Nodes known from before ([`Dht::known`]), the best first.
+    pub nodes: Vec<SocketAddrV4>,
+    /// The interface of both sockets.
+    pub host: Ipv4Addr,
+    /// Ports for the socket at which others find us, tried in this order.
+    pub ports: std::ops::Range<u16>,
+    /// True: any port if none of these is free. False: that is an error.
+    pub any_port: bool,
+    /// Says if others may keep us in their tables.
+    pub persistence: Persistence,
+    /// Nothing keeps strangers from reaching us: that is not checked.
+    pub open: bool,
+    /// The host at which others see us, if it is known and our ports are theirs. Then nobody has to be asked, so that a
+    /// node may be the first one of a network.
+    pub public_host: Option<Ipv4Addr>,
+}
+
+impl DhtOptions {
+    /// A node of the network that is entered there, on all interfaces and hyperdht's usual ports; it keeps others' records
+    /// once it has proved to be reachable for a while.
+    pub fn new(bootstrap: impl Into<Vec<SocketAddrV4>>) -> Self {
+        Self {
+            bootstrap: bootstrap.into(),
+            nodes: Vec::new(),
+            host: Ipv4Addr::UNSPECIFIED,
+            ports: 49_737..49_742,
+            any_port: true,
+            persistence: Persistence::Adaptive,
+            open: false,
+            public_host: None,
+        }
+    }
+
+    /// An open, persistent node on this interface and any port.
+    pub fn private(host: Ipv4Addr, bootstrap: impl Into<Vec<SocketAddrV4>>) -> Self {
+        let persistence = Persistence::Persistent;
+        Self { host, ports: 0..0, persistence, open: true, ..Self::new(bootstrap) }
+    }
+}
+
+/// A node of the DHT. Cheap to clone; closed with the last clone.
+#[derive(Clone)]
+pub struct Dht {
+    inner: Arc<Inner>,
+}
+
+/// Closes the node.
+struct Inner {
+    instance: Arc<Instance>,
+    probes: Arc<Probes>,
+    client: UdxSocket,
+    server: UdxSocket,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.instance.close();
+    }
+}
+
+/// A further socket of a node: what it asks and is asked there, its streams and probes. Closed when it is dropped and no
+/// stream is left on it.
+#[derive(Debug)]
+pub struct Extra {
+    via: Via,
+    socket: UdxSocket,
+}
+
+impl Extra {
+    /// Names the socket in requests.
+    pub fn via(&self) -> Via {
+        self.via
+    }
+
+    /// For streams.
+    pub fn socket(&self) -> &UdxSocket {
+        &self.socket
+    }
+}
+
+impl Dht {
+    /// Binds the node's sockets and begins to enter the network. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// No port is free, or the system gives no sockets or no randomness.
+    pub fn bind(options: DhtOptions) -> io::Result<Self> {
+        let streams = Arc::new(udx::Instance::new(random::seed()?, UDX_RECEIVE_BUDGET_BYTES));
+        let (instance, probes) = (Arc::new(Instance::new()), Arc::new(Probes::default()));
+        let protocols: Protocols =
+            Arc::new([Arc::clone(&streams) as _, Arc::clone(&instance) as _, Arc::clone(&probes) as _]);
+        let bind = |port| {
+            let (protocols, address) = (Arc::clone(&protocols), (options.host, port).into());
+            UdxSocket::assemble(Arc::clone(&streams), protocols, address, BindOptions::default())
+        };
+        let (server, server_task) = bind::first_free(options.ports.clone(), options.any_port, bind)?;
+        let (client, client_task) = bind(0)?;
+        let server_port = server.local_address().port();
+        let node = v4::Config {
+            bootstrap: options.bootstrap,
+            nodes: options.nodes,
+            persistence: options.persistence,
+            open: options.open,
+            server_port,
+            public: options.public_host.map(|host| SocketAddrV4::new(host, server_port)),
+        };
+        let config = hyperdht::Config { node, unix_time: instance::unix_time() };
+        let machine = Hyperdht::new(Instant::now(), config, random::seed()?);
+        instance.start(machine, [(CLIENT, client.handle()), (SERVER, server.handle())]);
+        tokio::spawn(server_task);
+        tokio::spawn(client_task);
+        Ok(Self { inner: Arc::new(Inner { instance, probes, client, server }) })
+    }
+
+    /// The socket at which others find us.
+    pub fn server_socket(&self) -> &UdxSocket {
+        &self.inner.server
+    }
+
+    /// The socket that asks while we are firewalled.
+    pub fn client_socket(&self) -> &UdxSocket {
+        &self.inner.client
+    }
+
+    /// Where the server's socket is bound.
+    pub fn local_address(&self) -> SocketAddr {
+        self.inner.server.local_address()
+    }
+
+    /// Opens another socket on the same interface and any port.
+    pub fn open_socket(&self) -> io::Result<Extra> {
+        let local = SocketAddr::new(self.local_address().ip(), 0);
+        let socket = self.inner.server.bind_sibling(local, BindOptions::default())?;
+        let via = self.inner.instance.add_socket(socket.handle());
+        Ok(Extra { via, socket })
+    }
+
+    /// Probes that open NATs, and those that come in.
+    pub fn probes(&self) -> &Probes {
+        &self.inner.probes
+    }
+
+    /// How the node fares.
+    pub fn status(&self) -> Status {
+        *self.inner.instance.status().borrow()
+    }
+
+    /// Tells of every change of [`status`](Self::status).
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.inner.instance.status().clone()
+    }
+
+    /// Waits until the status is as wanted.
+    pub async fn until(&self, wanted: impl FnMut(&Status) -> bool) -> Status {
+        let mut status = self.watch();
+        match status.wait_for(wanted).await {
+            Ok(status) => *status,
+            // The sender lives as long as this handle.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// What happens besides operations, from now on; once. Handshakes and holepunch messages for our servers come here
+    /// too. When 4,096 of them wait, further ones are dropped, as the network may do.
+    pub fn events(&self) -> Option<mpsc::Receiver<Event>> {
+        self.inner.instance.take_events()
+    }
+
+    /// Nodes in the routing table, the latest heard first: what to save for [`DhtOptions::nodes`] of the next start.
+    pub fn known(&self) -> Vec<SocketAddrV4> {
+        self.with(|machine, _| machine.node().known().collect())
+    }
+
+    /// Announces a server with this key pair and keeps it announced: see [`Hyperdht::listen`].
+    pub fn listen(&self, keys: KeyPair) -> Result<Target, ListenError> {
+        self.with(|machine, now| machine.listen(now, keys))
+    }
+
+    /// Ends a server and removes its announcements; [`Event::Unlistened`] tells when that is done.
+    pub fn unlisten(&self, target: Target) {
+        self.with(|machine, now| machine.unlisten(now, target));
+    }
+
+    /// Runs `work` on the machine, then sends what it causes and tells those whom its events concern. It must not block.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Hyperdht, Instant) -> T) -> T {
+        self.inner.instance.with(|machine, _, now| work(machine, now))
+    }
+}
+
+impl std::fmt::Debug for Dht {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dht({})", self.local_address())
+    }
+}
