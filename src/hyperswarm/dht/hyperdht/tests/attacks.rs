@@ -211,7 +211,7 @@ fn nearest_ports() -> Vec<SocketAddrV4> {
 }
 
 /// A network that one host attacks: 50 nodes beside the topic, which name each other and store nothing, and announcements
-/// of its own at all other nodes, a tenth of them for the topic.
+/// of its own at the twenty nodes nearest to the topic besides, a tenth of them for the topic.
 fn attacked(network_seed: u64, announcements: u32) -> Network<Host> {
     let mut network =
         network(40, network_seed, Link { delay: Duration::from_millis(20), loss: 0.01, ..Link::PERFECT });
@@ -221,15 +221,16 @@ fn attacked(network_seed: u64, announcements: u32) -> Network<Host> {
         let liar = Some(Liar { others: liars.clone(), out: VecDeque::new() });
         network.add(*at, Host { dht, client: *at, server: *at, liar });
     }
-    let honest: Vec<SocketAddrV4> = (0..40).map(addr).collect();
-    for to in &honest {
+    let mut honest: Vec<SocketAddrV4> = (0..40).map(addr).collect();
+    honest.sort_by_key(|addr| NodeId(node_id(*addr)).distance(&TOPIC));
+    for (n, to) in honest.iter().enumerate() {
         for liar in &liars {
             let ping = Request { id: Some(node_id(*liar)), ..Request::new(7, *to, Command::PING) };
             network.inject(*liar, *to, encoded(|out| ping.encode(out)).into());
         }
         let mut rng = StdRng::from_seed(seed(network_seed));
         network.with(*to, |host, now| {
-            for n in 0..announcements {
+            for n in 0..if n < 20 { announcements } else { 0 } {
                 let name = if n % 10 == 0 { TOPIC } else { blake2b_256(&[&(n / 7).to_le_bytes()]) };
                 let key = blake2b_256(&[&n.to_le_bytes(), b"key"]);
                 let from = SocketAddrV4::new(ATTACKER, 1000);
@@ -274,7 +275,7 @@ fn two_nodes_meet_though_one_host_surrounds_and_fills_their_topic() {
         worst = worst.max(network.now() - start);
     }
     println!(
-        "check 33: measured {:.2} s from joining until one of two nodes has found the other (v4, 50 nodes of one host beside the topic, 20,000 announcements at every node), bar 5, seed 0..3",
+        "check 33: measured {:.2} s from joining until one of two nodes has found the other (v4, 50 nodes of one host beside the topic, 20,000 announcements at each of the 20 nearest nodes), bar 5, seed 0..3",
         worst.as_secs_f64()
     );
     assert!(worst <= 5 * SECOND);
