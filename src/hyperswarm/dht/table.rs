@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::id::{NodeId, by_distance};
-use super::shares::{Diverse, Tally};
+use super::shares::{Diverse, Tally, is_diverse};
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKETS};
 
 /// How many of the longest-unheard nodes of a full bucket may have to make room (k-bucket's `numberOfNodesToPing`).
@@ -198,6 +198,39 @@ impl<N: Copy> Table<N> {
         let mut chosen = chosen.finish();
         chosen.sort_unstable_by(|a, b| by_distance(target, &a.id, &b.id));
         chosen
+    }
+
+    /// Addresses of the nodes nearest to `target`, like [`Self::closest`], into `out`; how many there are. Mostly they are
+    /// one full bucket, in which no host or network has too much: then nothing is allocated.
+    pub fn closest_addresses(&self, target: &[u8; 32], out: &mut [SocketAddrV4; MAX_BUCKET_NODES]) -> usize {
+        if self.sort_bucket(target, out).is_some() {
+            return out.len();
+        }
+        let closest = self.closest(target, out.len());
+        out.iter_mut().zip(&closest).for_each(|(slot, contact)| *slot = contact.addr);
+        closest.len()
+    }
+
+    /// The addresses of the bucket of `target`, nearest first; none if there is more to look at.
+    fn sort_bucket(&self, target: &[u8; 32], out: &mut [SocketAddrV4; MAX_BUCKET_NODES]) -> Option<()> {
+        let home = self.bucket_of(&NodeId(*target));
+        let mut nodes = [(0, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); MAX_BUCKET_NODES];
+        if self.buckets.get(home)?.len() < nodes.len() {
+            return None;
+        }
+        for (slot, contact) in nodes.iter_mut().zip(self.bucket(home)) {
+            // Eight bytes tell them apart but for one time in 2^57.
+            let (id, target) = (contact.id.0.first_chunk()?, target.first_chunk()?);
+            *slot = (u64::from_be_bytes(*id) ^ u64::from_be_bytes(*target), contact.addr);
+        }
+        nodes.sort_unstable_by_key(|(distance, _)| *distance);
+        let hosts = nodes.map(|(_, addr)| *addr.ip());
+        let equal = nodes.windows(2).any(|pair| matches!(pair, [one, other] if one.0 == other.0));
+        if equal || !is_diverse(&hosts) {
+            return None;
+        }
+        out.iter_mut().zip(nodes).for_each(|(slot, (_, addr))| *slot = addr);
+        Some(())
     }
 
     /// All nodes, longest unheard first.

@@ -262,3 +262,26 @@ fn a_table_around_another_id_keeps_the_order_and_what_is_known() {
     let target = id(&mut rng).0;
     assert_eq!(table.closest(&target, 20).len(), 20);
 }
+
+#[test]
+fn the_addresses_of_the_closest_are_those_of_the_closest() {
+    let mut from_one_bucket = 0;
+    // In small tables there is more to look at than one bucket; in the third, hosts of one network are too many.
+    for (seed, nodes, crowded) in [(20, 50, false), (21, 2000, false), (22, 2000, true)] {
+        let (mut table, mut rng) = filled(seed, if crowded { 0 } else { nodes });
+        for n in 0..if crowded { nodes } else { 0 } {
+            let host = Ipv4Addr::from(if n % 3 == 0 { 0x0f00_0000 } else { 0x1000_0000 + (n << 8) });
+            table.heard(id(&mut rng), SocketAddrV4::new(host, n as u16 + 1), None, 0, true);
+        }
+        for _ in 0..500 {
+            let target = id(&mut rng).0;
+            let mut found = [SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0); MAX_BUCKET_NODES];
+            from_one_bucket += u32::from(table.sort_bucket(&target, &mut found).is_some());
+            let count = table.closest_addresses(&target, &mut found);
+            let expected: Vec<_> = table.closest(&target, MAX_BUCKET_NODES).iter().map(|c| c.addr).collect();
+            assert_eq!(found[..count], expected, "seed {seed}");
+        }
+    }
+    println!("{from_one_bucket} of 1500 from one bucket");
+    assert!(from_one_bucket > 300);
+}

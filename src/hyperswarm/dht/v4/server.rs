@@ -170,10 +170,7 @@ impl Node {
         let mut nodes = [SocketAddrV4::new([0; 4].into(), 0); MAX_BUCKET_NODES];
         let mut count = 0;
         if let Some(target) = target.filter(|_| response.closer_nodes) {
-            for (slot, contact) in nodes.iter_mut().zip(self.table.closest(target, MAX_BUCKET_NODES)) {
-                *slot = contact.addr;
-                count += 1;
-            }
+            count = self.table.closest_addresses(target, &mut nodes);
         }
         let token = match response.token {
             true => Some(self.tokens.create(now, *back.to.ip(), &mut self.rng)),
