@@ -112,8 +112,7 @@ fn encoded(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
 }
 
 /// One good request of each kind, signed for the token that the node gives, and replies to its own requests.
-pub fn samples() -> Vec<Vec<u8>> {
-    let now = Instant::now();
+pub fn samples(now: Instant) -> Vec<Vec<u8>> {
     let mut dht = node(now);
     while dht.poll_transmit().is_some() {}
     let token = token(&mut dht, now);
@@ -175,13 +174,13 @@ mod tests {
     #[test]
     fn the_samples_are_taken_by_the_node() {
         let now = Instant::now();
-        for sample in samples() {
+        for sample in samples(now) {
             assert!(datagrams(now, &sample));
         }
         let mut dht = node(now);
         let token = token(&mut dht, now);
         let mut announced = 0;
-        for sample in samples() {
+        for sample in samples(now) {
             if let Ok(Packet::Request(request)) = Packet::decode(&sample) {
                 let shown = encoded(|out| Request { token: Some(token), ..request }.encode(out));
                 hand(&mut dht, now, STRANGER, &shown);
