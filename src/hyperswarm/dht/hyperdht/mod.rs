@@ -64,6 +64,8 @@ pub struct FoundPeer {
     /// Nodes through which a handshake reaches it, besides `from` if its own key was looked for. Addresses to which
     /// nothing must be sent on a stranger's word are left out.
     pub relay_addresses: Vec<SocketAddrV4>,
+    /// When its topic was last bumped, in milliseconds since 1970, as far as the node knows; 0 if never.
+    pub bump: u64,
     /// The node that told of it.
     pub from: SocketAddrV4,
     /// Our own address as this node sees it.

@@ -195,14 +195,16 @@ impl Hyperdht {
         match &mut operation.what {
             What::Lookup => {
                 if let Ok(found) = LookupReply::decode(value) {
-                    found.peers.iter().for_each(|peer| self.emit(Event::Peer(id, found_peer(&peer, answer))));
+                    for peer in found.peers.iter() {
+                        self.emit(Event::Peer(id, found_peer(&peer, found.bump, answer)));
+                    }
                 }
             }
             What::FindPeer => {
                 if let Ok(peer) = Peer::decode(value)
                     && blake2b_256(&[&peer.public_key]) == operation.target
                 {
-                    self.emit(Event::Peer(id, found_peer(&peer, answer)));
+                    self.emit(Event::Peer(id, found_peer(&peer, 0, answer)));
                 }
             }
             What::Announce { clear: false, .. } | What::MutablePut(_) | What::ImmutablePut(_) => {}
@@ -367,11 +369,12 @@ impl What {
 }
 
 /// A peer without the relays that nothing must be sent to.
-fn found_peer(peer: &Peer<'_>, answer: &Answer) -> FoundPeer {
+fn found_peer(peer: &Peer<'_>, bump: u64, answer: &Answer) -> FoundPeer {
     let relays = peer.trimmed().relay_addresses.iter();
     FoundPeer {
         public_key: PublicKey(peer.public_key),
         relay_addresses: relays.filter(|relay| is_credible(*relay, answer.from)).collect(),
+        bump,
         from: answer.from,
         to: answer.to,
     }

@@ -25,6 +25,12 @@ fn a_topic_is_announced_at_twenty_nodes_looked_up_and_unannounced() {
     assert!(found.len() >= 15 && outcome.asked == 0, "{}", found.len());
     let Event::Peer(_, peer) = &found[0] else { panic!("not a peer") };
     assert_eq!((peer.relay_addresses.as_slice(), peer.to), (&relays[..], addr(4)));
+    let bump = dht(&network, addr(3)).wall(network.now());
+    complete(&mut network, addr(3), |dht, now| {
+        dht.announce_and_bump(now, TOPIC, &keys(1), &relays, false, bump)
+    });
+    let (found, _) = complete(&mut network, addr(4), |dht, now| dht.lookup(now, TOPIC));
+    assert!(matches!(&found[0], Event::Peer(_, peer) if peer.bump == bump));
     let (_, outcome) = complete(&mut network, addr(3), |dht, now| dht.unannounce(now, TOPIC, &keys(1)));
     assert!(outcome.stored >= 19 && outcome.stored == outcome.asked, "{outcome:?}");
     let (found, _) = complete(&mut network, addr(4), |dht, now| dht.lookup(now, TOPIC));
