@@ -24,7 +24,8 @@ hyperswarm/udx: hyperswarm/limits
 hyperswarm/secret_stream: hyperswarm/limits hyperswarm/codec hyperswarm/crypto
 hyperswarm/mux: hyperswarm/limits hyperswarm/codec
 hyperswarm/dht: hyperswarm/limits hyperswarm/topic hyperswarm/codec hyperswarm/crypto
-hyperswarm/swarm: hyperswarm/limits hyperswarm/topic hyperswarm/codec hyperswarm/crypto hyperswarm/dht
+hyperswarm/holepunch: hyperswarm/limits hyperswarm/codec hyperswarm/crypto hyperswarm/dht hyperswarm/udx
+hyperswarm/swarm: hyperswarm/limits hyperswarm/topic hyperswarm/codec hyperswarm/crypto hyperswarm/dht hyperswarm/holepunch
 hyperswarm/net: hyperswarm
 hyperswarm/testkit: hyperswarm
 hyperswarm/lib: hyperswarm
@@ -73,6 +74,7 @@ const SANS_IO: &[&str] = &[
     "hyperswarm/codec",
     "hyperswarm/crypto",
     "hyperswarm/dht",
+    "hyperswarm/holepunch",
     "hyperswarm/mux",
     "hyperswarm/secret_stream",
     "hyperswarm/swarm",

@@ -11,7 +11,7 @@
 //! ## The rooms, and who may use whom
 //!
 //! ```text
-//! codec, crypto -> udx, secret_stream, mux, dht -> swarm -> net
+//! codec, crypto -> udx, secret_stream, mux, dht -> holepunch -> swarm -> net
 //! ```
 //!
 //! An arrow points from what is used to who uses it; nothing goes the other way.
@@ -20,6 +20,7 @@
 //! * [`crypto`]: key pairs, hashes, signatures, Noise handshakes, secretstream.
 //! * [`udx`], [`secret_stream`], [`mux`]: a reliable stream over UDP, its encryption, and channels inside it.
 //! * [`dht`]: the distributed hash table; see there for the shape of a machine.
+//! * [`holepunch`]: connections by public key, through NATs and firewalls.
 //! * [`swarm`]: whom to dial, and when to try again.
 //! * [`net`]: the only room with sockets, tasks and a clock. It drives the machines of the other rooms, which are
 //!   *sans-io*: they take `now`, datagrams and a seeded random source, and return what to send, the next deadline and
@@ -86,6 +87,7 @@
 pub mod codec;
 pub mod crypto;
 pub mod dht;
+pub mod holepunch;
 pub mod limits;
 pub mod mux;
 pub mod net;

@@ -63,3 +63,29 @@ pub const MAX_PUNCHED_ADDRESSES: usize = 8;
 pub const MAX_WAITING_PROBES: usize = 1024;
 /// Probes that have come in on a socket and wait for its listener, who only wants to know where one came from.
 pub const PROBE_QUEUE: usize = 64;
+/// Sockets that a node behind a random NAT opens for one hole punch, as in hyperdht: its mappings then are so many that
+/// a guess of the other end meets one in 252 times.
+pub const PUNCH_SOCKETS: usize = 256;
+/// How others see our own socket, as the latest answers say: enough to tell what kind of NAT we are behind.
+pub const NAT_RECENT_SAMPLES: usize = 8;
+/// Handshakes that a listening key has answered and that may still lead to a connection. Each is less than 2 KiB.
+pub const MAX_HANDSHAKES: usize = 256;
+/// Of these, the ones of one client's host while all together are more than half of [`MAX_HANDSHAKES`]: many members of
+/// a laboratory are behind one address.
+pub const MAX_HANDSHAKES_PER_HOST: usize = 16;
+/// Probes to one client that it may cause with probes or messages of its own, for each handshake.
+pub const MAX_PROBE_ECHOES: usize = 20;
+/// Connection attempts of a node under way. Each may have ten requests in flight, of which a node has 1024.
+pub const MAX_DIALS: usize = 96;
+/// Relays to which one connection attempt sends its handshake.
+pub const MAX_TRIED_RELAYS: usize = 64;
+/// Peers whose relays are remembered for the next connection, as in hyperdht.
+pub const MAX_PEERS_WITH_RELAYS: usize = 512;
+
+// ---- swarm ----
+
+/// Peers that a swarm knows without being connected to them: what strangers say in look-ups. Further ones are not taken
+/// until some are tried and forgotten.
+pub const SWARM_KNOWN_PEERS: usize = 4096;
+/// Attempts of a swarm at a time, those included that take long.
+pub const SWARM_ATTEMPTS: usize = 16;

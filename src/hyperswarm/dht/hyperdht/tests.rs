@@ -26,6 +26,8 @@ struct Host {
     dht: Hyperdht,
     client: SocketAddrV4,
     server: SocketAddrV4,
+    /// It is none, but an attacker's.
+    liar: Option<attacks::Liar>,
 }
 
 impl Machine for Host {
@@ -34,6 +36,9 @@ impl Machine for Host {
     }
 
     fn handle_datagram_at(&mut self, now: Instant, at: SocketAddrV4, from: SocketAddrV4, bytes: &[u8]) {
+        if let Some(liar) = &mut self.liar {
+            return liar.handle_datagram(at, from, bytes);
+        }
         let via = if at == self.client { CLIENT } else { SERVER };
         self.dht.handle_datagram(now, via, from, bytes);
     }
@@ -47,12 +52,15 @@ impl Machine for Host {
     }
 
     fn poll_transmit_from(&mut self) -> Option<(Option<SocketAddrV4>, SocketAddrV4, Bytes)> {
+        if let Some(liar) = &mut self.liar {
+            return liar.out.pop_front().map(|(to, payload)| (None, to, payload));
+        }
         let Transmit { to, via, payload } = self.dht.poll_transmit()?;
         Some((Some(if via == CLIENT { self.client } else { self.server }), to, payload))
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.dht.poll_timeout()
+        self.dht.poll_timeout().filter(|_| self.liar.is_none())
     }
 }
 
@@ -97,7 +105,7 @@ fn add(network: &mut Network<Host>, server: SocketAddrV4, config: Config, number
     let client = SocketAddrV4::new(*server.ip(), 40_000);
     let dht = Hyperdht::new(network.now(), config, seed(number));
     network.add_socket(client, server);
-    network.add(server, Host { dht, client, server });
+    network.add(server, Host { dht, client, server, liar: None });
 }
 
 fn delayed(milliseconds: u64) -> Link {
@@ -110,7 +118,7 @@ fn network(count: usize, network_seed: u64, link: Link) -> Network<Host> {
     let dht = persistent(network.now(), addr(0), network_seed << 32);
     let client = SocketAddrV4::new(*addr(0).ip(), 40_000);
     network.add_socket(client, addr(0));
-    network.add(addr(0), Host { dht, client, server: addr(0) });
+    network.add(addr(0), Host { dht, client, server: addr(0), liar: None });
     for n in 1..count {
         let others = config(&[addr(0)], Persistence::Persistent);
         add(&mut network, addr(n), others, network_seed << 32 | n as u64);

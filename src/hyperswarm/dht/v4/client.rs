@@ -266,6 +266,9 @@ impl Node {
         self.guard.validated(now, *from.ip());
         let id = proven_id(reply.id, from);
         let sample = via == self.reach.asking();
+        if sample {
+            self.reach.answered(now, from, reply.to);
+        }
         self.heard_answer(now, from, id, reply.to, sample);
         let answer = || Answer {
             from,

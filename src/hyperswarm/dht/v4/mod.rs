@@ -86,7 +86,7 @@ pub struct QueryId(u64);
 
 /// A request to one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId(pub(crate) u64);
 
 /// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,6 +307,20 @@ impl Node {
     /// True as long as nothing has shown that strangers can reach us.
     pub fn is_firewalled(&self) -> bool {
         self.reach.is_firewalled()
+    }
+
+    /// The socket from which we ask, and to which others answer.
+    pub fn asking(&self) -> Via {
+        self.reach.asking()
+    }
+
+    /// Nodes that answered to the socket from which we ask since then, the latest first, and our address as each sees it.
+    pub fn samples(
+        &self,
+        now: Instant,
+        since: Duration,
+    ) -> impl Iterator<Item = (SocketAddrV4, SocketAddrV4)> + '_ {
+        self.reach.samples(now, since)
     }
 
     /// Nodes in the routing table, the latest heard first: what to save, for [`Config::nodes`] of the next start.

@@ -3,9 +3,9 @@
 //! While we are firewalled, as far as we know, we ask from the client's socket. Then a datagram of a node that was only
 //! ever asked from there, but comes to the server's socket, shows that strangers reach it (PING_NAT).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::{Purpose, What};
 use super::nat::{NatSampler, Seen};
@@ -15,7 +15,7 @@ use crate::codec::v4::{Command, encode_nat_port};
 use crate::crypto::v4::node_id;
 use crate::dht::id::NodeId;
 use crate::dht::rpc::Via;
-use crate::limits::v4::{NAT_CHECK_HOSTS, NAT_CHECK_NODES};
+use crate::limits::v4::{NAT_CHECK_HOSTS, NAT_CHECK_NODES, NAT_RECENT_SAMPLES};
 
 /// Nodes that have to reach us, if as many as usual were asked; otherwise one.
 const NEEDED: usize = 3;
@@ -26,12 +26,21 @@ pub(super) struct Reach {
     firewalled: bool,
     persistent: bool,
     nat: NatSampler,
+    /// The latest answers to the socket from which we ask, the newest last.
+    answers: VecDeque<Sample>,
     /// Ephemeral nodes whose word on our address was taken: few, as they may be anybody.
     ephemeral: Vec<SocketAddrV4>,
     entering: Entering,
     check: Option<Check>,
     /// The host with which we last tried to become persistent.
     tried: Option<Ipv4Addr>,
+}
+
+/// A node has told how it sees us.
+struct Sample {
+    at: Instant,
+    node: SocketAddrV4,
+    address: SocketAddrV4,
 }
 
 /// How far entering the network has come.
@@ -67,6 +76,7 @@ impl Reach {
             firewalled: !open,
             persistent: false,
             nat: NatSampler::default(),
+            answers: VecDeque::new(),
             ephemeral: Vec::new(),
             entering: Entering::First { asked: false, reached: false },
             check: None,
@@ -89,6 +99,30 @@ impl Reach {
     pub(super) fn remote_address(&self) -> Option<SocketAddrV4> {
         let address = self.nat.seen().address().filter(|_| !self.firewalled)?;
         (address.port() == self.server_port).then_some(address)
+    }
+
+    /// A node answered to the socket from which we ask. Each has one sample, its latest.
+    pub(super) fn answered(&mut self, at: Instant, node: SocketAddrV4, address: SocketAddrV4) {
+        self.answers.retain(|sample| sample.node != node);
+        if self.answers.len() >= NAT_RECENT_SAMPLES {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(Sample { at, node, address });
+    }
+
+    /// Strangers can reach us: we ask from the server's socket from now on.
+    fn open(&mut self) {
+        self.firewalled = false;
+        self.answers.clear();
+    }
+
+    pub(super) fn samples(
+        &self,
+        now: Instant,
+        since: Duration,
+    ) -> impl Iterator<Item = (SocketAddrV4, SocketAddrV4)> + '_ {
+        let latest = self.answers.iter().rev();
+        latest.take_while(move |sample| now < sample.at + since).map(|sample| (sample.node, sample.address))
     }
 
     /// The socket from which we ask.
@@ -148,7 +182,7 @@ impl Node {
     /// Our own address is known without asking anybody: others may keep us in their tables at once.
     pub(super) fn know_address(&mut self, public: SocketAddrV4) {
         self.reach.nat.add(public);
-        self.reach.firewalled = false;
+        self.reach.open();
         self.reach.entering = Entering::Again;
         self.table.recentre(NodeId(node_id(public)));
         self.reach.persistent = self.reach.persistence != Persistence::Ephemeral;
@@ -275,7 +309,7 @@ impl Node {
 
     /// Strangers reach us. `sampler` has seen how they see our server's socket.
     fn reachable(&mut self, now: Instant, before: Seen, sampler: NatSampler, only_firewall: bool) {
-        self.reach.firewalled = false;
+        self.reach.open();
         let seen = sampler.seen();
         let unchanged = before == self.reach.seen() && before.host() == seen.host();
         let Some(address) = seen.address().filter(|_| unchanged && !self.reach.persistent) else {

@@ -78,15 +78,15 @@ impl Instance {
         self.core.lock().as_mut()?.waiting.events()
     }
 
-    /// Takes another socket, and gives it a number that no open socket has.
-    pub(super) fn add_socket(&self, socket: &Arc<Handle>) -> Via {
+    /// Takes another socket, and gives it a number that no open socket has; None if the node is closed.
+    pub(super) fn add_socket(&self, socket: &Arc<Handle>) -> Option<Via> {
         let mut core = self.core.lock();
-        let Some(core) = core.as_mut() else { return Via::default() };
+        let core = core.as_mut()?;
         let last = core.sockets.keys().next_back().map_or(0, |via| via.0);
         let free = (0..last).map(Via).find(|via| !core.sockets.contains_key(via));
         let via = free.unwrap_or(Via(last.saturating_add(1)));
         core.add(via, socket);
-        via
+        Some(via)
     }
 
     /// Runs `work` on the machine and on what waits, as one of its users.
@@ -196,19 +196,14 @@ impl Protocol for Instance {
     }
 
     fn closed(&self, socket: SocketId, _died: bool) {
-        if let Some(core) = self.core.lock().as_mut()
-            && let Some(via) = core.by_id.remove(&socket)
-        {
-            core.sockets.remove(&via);
+        let mut others: Vec<Arc<Handle>> = Vec::new();
+        if let Some(core) = self.core.lock().as_mut() {
+            if let Some(via) = core.by_id.remove(&socket) {
+                core.sockets.remove(&via);
+            }
+            others.extend(core.sockets.values().filter_map(|place| place.socket.upgrade()));
         }
-    }
-
-    fn wake_all(&self) {
-        let sockets: Vec<Arc<Handle>> = match self.core.lock().as_ref() {
-            Some(core) => core.sockets.values().filter_map(|place| place.socket.upgrade()).collect(),
-            None => Vec::new(),
-        };
-        sockets.iter().for_each(|socket| socket.wake());
+        others.iter().for_each(|other| other.wake());
     }
 }
 

@@ -194,7 +194,7 @@ impl Dht {
     pub fn open_socket(&self) -> io::Result<Extra> {
         let local = SocketAddr::new(self.local_address().ip(), 0);
         let socket = self.inner.server.bind_sibling(local, BindOptions::default())?;
-        let via = self.inner.instance.add_socket(socket.handle());
+        let via = self.inner.instance.add_socket(socket.handle()).ok_or(io::ErrorKind::NotConnected)?;
         Ok(Extra { via, socket })
     }
 

@@ -108,6 +108,4 @@ impl Protocol for Probes {
     fn closed(&self, socket: SocketId, _died: bool) {
         self.state.lock().remove(&socket);
     }
-
-    fn wake_all(&self) {}
 }

@@ -114,6 +114,30 @@ impl Stream {
         Ok(())
     }
 
+    /// Sends all that is under way again, if nothing was heard of the peer yet: its NAT or ours may have opened since. That
+    /// says nothing about congestion.
+    pub fn nudge(&mut self, now: Instant) {
+        if self.life.is_closed() || self.notes.counters.received > 0 {
+            return;
+        }
+        self.sending.repeat_all(now);
+        self.notes.wake();
+    }
+
+    /// As [`change_remote`](Self::change_remote), for a stream that has heard nothing of its peer: all that is under way was
+    /// lost on the old way, and is sent again on the new one.
+    pub fn reroute(&mut self, now: Instant, socket: SocketId, remote: Remote) -> Result<(), StateError> {
+        if self.notes.counters.received > 0 {
+            return self.change_remote(now, socket, remote);
+        }
+        self.check_open()?;
+        self.sending.paths.connect(socket, remote);
+        self.sending.mtu.set_path(&remote);
+        self.sending.on_packet_size();
+        self.nudge(now);
+        Ok(())
+    }
+
     /// The peer, once connected.
     pub fn remote(&self) -> Option<(SocketId, Remote)> {
         self.sending.paths.current().map(|path| (path.socket, path.remote))

@@ -202,6 +202,17 @@ impl Sending {
         (lost, packets)
     }
 
+    /// All that is under way never had a way to the peer. The timer starts anew.
+    pub(super) fn repeat_all(&mut self, now: Instant) {
+        while let Some(number) = self.flight.last_flying() {
+            self.lose(number);
+        }
+        if let Some(first) = self.flight.first_mut() {
+            first.timeouts = 0;
+            self.timers.rto = Some(now + self.recovery.rtt.rto());
+        }
+    }
+
     /// The retransmission timer: the peer acknowledged nothing for long. Returns the packets lost, or why to give up.
     pub(super) fn on_rto(&mut self, now: Instant) -> Result<u64, CloseReason> {
         let base = self.flight.base();
