@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -263,6 +263,11 @@ impl Connector {
             self.dht.refresh(now);
             self.run(now);
         }
+    }
+
+    /// The time since 1970 is this: to be told again after the machine has slept.
+    pub fn set_unix_time(&mut self, now: Instant, unix_time: Duration) {
+        self.dht.set_unix_time(now, unix_time);
     }
 
     /// A datagram arrived that is for no stream which is open. What nobody here knows is dropped.
