@@ -58,11 +58,6 @@ pub const MAX_NAMED_RELAYS: usize = 8;
 /// Addresses taken from one holepunch message. hyperdht names one or two; each is probed ten times, so that a longer
 /// list would be a way to make us probe strangers.
 pub const MAX_PUNCHED_ADDRESSES: usize = 8;
-/// Probes that wait for their socket. A round sends 256 to each of two addresses; further ones are dropped, as a network
-/// may.
-pub const MAX_WAITING_PROBES: usize = 1024;
-/// Probes that have come in on a socket and wait for its listener, who only wants to know where one came from.
-pub const PROBE_QUEUE: usize = 64;
 /// Sockets that a node behind a random NAT opens for one hole punch, as in hyperdht: its mappings then are so many that
 /// a guess of the other end meets one in 252 times.
 pub const PUNCH_SOCKETS: usize = 256;
@@ -89,3 +84,8 @@ pub const MAX_PEERS_WITH_RELAYS: usize = 512;
 pub const SWARM_KNOWN_PEERS: usize = 4096;
 /// Attempts of a swarm at a time, those included that take long.
 pub const SWARM_ATTEMPTS: usize = 16;
+/// Probes that wait for their socket. A round sends 256 to each of two addresses; further ones are dropped, as a network
+/// may.
+pub const MAX_WAITING_PROBES: usize = 1024;
+/// Probes that have come in on a socket and wait for its listener, who only wants to know where one came from.
+pub const PROBE_QUEUE: usize = 64;
