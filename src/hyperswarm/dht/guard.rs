@@ -144,6 +144,8 @@ impl Validated {
 /// a secret hash. Most nodes never need these.
 struct Cells {
     few: BTreeMap<Ipv4Addr, Cell>,
+    /// When there are more of them, the full ones are dropped.
+    most_few: u8,
     /// Empty while there are few.
     many: Vec<Cell>,
     capacity: u32,
@@ -151,6 +153,9 @@ struct Cells {
     start: Instant,
     key: u64,
 }
+
+/// So many buckets are kept without a look at them.
+const FEW: usize = 8;
 
 /// A bucket. All zero is an untouched, full one: memory for many of those is taken zeroed from the system and costs
 /// nothing until it is touched.
@@ -165,7 +170,7 @@ struct Cell {
 impl Cells {
     fn new(now: Instant, capacity: u32, refill: Duration, rng: &mut StdRng) -> Self {
         let (few, many) = (BTreeMap::new(), Vec::new());
-        Self { few, many, capacity, refill, start: now, key: rng.next_u64() }
+        Self { few, most_few: FEW as u8, many, capacity, refill, start: now, key: rng.next_u64() }
     }
 
     /// Takes so much, all or nothing.
@@ -209,13 +214,14 @@ impl Cells {
     fn put(&mut self, now: Instant, host: Ipv4Addr, cell: Cell) {
         if self.many.is_empty() {
             self.few.insert(host, cell);
-            if self.few.len() <= RATE_FEW_HOSTS {
+            if self.few.len() <= usize::from(self.most_few) {
                 return;
             }
             let now = self.tenths(now);
             let mut few = std::mem::take(&mut self.few);
             few.retain(|_, cell| self.refilled(now, *cell).missing > 0);
             if few.len() <= RATE_FEW_HOSTS {
+                self.most_few = (2 * few.len()).clamp(FEW, RATE_FEW_HOSTS) as u8;
                 self.few = few;
                 return;
             }

@@ -1,5 +1,5 @@
 //! The Kademlia core (table, query, requests, tokens, records), which both generations share, and their nodes: [`v2`] on
-//! the wire of dht-rpc 4.9, [`v4`] on that of dht-rpc 6.
+//! the wire of dht-rpc 4.9 with @hyperswarm/dht, [`v4`] on that of dht-rpc 6, and [`hyperdht`] as a second layer above it.
 //!
 //! Every machine has the same shape:
 //!
@@ -19,6 +19,11 @@
 //! * [`guard`]: what strangers may make us send, and to whom.
 //! * [`shares`]: how much of what is scarce one host, or one network of hosts, may have.
 //! * [`records`]: announcements and values stored for others.
+//!
+//! | | asks and answers | stores and finds |
+//! | --- | --- | --- |
+//! | v2 | [`v2`] | [`v2`] |
+//! | v4 | [`v4`] (dht-rpc): requests, queries, the table, and whether strangers reach us | [`hyperdht`]: topics, servers, values; handshakes on their way to servers, and servers of our own |
 
 pub mod guard;
 pub mod hyperdht;

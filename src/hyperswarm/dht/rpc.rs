@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::Rng;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod pacing;
 
 pub use self::pacing::Pacing;
+use crate::crypto::keyed_blake2b_256;
 use crate::limits::MAX_REQUESTS;
 
 /// How long a first answer may take before the referrer is asked for help.
@@ -145,12 +145,37 @@ impl<C> Request<C> {
     }
 }
 
+/// Draws request ids: the hashes of a counter under a secret, of which each makes 16. A random source like
+/// the node's would take as much memory as all the rest of [`Requests`].
+struct Ids {
+    secret: [u8; 32],
+    drawn: u64,
+    hash: [u8; 32],
+}
+
+impl Ids {
+    fn new(rng: &mut StdRng) -> Self {
+        let mut secret = [0; 32];
+        rng.fill_bytes(&mut secret);
+        Self { secret, drawn: 0, hash: [0; 32] }
+    }
+
+    fn draw(&mut self) -> u16 {
+        let place = (self.drawn % 16) as usize;
+        if place == 0 {
+            self.hash = keyed_blake2b_256(&self.secret, &[&self.drawn.to_le_bytes()]);
+        }
+        self.drawn += 1;
+        self.hash.as_chunks().0.get(place).map_or(0, |id| u16::from_le_bytes(*id))
+    }
+}
+
 /// All requests of a node.
 pub struct Requests<C> {
     start: Instant,
     grid: Duration,
     pacing: Pacing,
-    ids: StdRng,
+    ids: Ids,
     requests: BTreeMap<u16, Request<C>>,
     /// The deadlines of those that have been sent.
     deadlines: BTreeSet<(Instant, u16)>,
@@ -172,7 +197,7 @@ impl<C: Clone> Requests<C> {
             start: now,
             grid: rules.grid,
             pacing: rules.pacing,
-            ids: StdRng::seed_from_u64(rng.next_u64()),
+            ids: Ids::new(rng),
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
@@ -230,7 +255,7 @@ impl<C: Clone> Requests<C> {
     pub fn fresh_rid(&mut self) -> u16 {
         loop {
             // MAX_REQUESTS is far below the number of ids, so this ends soon.
-            let rid = (self.ids.next_u32() & 0xffff) as u16;
+            let rid = self.ids.draw();
             if !self.requests.contains_key(&rid) {
                 return rid;
             }
@@ -360,6 +385,10 @@ impl<C: Clone> Requests<C> {
         let request = self.requests.remove(&rid)?;
         if let Some(at) = request.deadline() {
             self.deadlines.remove(&(at, rid));
+        }
+        if self.requests.is_empty() {
+            // An empty map would keep room for eleven.
+            (self.requests, self.deadlines) = (BTreeMap::new(), BTreeSet::new());
         }
         Some(request)
     }

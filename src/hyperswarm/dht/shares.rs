@@ -77,6 +77,14 @@ impl FromIterator<Ipv4Addr> for Tally {
     }
 }
 
+/// True if none of these hosts and their networks has more than its share of nodes.
+pub fn is_diverse<const N: usize>(hosts: &[Ipv4Addr; N]) -> bool {
+    let networks = hosts.map(network_of);
+    let count = |all: &[Ipv4Addr; N], one| all.iter().filter(|other| **other == one).count();
+    let host = hosts.iter().all(|host| count(hosts, *host) <= MAX_NODES_PER_HOST);
+    host && networks.iter().all(|network| count(&networks, *network) <= MAX_NODES_PER_NETWORK)
+}
+
 /// Nodes chosen in an order of preference, with few of one host and network as long as others can be had.
 pub struct Diverse<T> {
     count: usize,

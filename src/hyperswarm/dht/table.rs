@@ -6,65 +6,61 @@
 //! buckets and order refer to by place: a full table of a network of 10,000 nodes takes about 16 KiB.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::num::NonZeroU32;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::id::{NodeId, by_distance};
-use super::shares::{Diverse, Tally};
+use super::shares::{Diverse, Tally, is_diverse};
 use crate::limits::{MAX_BUCKET_NODES, MAX_BUCKETS};
 
 /// How many of the longest-unheard nodes of a full bucket may have to make room (k-bucket's `numberOfNodesToPing`).
 const CANDIDATES: usize = 3;
 /// The slab grows by so many contacts.
 const GROWTH: usize = 16;
+/// A bucket grows by so many places.
+const BUCKET_GROWTH: usize = 5;
 /// No place in the slab: there are fewer, see [`MAX_BUCKETS`].
 const NONE: u16 = u16::MAX;
 
 /// Counts the upkeep rounds of a node.
 pub type Tick = u32;
 
-/// A node we know.
+/// A node we know, and what a generation notes about it: v2 our own address as the node sees it, by its last answer; v4 the
+/// tick in which what it says of that was last taken as a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contact {
+pub struct Contact<N = SocketAddrV4> {
     /// Its id.
     pub id: NodeId,
     /// Where it answers.
     pub addr: SocketAddrV4,
-    /// Our own address as it sees it, by its last answer.
-    pub to: Option<SocketAddrV4>,
+    /// See above.
+    pub note: Option<N>,
     /// When it became known.
     pub added: Tick,
-    /// When it was last heard.
-    pub seen: Tick,
     /// When it was last heard or asked whether it lives.
     pub pinged: Tick,
-    /// When what it says of our own address was last taken as a sample.
-    pub sampled: Option<NonZeroU32>,
-    /// How often somebody said that it is down.
-    pub down_hints: u8,
 }
 
 /// What became of a node that was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Heard<N = SocketAddrV4> {
     /// It is in the table now, at the end of its bucket.
     Kept,
     /// Our own id, or an id known at another address: nothing changed.
     Ignored,
     /// Its bucket is full; these are its longest-unheard nodes, at most three.
-    Full(Vec<Contact>),
+    Full(Vec<Contact<N>>),
     /// Its bucket is full of nodes of one host or network, and one of them gives way once this one has answered.
     Unproven,
 }
 
 /// The nodes we know.
-pub struct Table {
+pub struct Table<N = SocketAddrV4> {
     own: NodeId,
     /// Places in the slab, the longest unheard first.
     buckets: Vec<Vec<u16>>,
-    slab: Vec<Slot>,
+    slab: Vec<Slot<N>>,
     /// The first of the places that are free; each leads to the next as `newer`.
     free: u16,
     len: usize,
@@ -74,13 +70,13 @@ pub struct Table {
 
 /// A contact and its neighbours in the order of last contact.
 #[derive(Clone, Copy)]
-struct Slot {
-    contact: Contact,
+struct Slot<N> {
+    contact: Contact<N>,
     older: u16,
     newer: u16,
 }
 
-impl Table {
+impl<N: Copy> Table<N> {
     /// An empty table around our own id.
     pub fn new(own: NodeId) -> Self {
         let buckets = vec![Vec::new()];
@@ -103,38 +99,38 @@ impl Table {
     }
 
     /// The node with this id.
-    pub fn find(&self, id: &NodeId) -> Option<&Contact> {
+    pub fn find(&self, id: &NodeId) -> Option<&Contact<N>> {
         self.contact(self.place_of(id)?)
     }
 
     /// The node with this id, to note what was done about it. Its id and address must stay.
-    pub fn find_mut(&mut self, id: &NodeId) -> Option<&mut Contact> {
+    pub fn find_mut(&mut self, id: &NodeId) -> Option<&mut Contact<N>> {
         let place = self.place_of(id)?;
         self.slab.get_mut(usize::from(place)).map(|slot| &mut slot.contact)
     }
 
     /// A node was heard (dht-rpc `_addNode`). `proven` says it answered a request of ours; only then may it change
-    /// the address of a known id and vote on our own address (`to`): anybody can send a query in another's name.
+    /// the address of a known id and the note: anybody can send a query in another's name.
     pub fn heard(
         &mut self,
         id: NodeId,
         addr: SocketAddrV4,
-        to: Option<SocketAddrV4>,
+        note: Option<N>,
         tick: Tick,
         proven: bool,
-    ) -> Heard {
+    ) -> Heard<N> {
         if id == self.own {
             return Heard::Ignored;
         }
-        let to = if proven { to } else { None };
+        let note = if proven { note } else { None };
         if let Some(place) = self.place_of(&id) {
             let Some(slot) = self.slab.get_mut(usize::from(place)) else { return Heard::Ignored };
             let contact = &mut slot.contact;
             if contact.addr != addr && !proven {
                 return Heard::Ignored;
             }
-            (contact.addr, contact.to) = (addr, to.or(contact.to));
-            (contact.seen, contact.pinged) = (tick, tick);
+            (contact.addr, contact.note) = (addr, note.or(contact.note));
+            contact.pinged = tick;
             self.refresh(&id);
             self.unlink(place);
             self.link(place);
@@ -147,8 +143,7 @@ impl Table {
                 None => return Heard::Full(candidates),
             }
         }
-        let (added, seen, pinged) = (tick, tick, tick);
-        self.insert(Contact { id, addr, to, added, seen, pinged, sampled: None, down_hints: 0 });
+        self.insert(Contact { id, addr, note, added: tick, pinged: tick });
         Heard::Kept
     }
 
@@ -185,7 +180,7 @@ impl Table {
 
     /// The `count` nodes nearest to `target`, nearest first, in exact XOR order; with few of one host and network, as
     /// long as others are known: see [`Diverse`].
-    pub fn closest(&self, target: &[u8; 32], count: usize) -> Vec<&Contact> {
+    pub fn closest(&self, target: &[u8; 32], count: usize) -> Vec<&Contact<N>> {
         let mut chosen = Diverse::new(count);
         // Nodes of the bucket that shares most bits with the target are nearest, then those of the buckets after
         // it (all equally far up to their own bits), then the buckets before it, the last first.
@@ -193,7 +188,7 @@ impl Table {
         let near = [home..home + 1, home + 1..self.buckets.len()];
         let groups = near.into_iter().chain((0..home).rev().map(|before| before..before + 1));
         for group in groups {
-            let mut group: Vec<&Contact> = group.flat_map(|at| self.bucket(at)).collect();
+            let mut group: Vec<&Contact<N>> = group.flat_map(|at| self.bucket(at)).collect();
             group.sort_unstable_by(|a, b| by_distance(target, &a.id, &b.id));
             group.into_iter().for_each(|contact| chosen.offer(*contact.addr.ip(), contact));
             if chosen.is_full() {
@@ -205,23 +200,56 @@ impl Table {
         chosen
     }
 
+    /// Addresses of the nodes nearest to `target`, like [`Self::closest`], into `out`; how many there are. Mostly they are
+    /// one full bucket, in which no host or network has too much: then nothing is allocated.
+    pub fn closest_addresses(&self, target: &[u8; 32], out: &mut [SocketAddrV4; MAX_BUCKET_NODES]) -> usize {
+        if self.sort_bucket(target, out).is_some() {
+            return out.len();
+        }
+        let closest = self.closest(target, out.len());
+        out.iter_mut().zip(&closest).for_each(|(slot, contact)| *slot = contact.addr);
+        closest.len()
+    }
+
+    /// The addresses of the bucket of `target`, nearest first; none if there is more to look at.
+    fn sort_bucket(&self, target: &[u8; 32], out: &mut [SocketAddrV4; MAX_BUCKET_NODES]) -> Option<()> {
+        let home = self.bucket_of(&NodeId(*target));
+        let mut nodes = [(0, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); MAX_BUCKET_NODES];
+        if self.buckets.get(home)?.len() < nodes.len() {
+            return None;
+        }
+        for (slot, contact) in nodes.iter_mut().zip(self.bucket(home)) {
+            // Eight bytes tell them apart but for one time in 2^57.
+            let (id, target) = (contact.id.0.first_chunk()?, target.first_chunk()?);
+            *slot = (u64::from_be_bytes(*id) ^ u64::from_be_bytes(*target), contact.addr);
+        }
+        nodes.sort_unstable_by_key(|(distance, _)| *distance);
+        let hosts = nodes.map(|(_, addr)| *addr.ip());
+        let equal = nodes.windows(2).any(|pair| matches!(pair, [one, other] if one.0 == other.0));
+        if equal || !is_diverse(&hosts) {
+            return None;
+        }
+        out.iter_mut().zip(nodes).for_each(|(slot, (_, addr))| *slot = addr);
+        Some(())
+    }
+
     /// All nodes, longest unheard first.
-    pub fn oldest_first(&self) -> impl Iterator<Item = &Contact> {
+    pub fn oldest_first(&self) -> impl Iterator<Item = &Contact<N>> {
         self.walk(self.oldest, |slot| slot.newer)
     }
 
     /// All nodes, latest heard first.
-    pub fn latest_first(&self) -> impl Iterator<Item = &Contact> {
+    pub fn latest_first(&self) -> impl Iterator<Item = &Contact<N>> {
         self.walk(self.latest, |slot| slot.older)
     }
 
     /// The nodes that share a bucket with this id, the longest unheard first.
-    pub fn beside(&self, id: &NodeId) -> impl Iterator<Item = &Contact> {
+    pub fn beside(&self, id: &NodeId) -> impl Iterator<Item = &Contact<N>> {
         self.bucket(self.bucket_of(id))
     }
 
     /// One of the nodes, each as likely as any other.
-    pub fn random(&self, rng: &mut StdRng) -> Option<&Contact> {
+    pub fn random(&self, rng: &mut StdRng) -> Option<&Contact<N>> {
         let mut left = rng.random_range(0..self.len.max(1));
         for bucket in &self.buckets {
             if let Some(place) = bucket.get(left) {
@@ -234,7 +262,7 @@ impl Table {
 
     /// Builds the table anew around another id of ours, of the same nodes as far as there is room for them.
     pub fn recentre(&mut self, own: NodeId) {
-        let contacts: Vec<Contact> = self.oldest_first().copied().collect();
+        let contacts: Vec<Contact<N>> = self.oldest_first().copied().collect();
         *self = Self::new(own);
         for contact in contacts {
             if contact.id != own && self.make_room(&contact.id).is_none() {
@@ -243,11 +271,11 @@ impl Table {
         }
     }
 
-    fn contact(&self, place: u16) -> Option<&Contact> {
+    fn contact(&self, place: u16) -> Option<&Contact<N>> {
         self.slab.get(usize::from(place)).map(|slot| &slot.contact)
     }
 
-    fn bucket(&self, at: usize) -> impl Iterator<Item = &Contact> {
+    fn bucket(&self, at: usize) -> impl Iterator<Item = &Contact<N>> {
         self.buckets.get(at).into_iter().flatten().filter_map(|place| self.contact(*place))
     }
 
@@ -260,7 +288,7 @@ impl Table {
         self.own.shared_bits(id).min(self.buckets.len() - 1)
     }
 
-    fn walk(&self, from: u16, next: impl Fn(&Slot) -> u16) -> impl Iterator<Item = &Contact> {
+    fn walk(&self, from: u16, next: impl Fn(&Slot<N>) -> u16) -> impl Iterator<Item = &Contact<N>> {
         let slots = std::iter::successors(self.slab.get(usize::from(from)), move |slot| {
             self.slab.get(usize::from(next(slot)))
         });
@@ -268,7 +296,7 @@ impl Table {
     }
 
     /// Adds a node that is not in the table to a bucket with room, as the latest.
-    fn insert(&mut self, contact: Contact) {
+    fn insert(&mut self, contact: Contact<N>) {
         let slot = Slot { contact, older: NONE, newer: NONE };
         let place = match self.slab.get_mut(usize::from(self.free)) {
             Some(free) => {
@@ -287,6 +315,8 @@ impl Table {
         };
         let at = self.bucket_of(&contact.id);
         if let Some(bucket) = self.buckets.get_mut(at) {
+            // No room is kept that is never used: most buckets are full.
+            bucket.reserve_exact(usize::from(bucket.len() == bucket.capacity()) * BUCKET_GROWTH);
             bucket.push(place);
         }
         self.link(place);
@@ -326,7 +356,7 @@ impl Table {
     }
 
     /// Splits the own bucket until there is room for `id`; otherwise names the nodes that could make room.
-    fn make_room(&mut self, id: &NodeId) -> Option<Vec<Contact>> {
+    fn make_room(&mut self, id: &NodeId) -> Option<Vec<Contact<N>>> {
         loop {
             let at = self.bucket_of(id);
             let last = self.buckets.len() - 1;
@@ -341,8 +371,10 @@ impl Table {
             let is_near = |place: &u16| {
                 self.contact(*place).is_some_and(|contact| self.own.shared_bits(&contact.id) > last)
             };
-            let (near, far) = bucket.into_iter().partition(is_near);
+            let (near, mut far): (Vec<u16>, Vec<u16>) = bucket.into_iter().partition(is_near);
+            far.shrink_to_fit();
             *self.buckets.get_mut(at)? = far;
+            self.buckets.reserve_exact(1);
             self.buckets.push(near);
         }
     }

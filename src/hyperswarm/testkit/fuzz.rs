@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::codec::fuzz as codec;
 use crate::crypto::fuzz as crypto;
+use crate::dht::hyperdht::fuzz as hyperdht;
 use crate::mux::fuzz as mux;
 use crate::secret_stream::fuzz as secret_stream;
 use crate::udx::fuzz as udx;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("compact", |_, data| codec::compact(data), || hex_of(COMPACT), BAR),
     Target::new("dht_v2", |_, data| codec::dht_v2(data), || hex_of(PROTOBUF), BAR),
     Target::new("dht_v4", |_, data| codec::dht_v4(data), || hex_of(DHT_V4), BAR),
+    Target::new("hyperdht", hyperdht::datagrams, hyperdht::samples, 20_000),
     Target::new("mdns", |_, data| codec::mdns(data), || hex_of(MDNS), BAR),
     Target::new("noise", |_, data| crypto::noise(data), crypto::samples, 2_000),
     Target::new("secure_payload", |_, data| crypto::secure_payload(data), || hex_of(SECURE_PAYLOAD), BAR),

@@ -293,7 +293,7 @@ impl Hyperdht {
     }
 
     fn end_cycle(&mut self, now: Instant, target: Target) {
-        let spread = self.rng.random_range(0.9..1.1);
+        let spread = self.node.rng().random_range(0.9..1.1);
         let Some(listener) = self.listeners.get_mut(&target) else { return };
         let Some(Cycle { found, again, .. }) = listener.cycle.take() else { return };
         let enough = found.len() >= RELAYS;

@@ -9,6 +9,8 @@
 //! What connects to a server, Noise and holepunching, is above this.
 
 mod announcement;
+#[cfg(any(test, feature = "testkit"))]
+pub mod fuzz;
 mod listener;
 mod operations;
 mod router;
@@ -22,8 +24,6 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 pub use self::listener::ListenError;
 use self::listener::{Listener, RelayTask};
@@ -151,8 +151,9 @@ enum Task {
 /// A node of hyperdht.
 pub struct Hyperdht {
     node: Node,
-    storage: Storage,
-    operations: BTreeMap<OperationId, Operation>,
+    /// None while nothing is stored.
+    storage: Option<Box<Storage>>,
+    operations: BTreeMap<OperationId, Box<Operation>>,
     listeners: BTreeMap<Target, Listener>,
     walks: BTreeMap<QueryId, Walk>,
     tasks: BTreeMap<RequestId, Task>,
@@ -160,18 +161,14 @@ pub struct Hyperdht {
     start: Instant,
     unix_time: Duration,
     events: VecDeque<Event>,
-    rng: StdRng,
 }
 
 impl Hyperdht {
     /// A node that begins at once to enter the network. `seed` decides everything random.
     pub fn new(now: Instant, config: Config, seed: [u8; 32]) -> Self {
-        let mut rng = StdRng::from_seed(seed);
-        let mut below = [0; 32];
-        rng.fill_bytes(&mut below);
         let mut hyperdht = Self {
-            node: Node::new(now, config.node, below),
-            storage: Storage::new(now),
+            node: Node::new(now, config.node, seed),
+            storage: None,
             operations: BTreeMap::new(),
             listeners: BTreeMap::new(),
             walks: BTreeMap::new(),
@@ -180,7 +177,6 @@ impl Hyperdht {
             start: now,
             unix_time: config.unix_time,
             events: VecDeque::new(),
-            rng,
         };
         hyperdht.run(now);
         hyperdht
@@ -196,7 +192,7 @@ impl Hyperdht {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.node.handle_timeout(now);
         self.run(now);
-        self.storage.expire(now);
+        self.expire(now);
         self.keep_listening(now);
         self.run(now);
     }
@@ -208,13 +204,18 @@ impl Hyperdht {
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let listeners = self.listeners.values().filter_map(Listener::poll_timeout).min();
-        [self.node.poll_timeout(), self.storage.poll_timeout(), listeners].into_iter().flatten().min()
+        let storage = self.storage.as_ref().and_then(|storage| storage.poll_timeout());
+        [self.node.poll_timeout(), storage, listeners].into_iter().flatten().min()
     }
 
     /// The node below: our own id and address, and the nodes that are known.

@@ -104,7 +104,7 @@ impl Hyperdht {
         bump: u64,
     ) -> OperationId {
         if clear {
-            self.storage.remove(now, &topic, &keys.public().0);
+            self.remove_stored(now, &topic, keys);
         }
         let (keys, relays, bump) = (keys.clone(), relay_addresses.to_vec(), bump.min(MAX_SAFE_INTEGER));
         self.begin(now, topic, What::Announce { keys, relays, bump, clear }, &[])
@@ -113,7 +113,7 @@ impl Hyperdht {
     /// Removes what this key announced under the topic from all nodes at which it is found. [`Outcome::stored`] is how
     /// many confirmed that.
     pub fn unannounce(&mut self, now: Instant, topic: Target, keys: &KeyPair) -> OperationId {
-        self.storage.remove(now, &topic, &keys.public().0);
+        self.remove_stored(now, &topic, keys);
         self.begin(now, topic, What::Unannounce { keys: keys.clone() }, &[])
     }
 
@@ -161,6 +161,13 @@ impl Hyperdht {
         }
     }
 
+    /// Removes what is stored here.
+    fn remove_stored(&mut self, now: Instant, topic: &Target, keys: &KeyPair) {
+        if let Some(storage) = &mut self.storage {
+            storage.remove(now, topic, &keys.public().0);
+        }
+    }
+
     fn begin(&mut self, now: Instant, target: Target, what: What, nodes: &[SocketAddrV4]) -> OperationId {
         self.next_operation += 1;
         let id = OperationId(self.next_operation);
@@ -169,7 +176,7 @@ impl Hyperdht {
         self.walks.insert(walk, Walk::Operation(id));
         let (closest, outcome) = (Vec::new(), Outcome::default());
         let operation = Operation { target, what, walk: Some(walk), closest, pending: 0, outcome };
-        self.operations.insert(id, operation);
+        self.operations.insert(id, Box::new(operation));
         self.run(now);
         id
     }
@@ -267,8 +274,9 @@ impl Hyperdht {
             self.commit(now, id, Commit { node, to, remove: false, again: false }, token);
         }
         if self.operations.get(&id).is_some_and(|operation| operation.pending == 0)
-            && let Some(Operation { what, outcome, .. }) = self.operations.remove(&id)
+            && let Some(operation) = self.operations.remove(&id)
         {
+            let Operation { what, outcome, .. } = *operation;
             if let What::MutableGet { best: Some(best), .. } = what {
                 self.emit(Event::Value(id, best));
             }

@@ -104,7 +104,7 @@ impl Hyperdht {
             return self.receive_handshake(incoming, target, &handshake);
         }
         let (from, noise) = (incoming.from, handshake.noise);
-        let relay = self.storage.forward(&target);
+        let relay = self.forward(&target);
         let (mode, peer_address, relay_address) = match handshake.mode {
             Mode::FROM_CLIENT => (Mode::FROM_RELAY, Some(from), None),
             Mode::FROM_RELAY => (Mode::FROM_SECOND_RELAY, handshake.peer_address, Some(from)),
@@ -139,7 +139,7 @@ impl Hyperdht {
         let (from, Holepunch { id, payload, peer_address, .. }) = (incoming.from, holepunch);
         match holepunch.mode {
             Mode::FROM_CLIENT => {
-                let relay = self.storage.forward(&target);
+                let relay = self.forward(&target);
                 if let Some(next) = self.who_asked(now, peer_address).or(relay) {
                     let mode = Mode::FROM_RELAY;
                     let message = Holepunch { mode, id, payload, peer_address: Some(from) };
@@ -187,6 +187,11 @@ impl Hyperdht {
         let incoming = incoming.clone();
         let message = HandshakeMessage { incoming, target, mode, noise, peer_address, relay_address };
         self.emit(Event::Handshake(message));
+    }
+
+    /// Where messages for this target are passed on to, if its server announced itself here.
+    pub(super) fn forward(&self, target: &Target) -> Option<SocketAddrV4> {
+        self.storage.as_ref()?.forward(target)
     }
 
     /// This address, if it sent us a request in the last minute: then it may be sent something in return.

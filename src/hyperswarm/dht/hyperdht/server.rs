@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::announcement::encode_peer;
-use super::storage::Write;
+use super::storage::{Storage, Write};
 use super::{Hyperdht, Target};
 use crate::codec::v4::{Command, ErrorCode};
 use crate::dht::id::NodeId;
@@ -25,7 +25,7 @@ impl Hyperdht {
 
     /// Answers a request as the persistent node `own`.
     fn serve(&mut self, now: Instant, own: NodeId, incoming: &Incoming) {
-        self.storage.expire(now);
+        self.expire(now);
         match incoming.command {
             Command::FIND_PEER | Command::LOOKUP => {
                 if let Some(target) = &incoming.target {
@@ -35,14 +35,14 @@ impl Hyperdht {
             }
             Command::MUTABLE_GET => {
                 if let (Some(target), Some(value)) = (&incoming.target, &incoming.value)
-                    && let Some(found) = self.storage.get_mutable(target, value)
+                    && let Some(found) = kept(&mut self.storage, now).get_mutable(target, value)
                 {
                     self.reply(now, incoming, found);
                 }
             }
             Command::IMMUTABLE_GET => {
                 if let Some(target) = &incoming.target {
-                    let found = self.storage.get_immutable(target);
+                    let found = self.storage.as_mut().and_then(|storage| storage.get_immutable(target));
                     self.reply(now, incoming, found);
                 }
             }
@@ -68,16 +68,23 @@ impl Hyperdht {
                 // Nobody takes the place of a server of our own.
                 self.confirm(now, incoming);
             }
-            Command::ANNOUNCE if self.storage.announce(now, own, &write, wall, &mut self.rng) => {
+            Command::ANNOUNCE => {
+                let storage = kept(&mut self.storage, now);
+                if storage.announce(now, own, &write, wall, self.node.rng()) {
+                    self.confirm(now, incoming);
+                }
+            }
+            Command::UNANNOUNCE if kept(&mut self.storage, now).unannounce(now, own, &write) => {
                 self.confirm(now, incoming);
             }
-            Command::UNANNOUNCE if self.storage.unannounce(now, own, &write) => self.confirm(now, incoming),
-            Command::MUTABLE_PUT => match self.storage.put_mutable(&write) {
+            Command::MUTABLE_PUT => match kept(&mut self.storage, now).put_mutable(&write) {
                 Some(ErrorCode::NONE) => self.reply(now, incoming, None),
                 Some(error) => self.refuse(now, incoming, error),
                 None => {}
             },
-            Command::IMMUTABLE_PUT if self.storage.put_immutable(&write) => self.reply(now, incoming, None),
+            Command::IMMUTABLE_PUT if kept(&mut self.storage, now).put_immutable(&write) => {
+                self.reply(now, incoming, None);
+            }
             _ => {}
         }
     }
@@ -87,8 +94,18 @@ impl Hyperdht {
         let serving = self.listeners.get(target).filter(|listener| listener.is_serving());
         let own = serving.map(|listener| encode_peer(&listener.public_key().0, &[]));
         match command {
-            Command::FIND_PEER => own.or_else(|| self.storage.find_peer(target)),
-            _ => self.storage.lookup(now, target, own, &mut self.rng),
+            Command::FIND_PEER => own.or_else(|| self.storage.as_ref()?.find_peer(target)),
+            _ => kept(&mut self.storage, now).lookup(now, target, own, self.node.rng()),
+        }
+    }
+
+    /// Drops what is too old.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if let Some(storage) = &mut self.storage {
+            storage.expire(now);
+            if storage.poll_timeout().is_none() {
+                self.storage = None;
+            }
         }
     }
 
@@ -104,4 +121,9 @@ impl Hyperdht {
     fn refuse(&mut self, now: Instant, incoming: &Incoming, error: ErrorCode) {
         self.node.respond(now, incoming, &Response { error, closer_nodes: true, ..Response::default() });
     }
+}
+
+/// Makes room for what is to be stored.
+pub(super) fn kept(storage: &mut Option<Box<Storage>>, now: Instant) -> &mut Storage {
+    storage.get_or_insert_with(|| Box::new(Storage::new(now)))
 }

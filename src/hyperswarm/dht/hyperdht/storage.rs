@@ -308,6 +308,13 @@ pub(super) fn verify_mutable(key: &PublicKey, value: &MutableValue<'_>) -> bool 
 }
 
 #[cfg(test)]
+impl super::Hyperdht {
+    pub(super) fn kept(&mut self, now: Instant) -> &mut Storage {
+        super::server::kept(&mut self.storage, now)
+    }
+}
+
+#[cfg(test)]
 impl Storage {
     /// An announcement and what refreshes it, as if they had been signed.
     pub(super) fn keep_unsigned(

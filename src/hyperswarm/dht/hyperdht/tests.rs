@@ -8,6 +8,9 @@ mod storing;
 
 use std::net::Ipv4Addr;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use super::*;
 use crate::codec::compact::Writer;
 use crate::codec::v4::{Command, Packet, Reply, Request};

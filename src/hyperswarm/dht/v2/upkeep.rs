@@ -159,7 +159,7 @@ impl Node {
         let count = if self.operations.len() > 2 { 3 } else { 5 };
         let tick = self.upkeep.tick(now);
         let oldest: Vec<Contact> =
-            self.table.oldest_first().take(count).filter(|c| c.seen != tick).copied().collect();
+            self.table.oldest_first().take(count).filter(|c| c.pinged != tick).copied().collect();
         for contact in oldest {
             self.ping_known(now, contact.id, contact.addr, Purpose::Check { node: contact.id });
         }
@@ -171,7 +171,7 @@ impl Node {
             return;
         }
         let tick = self.upkeep.tick(now);
-        let (recent, silent): (Vec<_>, VecDeque<_>) = partition(candidates, |c| c.seen == tick);
+        let (recent, silent): (Vec<_>, VecDeque<_>) = partition(candidates, |c| c.pinged == tick);
         for contact in recent {
             self.table.refresh(&contact.id);
         }
@@ -240,7 +240,8 @@ pub(super) fn own_address(table: &Table) -> Option<SocketAddrV4> {
 }
 
 fn tally(table: &Table, what: impl Fn(SocketAddrV4) -> SocketAddrV4) -> Option<SocketAddrV4> {
-    let votes: Vec<SocketAddrV4> = table.latest_first().filter_map(|c| c.to).take(VOTERS).map(what).collect();
+    let votes: Vec<SocketAddrV4> =
+        table.latest_first().filter_map(|c| c.note).take(VOTERS).map(what).collect();
     let count = |candidate: &SocketAddrV4| votes.iter().filter(|vote| *vote == candidate).count();
     let winner = votes.iter().max_by_key(|vote| count(vote))?;
     let good = count(winner);

@@ -175,7 +175,7 @@ impl Node {
         known.iter().for_each(|contact| query.add_candidate(contact.id, contact.addr, None));
         nodes.iter().for_each(|addr| query.add_candidate(NodeId(node_id(*addr)), *addr, None));
         let few = known.len() < MAX_BUCKET_NODES;
-        self.operations.insert(id, Operation { query, what });
+        self.operations.insert(id, Box::new(Operation { query, what }));
         if few {
             for addr in self.bootstrap.clone() {
                 self.ask_bootstrap(now, id, addr);

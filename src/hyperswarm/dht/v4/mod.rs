@@ -24,6 +24,7 @@ mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -201,9 +202,10 @@ pub enum Event {
 
 /// A node of the DHT.
 pub struct Node {
-    table: Table,
+    table: Table<NonZeroU32>,
     requests: Requests<Purpose>,
-    operations: BTreeMap<QueryId, Operation>,
+    /// Boxed, as a map keeps room for several when it is empty.
+    operations: BTreeMap<QueryId, Box<Operation>>,
     bootstrap: Vec<SocketAddrV4>,
     tokens: Tokens,
     guard: Guard,
@@ -281,7 +283,12 @@ impl Node {
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > 0 {
+            // 10,000 idle nodes in one process shall not keep room for what seldom happens.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When [`Self::handle_timeout`] has something to do.
@@ -326,6 +333,11 @@ impl Node {
     /// Nodes in the routing table, the latest heard first: what to save, for [`Config::nodes`] of the next start.
     pub fn known(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {
         self.table.latest_first().map(|contact| contact.addr)
+    }
+
+    /// The source of everything random, for the layer above.
+    pub(super) fn rng(&mut self) -> &mut StdRng {
+        &mut self.rng
     }
 
     /// Does what the requests ask for, until they ask for nothing.

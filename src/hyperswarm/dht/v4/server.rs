@@ -170,10 +170,7 @@ impl Node {
         let mut nodes = [SocketAddrV4::new([0; 4].into(), 0); MAX_BUCKET_NODES];
         let mut count = 0;
         if let Some(target) = target.filter(|_| response.closer_nodes) {
-            for (slot, contact) in nodes.iter_mut().zip(self.table.closest(target, MAX_BUCKET_NODES)) {
-                *slot = contact.addr;
-                count += 1;
-            }
+            count = self.table.closest_addresses(target, &mut nodes);
         }
         let token = match response.token {
             true => Some(self.tokens.create(now, *back.to.ip(), &mut self.rng)),
@@ -202,12 +199,9 @@ impl Node {
         let id = NodeId(node_id(addr));
         let tick = self.upkeep.tick;
         let Some(contact) = self.table.find(&id) else { return };
-        let heard = tick.saturating_sub(contact.seen.max(contact.pinged)) < HEARD_RECENTLY;
+        let heard = tick.saturating_sub(contact.pinged) < HEARD_RECENTLY;
         if heard || self.upkeep.checks >= MAX_LIVENESS_CHECKS || !self.guard.may_hint(now, *informant.ip()) {
             return;
-        }
-        if let Some(contact) = self.table.find_mut(&id) {
-            contact.down_hints = contact.down_hints.saturating_add(1);
         }
         self.check(now, id, addr);
     }

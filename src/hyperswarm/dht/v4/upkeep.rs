@@ -109,7 +109,7 @@ impl Node {
         proven: bool,
     ) {
         let tick = self.upkeep.tick;
-        let known = self.table.find(&id).map(|contact| contact.sampled);
+        let known = self.table.find(&id).map(|contact| contact.note);
         match self.table.heard(id, addr, None, tick, proven) {
             Heard::Ignored => {}
             Heard::Full(_) => self.make_room(now, id, addr),
@@ -121,7 +121,7 @@ impl Node {
                 };
                 if due {
                     if let Some(contact) = self.table.find_mut(&id) {
-                        contact.sampled = std::num::NonZeroU32::new(tick);
+                        contact.note = std::num::NonZeroU32::new(tick);
                     }
                     self.sample(to);
                 }

@@ -1,5 +1,8 @@
 //! An allocator that counts, thread by thread.
 
+// Each test program uses what it needs.
+#![allow(dead_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 

@@ -18,16 +18,16 @@ fn generous() -> (Hyperdht, Instant, Target) {
     let mut dht = Hyperdht::new(now, Config { node, unix_time }, seed(1));
     let mut rng = StdRng::from_seed([1; 32]);
     for n in 0..60 {
-        dht.storage.keep_unsigned(now, addr(n), TOPIC, blake2b_256(&[&[n as u8]]), &mut rng);
+        dht.kept(now).keep_unsigned(now, addr(n), TOPIC, blake2b_256(&[&[n as u8]]), &mut rng);
     }
     // The victim announced itself, and was not heard for so long that this is no proof any more.
-    dht.storage.keep_unsigned(now, VICTIM, hash_of(&keys(2)), keys(2).public().0, &mut rng);
+    dht.kept(now).keep_unsigned(now, VICTIM, hash_of(&keys(2)), keys(2).public().0, &mut rng);
     let long = [7; 1024];
     let write = storage::Write { from: addr(1), target: blake2b_256(&[&long]), token: [0; 32], value: &long };
-    assert!(dht.storage.put_immutable(&write));
+    assert!(dht.kept(now).put_immutable(&write));
     let put = announcement::put_mutable(&keys(1), 1, &long);
     let write = storage::Write { target: hash_of(&keys(1)), value: &put, ..write };
-    assert_eq!(dht.storage.put_mutable(&write), Some(ErrorCode::NONE));
+    assert_eq!(dht.kept(now).put_mutable(&write), Some(ErrorCode::NONE));
     let target = dht.listen(now, keys(3)).expect("not yet");
     (dht, now, target)
 }
@@ -211,7 +211,7 @@ fn nearest_ports() -> Vec<SocketAddrV4> {
 }
 
 /// A network that one host attacks: 50 nodes beside the topic, which name each other and store nothing, and announcements
-/// of its own at all other nodes, a tenth of them for the topic.
+/// of its own at the twenty nodes nearest to the topic besides, a tenth of them for the topic.
 fn attacked(network_seed: u64, announcements: u32) -> Network<Host> {
     let mut network =
         network(40, network_seed, Link { delay: Duration::from_millis(20), loss: 0.01, ..Link::PERFECT });
@@ -221,19 +221,20 @@ fn attacked(network_seed: u64, announcements: u32) -> Network<Host> {
         let liar = Some(Liar { others: liars.clone(), out: VecDeque::new() });
         network.add(*at, Host { dht, client: *at, server: *at, liar });
     }
-    let honest: Vec<SocketAddrV4> = (0..40).map(addr).collect();
-    for to in &honest {
+    let mut honest: Vec<SocketAddrV4> = (0..40).map(addr).collect();
+    honest.sort_by_key(|addr| NodeId(node_id(*addr)).distance(&TOPIC));
+    for (n, to) in honest.iter().enumerate() {
         for liar in &liars {
             let ping = Request { id: Some(node_id(*liar)), ..Request::new(7, *to, Command::PING) };
             network.inject(*liar, *to, encoded(|out| ping.encode(out)).into());
         }
         let mut rng = StdRng::from_seed(seed(network_seed));
         network.with(*to, |host, now| {
-            for n in 0..announcements {
+            for n in 0..if n < 20 { announcements } else { 0 } {
                 let name = if n % 10 == 0 { TOPIC } else { blake2b_256(&[&(n / 7).to_le_bytes()]) };
                 let key = blake2b_256(&[&n.to_le_bytes(), b"key"]);
                 let from = SocketAddrV4::new(ATTACKER, 1000);
-                host.dht.storage.keep_unsigned(now, from, name, key, &mut rng);
+                host.dht.kept(now).keep_unsigned(now, from, name, key, &mut rng);
             }
         });
     }
@@ -274,7 +275,7 @@ fn two_nodes_meet_though_one_host_surrounds_and_fills_their_topic() {
         worst = worst.max(network.now() - start);
     }
     println!(
-        "check 33: measured {:.2} s from joining until one of two nodes has found the other (v4, 50 nodes of one host beside the topic, 20,000 announcements at every node), bar 5, seed 0..3",
+        "check 33: measured {:.2} s from joining until one of two nodes has found the other (v4, 50 nodes of one host beside the topic, 20,000 announcements at each of the 20 nearest nodes), bar 5, seed 0..3",
         worst.as_secs_f64()
     );
     assert!(worst <= 5 * SECOND);
@@ -285,8 +286,8 @@ fn an_honest_record_survives_200_000_announcements_of_one_host() {
     let (mut dht, now) = alone();
     let mut rng = StdRng::from_seed(seed(1));
     let honest = (keys(1).public().0, hash_of(&keys(1)));
-    dht.storage.keep_unsigned(now, addr(1), TOPIC, honest.0, &mut rng);
-    dht.storage.keep_unsigned(now, addr(1), honest.1, honest.0, &mut rng);
+    dht.kept(now).keep_unsigned(now, addr(1), TOPIC, honest.0, &mut rng);
+    dht.kept(now).keep_unsigned(now, addr(1), honest.1, honest.0, &mut rng);
     for n in 0..200_000u32 {
         let from = SocketAddrV4::new(ATTACKER, 1000);
         let key = blake2b_256(&[&n.to_le_bytes()]);
@@ -295,12 +296,12 @@ fn an_honest_record_survives_200_000_announcements_of_one_host() {
             1..5 => blake2b_256(&[&key]),
             _ => blake2b_256(&[&(n / 7).to_le_bytes()]),
         };
-        dht.storage.keep_unsigned(now, from, name, key, &mut rng);
+        dht.kept(now).keep_unsigned(now, from, name, key, &mut rng);
     }
     let value = read(&mut dht, now, Command::LOOKUP, TOPIC).expect("known");
     let found = crate::codec::v4::LookupReply::decode(&value).expect("a reply");
     let survived = found.peers.iter().any(|peer| peer.public_key == honest.0);
-    let forwarded = dht.storage.forward(&honest.1) == Some(addr(1));
+    let forwarded = dht.forward(&honest.1) == Some(addr(1));
     println!(
         "check 33: measured {} of 2 honest records named after 200,000 announcements of one host (v4), bar 2, seed 1",
         u32::from(survived) + u32::from(forwarded)

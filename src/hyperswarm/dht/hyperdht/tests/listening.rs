@@ -22,7 +22,7 @@ fn relays(network: &Network<Host>, at: SocketAddrV4, target: Target) -> Vec<Sock
 
 /// Where a node passes handshakes for the target on to.
 fn forward(network: &Network<Host>, at: SocketAddrV4, target: Target) -> Option<SocketAddrV4> {
-    dht(network, at).storage.forward(&target)
+    dht(network, at).forward(&target)
 }
 
 /// Runs until this is true; the time it took, at most `most`.

@@ -22,7 +22,7 @@ fn relay() -> (Hyperdht, Instant, Target) {
     let (mut dht, now) = alone();
     let key = keys(1).public().0;
     let target = hash_of(&keys(1));
-    dht.storage.keep_unsigned(now, SERVER_ADDR, target, key, &mut StdRng::from_seed([1; 32]));
+    dht.kept(now).keep_unsigned(now, SERVER_ADDR, target, key, &mut StdRng::from_seed([1; 32]));
     (dht, now, target)
 }
 
@@ -225,7 +225,7 @@ fn a_relay_does_to_the_byte_what_the_original_was_recorded_doing() {
             let key = announce.expect("an announcement").peer.expect("a peer").public_key;
             let target = request.target.expect("a target");
             let mut dht = persistent(now, at, 1);
-            dht.storage.keep_unsigned(now, from, target, key, &mut StdRng::from_seed([1; 32]));
+            dht.kept(now).keep_unsigned(now, from, target, key, &mut StdRng::from_seed([1; 32]));
             nodes.insert(at, dht);
         }
         let packets = scenario["packets"].as_array().expect("packets");

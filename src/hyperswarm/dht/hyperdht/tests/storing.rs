@@ -269,9 +269,9 @@ fn a_peer_announced_under_the_hash_of_its_key_is_found_there_and_told_of_last() 
     assert!(Told::new(2).announce(&mut dht, now, STRANGER, target), "as a topic, by somebody else");
     let both = [keys(2).public().0, keys(1).public().0];
     assert_eq!(told_of(&mut dht, now, target), both);
-    assert_eq!(dht.storage.forward(&target), Some(STRANGER));
+    assert_eq!(dht.forward(&target), Some(STRANGER));
     assert!(Told::new(1).unannounce(&mut dht, now, STRANGER, target));
-    assert_eq!(dht.storage.forward(&target), None);
+    assert_eq!(dht.forward(&target), None);
     assert_eq!(told_of(&mut dht, now, target), [keys(2).public().0]);
 }
 
@@ -308,7 +308,7 @@ fn a_refresh_brings_an_announcement_back_and_the_chain_goes_on() {
         // Twenty minutes after the announcement, five after the last refresh.
         assert_eq!(told_of(&mut dht, now + 10 * MINUTE, of), [keys(1).public().0]);
     }
-    assert_eq!(dht.storage.forward(&target), Some(addr(3)), "handshakes go to where the refresh came from");
+    assert_eq!(dht.forward(&target), Some(addr(3)), "handshakes go to where the refresh came from");
 }
 
 #[test]
@@ -474,7 +474,7 @@ fn many_peers_behind_one_address_may_use_all_the_room_that_nobody_else_wants() {
     for n in 0..200 {
         assert!(Told::new(n).announce(&mut dht, now, STRANGER, TOPIC));
     }
-    assert_eq!(dht.storage.counts()[0], 200);
+    assert_eq!(dht.kept(now).counts()[0], 200);
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn an_announcement_at_a_server_of_our_own_changes_nothing() {
     let (mut dht, now) = alone();
     let target = dht.listen(now, keys(1)).expect("not yet");
     assert!(Told::new(1).announce(&mut dht, now, STRANGER, target), "as upstream");
-    assert_eq!(dht.storage.forward(&target), None);
+    assert_eq!(dht.forward(&target), None);
     let record = read(&mut dht, now, Command::FIND_PEER, target).expect("known");
     let peer = Peer { public_key: keys(1).public().0, relay_addresses: List::default() };
     assert_eq!(record, encoded(|out| peer.encode(out)));

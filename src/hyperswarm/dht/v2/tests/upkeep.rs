@@ -302,7 +302,7 @@ fn adaptive(consistent: bool) -> (Network<Node>, SocketAddrV4) {
             let contacts: Vec<_> = node.table.oldest_first().copied().collect();
             for (n, c) in contacts.iter().enumerate() {
                 let to = Some(SocketAddrV4::new(*at.ip(), 100 + n as u16));
-                node.table.heard(c.id, c.addr, to, c.seen, true);
+                node.table.heard(c.id, c.addr, to, c.pinged, true);
             }
         });
     }
