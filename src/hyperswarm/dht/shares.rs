@@ -79,6 +79,12 @@ impl FromIterator<Ipv4Addr> for Tally {
 
 /// True if none of these hosts and their networks has more than its share of nodes.
 pub fn is_diverse<const N: usize>(hosts: &[Ipv4Addr; N]) -> bool {
+    // Mostly no three are of one /24, which is quickly seen and enough.
+    let mut prefixes = hosts.map(|host| host.to_bits() >> 8);
+    prefixes.sort_unstable();
+    if prefixes.windows(MAX_NODES_PER_HOST + 1).all(|run| run.first() != run.last()) {
+        return true;
+    }
     let networks = hosts.map(network_of);
     let count = |all: &[Ipv4Addr; N], one| all.iter().filter(|other| **other == one).count();
     let host = hosts.iter().all(|host| count(hosts, *host) <= MAX_NODES_PER_HOST);
@@ -232,6 +238,17 @@ mod tests {
         diverse.offer(host("198.51.100.7"), true);
         let chosen = diverse.finish();
         assert_eq!((chosen.len(), chosen.last()), (MAX_NODES_PER_NETWORK + 1, Some(&true)));
+    }
+
+    #[test]
+    fn hosts_are_diverse_if_none_and_no_network_has_more_than_its_share() {
+        let near = |n| Ipv4Addr::new(10, 0, 0, n);
+        let far = |n| Ipv4Addr::new(203, 0, 113, n);
+        assert!(is_diverse(&[1, 1, 2, 2, 3, 4, 5, 6].map(near)), "no networks inside of private ones");
+        assert!(!is_diverse(&[1, 1, 2, 1, 3, 4, 5, 6].map(near)));
+        assert!(is_diverse(&[far(1), far(2), far(2), far(3), near(1)]));
+        assert!(!is_diverse(&[far(1), far(2), far(2), far(3), near(1), far(4)]));
+        assert!(is_diverse(&[far(1), far(1), near(1), near(1)]));
     }
 
     #[test]

@@ -159,12 +159,16 @@ impl Hyperdht {
                 self.node.cancel(now, walk);
             }
         }
-        for task in self.tasks.values() {
-            if let Task::Listener(of, RelayTask::Announce { to, .. }) = task
-                && *of == target
-            {
-                relays.push(*to);
+        let under_way = self.tasks.iter().filter_map(|(request, task)| match task {
+            Task::Listener(of, RelayTask::Announce { to, .. } | RelayTask::Renew { to }) if *of == target => {
+                Some((*request, *to))
             }
+            _ => None,
+        });
+        for (request, relay) in under_way.collect::<Vec<_>>() {
+            self.tasks.remove(&request);
+            self.node.forget(now, request);
+            relays.push(relay);
         }
         relays.sort_unstable();
         relays.dedup();

@@ -154,11 +154,18 @@ impl Hyperdht {
 
     /// Ends an operation in silence.
     pub fn cancel(&mut self, now: Instant, id: OperationId) {
-        if let Some(walk) = self.operations.remove(&id).and_then(|operation| operation.walk) {
+        let Some(operation) = self.operations.remove(&id) else { return };
+        if let Some(walk) = operation.walk {
             self.walks.remove(&walk);
             self.node.cancel(now, walk);
-            self.run(now);
         }
+        let of_it = |task: &Task| matches!(task, Task::Operation(of, _) if *of == id);
+        let requests = self.tasks.iter().filter(|(_, task)| of_it(task)).map(|(request, _)| *request);
+        for request in requests.collect::<Vec<_>>() {
+            self.tasks.remove(&request);
+            self.node.forget(now, request);
+        }
+        self.run(now);
     }
 
     /// Removes what is stored here.

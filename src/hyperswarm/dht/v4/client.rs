@@ -158,6 +158,12 @@ impl Node {
         id
     }
 
+    /// Ends a request in silence. It may have arrived.
+    pub fn forget(&mut self, now: Instant, request: RequestId) {
+        self.requests.cancel(now, |purpose| matches!(purpose, Purpose::Owner(of) if *of == request));
+        self.run(now);
+    }
+
     pub(super) fn start(&mut self, now: Instant, id: QueryId, target: [u8; 32], what: What) {
         self.start_from(now, id, target, what, &[]);
     }

@@ -142,7 +142,8 @@ impl Node {
         Request { id, target, value, ..Request::new(passed.tid, next, passed.command) }
             .encode(&mut self.writer);
         let bytes = self.writer.len();
-        let may = is_sane(next, *passed.from.ip())
+        // On our own machine only servers are that have sent something from there.
+        let may = is_sane(next, *next.ip())
             && self.guard.may_forward(now, *passed.from.ip(), bytes)
             && self.guard.may_send(now, *next.ip(), bytes);
         if may {

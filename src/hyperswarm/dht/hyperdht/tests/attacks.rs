@@ -133,7 +133,7 @@ fn messages_to_pass_on_cannot_be_aimed_at_a_victim() {
         ("handshake from a second relay", request(handshake, own, Some(&second))),
     ];
     // Each datagram comes from somewhere else, and now and then one from the victim, so that it was heard lately.
-    let source = |n: u64| if n % 101 == 0 { VICTIM } else { addr(100 + n as usize) };
+    let source = |n: u64| if n.is_multiple_of(101) { VICTIM } else { addr(100 + n as usize) };
     for (name, request) in kinds {
         flood(name, source, &[request, plain(Command::PING)]);
     }

@@ -163,10 +163,10 @@ fn a_cancelled_operation_is_silent() {
     let id = network.with(addr(4), |host, now| host.dht.announce(now, TOPIC, &keys(1), &[], false));
     network.run(Duration::from_millis(90));
     network.with(addr(4), |host, now| host.dht.cancel(now, id.expect("a machine")));
+    assert!(dht(&network, addr(4)).tasks.is_empty());
     events(&mut network, addr(4));
     network.run(20 * SECOND);
     assert_eq!(events(&mut network, addr(4)), [], "while it stores, too");
-    assert!(dht(&network, addr(4)).tasks.is_empty());
 }
 
 /// A node that has asked `node` in an operation.

@@ -185,6 +185,17 @@ fn nothing_is_passed_on_to_an_address_that_did_not_send_anything_in_the_last_min
 }
 
 #[test]
+fn a_server_on_the_relays_own_machine_is_reached_from_elsewhere() {
+    let (mut dht, now, target) = relay();
+    let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5001);
+    let key = keys(1).public().0;
+    dht.kept(now).keep_unsigned(now, local, target, key, &mut StdRng::from_seed([1; 32]));
+    let sent = shake(&mut dht, now, CLIENT_ADDR, target, &handshake(Mode::FROM_CLIENT));
+    let expected = Handshake { peer_address: Some(CLIENT_ADDR), ..handshake(Mode::FROM_RELAY) };
+    passed_handshake(&dht, &sent, target, &expected, local);
+}
+
+#[test]
 fn a_holepunch_message_takes_the_same_way() {
     let (mut dht, now, target) = relay();
     let sent = punch(&mut dht, now, CLIENT_ADDR, target, &holepunch(Mode::FROM_CLIENT));
