@@ -352,14 +352,10 @@ impl Connector {
     fn contacted(&mut self, now: Instant, via: Via, from: SocketAddrV4, packet: &[u8]) {
         let Ok(header) = Header::decode(packet) else { return };
         let (mut context, servers, dials) = self.context(now);
-        let before = context.out.actions.len();
-        match dials.values_mut().find(|dial| dial.stream == header.stream) {
-            Some(dial) => dial.contacted(&mut context, via, from),
-            None => {
-                servers.values_mut().any(|server| server.contacted(&mut context, header.stream, via, from));
-            }
+        if let Some(dial) = dials.values_mut().find(|dial| dial.stream == header.stream) {
+            return dial.contacted(&mut context, via, from, packet);
         }
-        if context.out.actions.len() > before {
+        if servers.values_mut().any(|server| server.contacted(&mut context, header.stream, via, from)) {
             context.out.act(Action::Deliver { via, from, packet: Bytes::copy_from_slice(packet) });
         }
     }

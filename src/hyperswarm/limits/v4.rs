@@ -76,6 +76,8 @@ pub const MAX_DIALS: usize = 96;
 pub const MAX_TRIED_RELAYS: usize = 64;
 /// Connections that others have made to a server and that nobody has taken. Further ones are ended.
 pub const MAX_UNTAKEN_CONNECTIONS: usize = 64;
+/// Packets of a server that are kept until its reply to the handshake has come, which takes another way.
+pub const MAX_EARLY_PACKETS: usize = 4;
 /// Peers whose relays are remembered for the next connection, as in hyperdht.
 pub const MAX_PEERS_WITH_RELAYS: usize = 512;
 

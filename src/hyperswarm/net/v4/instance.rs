@@ -32,6 +32,10 @@ pub(super) fn unix_time() -> Duration {
 pub(super) struct Instance {
     /// None before the start and after the end: then it takes nothing.
     core: Mutex<Option<Core>>,
+    /// What is to be done with streams, in this order. Added to under the lock of `core`.
+    jobs: Mutex<VecDeque<Job>>,
+    /// Held by whoever does it.
+    worker: Mutex<()>,
     status: watch::Receiver<Status>,
     waiting: watch::Sender<Status>,
 }
@@ -57,7 +61,8 @@ struct Place {
 impl Instance {
     pub(super) fn new() -> Self {
         let (waiting, status) = watch::channel(Status { firewalled: true, ..Status::default() });
-        Self { core: Mutex::new(None), status, waiting }
+        let (core, jobs) = (Mutex::new(None), Mutex::default());
+        Self { core, jobs, worker: Mutex::new(()), status, waiting }
     }
 
     pub(super) fn start(&self, machine: Connector, sockets: [(Via, &UdxSocket); 2]) {
@@ -151,18 +156,31 @@ impl Instance {
     /// there. `on` sends by itself.
     fn run<T>(&self, on: Option<SocketId>, work: impl FnOnce(&mut Core) -> T) -> Option<T> {
         let mut awake = Vec::new();
-        let (result, jobs, others) = {
+        let (result, others) = {
             let mut core = self.core.lock();
             let core = core.as_mut()?;
             let result = work(core);
-            let jobs = core.dispatch(&mut awake);
-            (result, jobs, core.sockets_with_work(on))
+            core.dispatch(&mut awake, &self.jobs);
+            (result, core.sockets_with_work(on))
         };
         awake.into_iter().for_each(Waker::wake);
         others.iter().for_each(|socket| socket.transmit());
-        // They take the lock of the streams, and this one again.
-        jobs.into_iter().for_each(|job| job.run(self));
+        self.work();
         Some(result)
+    }
+
+    /// Does what is to be done with streams. It takes their lock, and that of the machine again, so no lock may be held. If
+    /// somebody does it already, that one sees what was added when it lets go of `worker` at the latest.
+    fn work(&self) {
+        let next = || self.jobs.lock().pop_front();
+        while !self.jobs.lock().is_empty()
+            && let Some(worker) = self.worker.try_lock()
+        {
+            while let Some(job) = next() {
+                job.run(self);
+            }
+            drop(worker);
+        }
     }
 }
 
@@ -236,19 +254,17 @@ impl Protocol for Instance {
 
 impl Core {
     /// Hands out what the machine tells: collects whom to wake, and what is to be done outside the lock.
-    fn dispatch(&mut self, awake: &mut Vec<Waker>) -> Vec<Job> {
-        let mut jobs = Vec::new();
+    fn dispatch(&mut self, awake: &mut Vec<Waker>, jobs: &Mutex<VecDeque<Job>>) {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 crate::holepunch::Event::Dht(event) => self.waiting.tell(event, awake),
-                event => jobs.extend(self.links.tell(event)),
+                event => jobs.lock().extend(self.links.tell(event)),
             }
         }
         self.waiting.publish_if_changed(self.machine.dht());
         while let Some(action) = self.machine.poll_action() {
-            jobs.extend(self.links.job(action));
+            jobs.lock().extend(self.links.job(action));
         }
-        jobs
     }
 
     fn add(&mut self, via: Via, socket: &Arc<Handle>) {

@@ -178,9 +178,13 @@ async fn peers_connect_by_public_key() {
             }
         })
         .await;
-        println!("open server {open_server}, open dialler {open_dialler}");
         for _ in 0..3 {
+            let begun = Instant::now();
             exchange(&other, &mut server).await;
+            let taken = begun.elapsed();
+            println!(
+                "open server {open_server}, open dialler {open_dialler}: measured {taken:?} to the first answer"
+            );
         }
     }
 }
