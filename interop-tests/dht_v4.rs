@@ -9,6 +9,7 @@ use hyperswarm::crypto::v4::node_id;
 use hyperswarm::dht::hyperdht::Event;
 use hyperswarm::dht::id::NodeId;
 use hyperswarm::dht::v4::Persistence;
+use hyperswarm::holepunch::{DialOptions, ListenOptions};
 use hyperswarm::net::v4::{Dht, DhtOptions};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -220,18 +221,37 @@ async fn exchange(net: &Net) {
     assert_eq!(soon(guest.immutable_get(hash).value()).await.expect("a value").value, "fixed");
 
     let mut events = guest.events().expect("once");
-    let target = guest.listen(ours.clone()).expect("listen");
-    while soon(events.recv()).await != Some(Event::Listening(target)) {}
-    let relays = guest.with(|machine, _| machine.relay_addresses(&target));
-    assert!(!relays.is_empty());
+    let mut server = guest.serve(ours.clone(), ListenOptions::default()).expect("listen");
+    while soon(events.recv()).await != Some(Event::Listening(server.target())) {}
+    assert!(!server.relay_addresses().is_empty());
     let found = net.they(&["find-peer", &our_key]);
     let found = found["found"].as_array().expect("peers");
     assert!(!found.is_empty() && found.iter().all(|peer| peer["key"] == *our_key), "{found:?}");
-    let server = net.theirs(&[&format!("listen {their_seed}")]);
-    event(&server, "listen");
+    let their_server = net.theirs(&[&format!("listen {their_seed}")]);
+    event(&their_server, "listen");
     let their_target = hyperswarm::crypto::blake2b_256(&[&theirs.public().0]);
     let (peers, _) = soon(guest.find_peer(their_target).peers()).await;
     assert!(!peers.is_empty() && peers.iter().all(|peer| peer.public_key == theirs.public()), "{peers:?}");
+
+    for options in ["", " --no-lan", " --no-lan --no-fast-open"] {
+        let begun = std::time::Instant::now();
+        let dialler = net.theirs(&[&format!("connect {our_key}{options}")]);
+        let mut connection = soon(server.accept()).await.expect("a connection");
+        assert_eq!(soon(connection.next()).await.expect("a message").expect("authentic"), "from them");
+        connection.send(b"from us").await.expect("send");
+        assert_eq!(event(&dialler, "connect")["text"], "from us");
+        println!("theirs to ours{options}: {:?} with the start of their process", begun.elapsed());
+    }
+    for local in [true, false] {
+        let begun = std::time::Instant::now();
+        let options = DialOptions { local, ..DialOptions::default() };
+        let dialled = guest.connect(&std::sync::Arc::new(ours.clone()), theirs.public(), options);
+        let mut connection = soon(dialled).await.expect("connects");
+        println!("ours to theirs, local {local}: {:?}", begun.elapsed());
+        assert_eq!(connection.remote(), theirs.public());
+        connection.send(b"from us").await.expect("send");
+        assert_eq!(soon(connection.next()).await.expect("a message").expect("authentic"), "got from us");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,8 @@
 // The second form enters a network and does one action after the other, each a single argument with spaces in it:
 //   'find-node TARGET'  'ping PORT'
 //   'announce TOPIC SEED'  'unannounce TOPIC SEED'  'lookup TOPIC'  'listen SEED'  'find-peer KEY'
+//   'connect KEY [--no-lan] [--no-fast-open]' sends 'from them' and reports the first message that comes back
+// A server answers the first message of each connection with 'got ' and the same.
 //   'mutable-put SEED SEQ TEXT'  'mutable-get KEY'  'immutable-put TEXT'  'immutable-get HASH'
 // Targets, topics, seeds, keys and hashes are 64 hexadecimal digits.
 // Prints a line of JSON for each event: ready (ports of the nodes, their ids), then for each action one named after it;
@@ -58,10 +60,23 @@ const actions = {
   },
   lookup: (node, topic) => all(node.lookup(bytes(topic)), ({ peers }) => peers.map(peer)),
   listen: async (node, seed) => {
-    const server = node.createServer();
+    const server = node.createServer({ shareLocalAddress: true }, (socket) => {
+      socket.on('error', () => {});
+      socket.once('data', (data) => socket.write(Buffer.concat([Buffer.from('got '), data])));
+    });
     await server.listen(keys(seed));
     return { relays: server.relayAddresses.map(address) };
   },
+  connect: (node, key, ...flags) =>
+    new Promise((resolve, reject) => {
+      const socket = node.connect(bytes(key), {
+        localConnection: !flags.includes('--no-lan'),
+        fastOpen: !flags.includes('--no-fast-open'),
+      });
+      socket.on('error', reject);
+      socket.write(Buffer.from('from them'));
+      socket.once('data', (data) => resolve({ text: data.toString(), remote: hex(socket.remotePublicKey) }));
+    }),
   'find-peer': (node, key) => all(node.findPeer(bytes(key)), (reply) => [peer(reply.peer)]),
   'mutable-put': async (node, seed, seq, text) => {
     const put = await node.mutablePut(keys(seed), Buffer.from(text), { seq: Number(seq) });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -265,6 +265,11 @@ impl Connector {
         }
     }
 
+    /// The time since 1970 is this: to be told again after the machine has slept.
+    pub fn set_unix_time(&mut self, now: Instant, unix_time: Duration) {
+        self.dht.set_unix_time(now, unix_time);
+    }
+
     /// A datagram arrived that is for no stream which is open. What nobody here knows is dropped.
     pub fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddrV4, bytes: &[u8]) {
         match bytes {
@@ -347,14 +352,10 @@ impl Connector {
     fn contacted(&mut self, now: Instant, via: Via, from: SocketAddrV4, packet: &[u8]) {
         let Ok(header) = Header::decode(packet) else { return };
         let (mut context, servers, dials) = self.context(now);
-        let before = context.out.actions.len();
-        match dials.values_mut().find(|dial| dial.stream == header.stream) {
-            Some(dial) => dial.contacted(&mut context, via, from),
-            None => {
-                servers.values_mut().any(|server| server.contacted(&mut context, header.stream, via, from));
-            }
+        if let Some(dial) = dials.values_mut().find(|dial| dial.stream == header.stream) {
+            return dial.contacted(&mut context, via, from, packet);
         }
-        if context.out.actions.len() > before {
+        if servers.values_mut().any(|server| server.contacted(&mut context, header.stream, via, from)) {
             context.out.act(Action::Deliver { via, from, packet: Bytes::copy_from_slice(packet) });
         }
     }

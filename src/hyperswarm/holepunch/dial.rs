@@ -4,6 +4,8 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::addresses::{is_bogon, is_reserved, nearest};
 use super::error::{ConnectError, HolepunchError};
 use super::handshake::{Opening, PeerInfo};
@@ -18,6 +20,7 @@ use crate::dht::guard::is_sane;
 use crate::dht::hyperdht::{Answer, FoundPeer, OperationId, Plain, RequestId, Target};
 use crate::dht::rpc::Via;
 use crate::dht::v4::SERVER;
+use crate::limits::v4::MAX_EARLY_PACKETS;
 
 /// How long to wait for the first packet of a peer that is to be reached without a hole punch, as upstream.
 const FIRST_PACKET: Duration = Duration::from_secs(10);
@@ -54,8 +57,8 @@ pub(super) struct Dial {
     we_are_open: bool,
     routes: Routes,
     meeting: Option<Meeting>,
-    /// A packet for our stream came before the reply.
-    contact: Option<(Via, SocketAddrV4)>,
+    /// Packets for our stream that came before the reply.
+    early: Vec<(Via, SocketAddrV4, Bytes)>,
     end: Option<Result<(), ConnectError>>,
 }
 
@@ -94,7 +97,7 @@ impl Dial {
             we_are_open: context.dht.node().remote_address().is_some(),
             routes: Routes::default(),
             meeting: None,
-            contact: None,
+            early: Vec::new(),
             end: None,
             options,
         };
@@ -219,10 +222,25 @@ impl Dial {
     }
 
     /// A packet for our stream arrived before the stream was connected.
-    pub(super) fn contacted(&mut self, context: &mut Context<'_>, via: Via, from: SocketAddrV4) {
+    pub(super) fn contacted(
+        &mut self,
+        context: &mut Context<'_>,
+        via: Via,
+        from: SocketAddrV4,
+        packet: &[u8],
+    ) {
+        let packet = Bytes::copy_from_slice(packet);
         match &self.meeting {
-            Some(_) => self.go(context, via, from),
-            None => self.contact = Some((via, from)),
+            // The owner has yet to open the stream.
+            Some(meeting) if meeting.keys.is_none() => {
+                context.out.act(Action::Deliver { via, from, packet });
+            }
+            Some(_) => {
+                self.early.push((via, from, packet));
+                self.go(context, via, from);
+            }
+            None if self.early.len() < MAX_EARLY_PACKETS => self.early.push((via, from, packet)),
+            None => {}
         }
     }
 
@@ -303,8 +321,9 @@ impl Dial {
     /// The peer has answered: decides how to reach it (hyperdht `holepunch` in `lib/connect.js`).
     fn meet(&mut self, context: &mut Context<'_>, relayed: bool, seen_at: SocketAddrV4) {
         let asking = context.dht.node().asking();
-        if let Some((via, from)) = self.contact {
-            return self.go(context, via, from);
+        // The server was faster than the relay.
+        if let Some((via, from, _)) = self.early.first() {
+            return self.go(context, *via, *from);
         }
         let Some(meeting) = &self.meeting else { return };
         let (relay, server_address) = (meeting.relay, meeting.server_address);
@@ -375,14 +394,14 @@ impl Dial {
         }
         (meeting.way_since, meeting.nudges) = (context.now, 0);
         match meeting.keys.take() {
-            Some(keys) => context.out.act(Action::Connect(Box::new(Connect {
-                stream,
-                remote_stream: meeting.remote_stream,
-                via,
-                to,
-                keys,
-                role: self.role,
-            }))),
+            Some(keys) => {
+                let (remote_stream, role) = (meeting.remote_stream, self.role);
+                let connect = Connect { stream, remote_stream, via, to, keys, role };
+                context.out.act(Action::Connect(Box::new(connect)));
+                for (via, from, packet) in self.early.drain(..) {
+                    context.out.act(Action::Deliver { via, from, packet });
+                }
+            }
             None => {
                 context.out.act(Action::Reroute { stream, remote_stream: meeting.remote_stream, via, to })
             }

@@ -215,7 +215,7 @@ impl Server {
         found
     }
 
-    /// A packet arrived for a stream that is not connected: false if it is none of these.
+    /// A packet arrived for a stream that is not open, or that the owner has yet to open: false if it is none of these.
     pub(super) fn contacted(
         &mut self,
         context: &mut Context<'_>,
@@ -224,7 +224,7 @@ impl Server {
         from: SocketAddrV4,
     ) -> bool {
         let role = Role::Server(self.target);
-        let slot = self.answered().find(|slot| slot.stream == stream && slot.is_pending());
+        let slot = self.answered().find(|slot| slot.stream == stream);
         let found = slot.is_some();
         slot.into_iter().for_each(|slot| slot.connect(context, role, via, from));
         found

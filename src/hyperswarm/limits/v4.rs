@@ -74,6 +74,10 @@ pub const MAX_PROBE_ECHOES: usize = 20;
 pub const MAX_DIALS: usize = 96;
 /// Relays to which one connection attempt sends its handshake.
 pub const MAX_TRIED_RELAYS: usize = 64;
+/// Connections that others have made to a server and that nobody has taken. Further ones are ended.
+pub const MAX_UNTAKEN_CONNECTIONS: usize = 64;
+/// Packets of a server that are kept until its reply to the handshake has come, which takes another way.
+pub const MAX_EARLY_PACKETS: usize = 4;
 /// Peers whose relays are remembered for the next connection, as in hyperdht.
 pub const MAX_PEERS_WITH_RELAYS: usize = 512;
 
@@ -84,8 +88,3 @@ pub const MAX_PEERS_WITH_RELAYS: usize = 512;
 pub const SWARM_KNOWN_PEERS: usize = 4096;
 /// Attempts of a swarm at a time, those included that take long.
 pub const SWARM_ATTEMPTS: usize = 16;
-/// Probes that wait for their socket. A round sends 256 to each of two addresses; further ones are dropped, as a network
-/// may.
-pub const MAX_WAITING_PROBES: usize = 1024;
-/// Probes that have come in on a socket and wait for its listener, who only wants to know where one came from.
-pub const PROBE_QUEUE: usize = 64;

@@ -187,7 +187,6 @@ impl Drop for Driver {
         for (protocol, armed) in socket.protocols.iter().zip(armed) {
             armed.take().inspect(|armed| protocol.disarm(*armed));
             protocol.closed(socket.id(), !*ended);
-            protocol.wake_all();
         }
     }
 }

@@ -30,12 +30,10 @@ pub(crate) trait Protocol: Send + Sync {
     /// The deadline that a task has armed has come, or the task has ended: others may arm it again.
     fn disarm(&self, at: Instant);
 
-    /// A socket's task has ended: nothing will arrive or leave there any more. `died`: without being told to, perhaps in a
-    /// panic inside this protocol.
+    /// A socket's task has ended: nothing will arrive or leave there any more, and the tasks of the other sockets have to
+    /// be woken, as the deadlines are theirs to see to. `died`: it ended without being told to, perhaps in a panic inside
+    /// this protocol.
     fn closed(&self, socket: SocketId, died: bool);
-
-    /// Wakes the tasks of the other sockets, as the deadlines are theirs to see to.
-    fn wake_all(&self);
 }
 
 /// When what a protocol has to send because of a batch should leave.

@@ -89,8 +89,6 @@ impl Protocol for Letter {
     fn closed(&self, _socket: SocketId, died: bool) {
         self.closed.lock().push(died);
     }
-
-    fn wake_all(&self) {}
 }
 
 /// A socket with these protocols, whose task takes a turn when the test says so, ready to send.

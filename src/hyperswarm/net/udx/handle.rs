@@ -12,7 +12,7 @@ use super::user::User;
 use crate::limits::UDX_RECEIVE_BUDGET_BYTES;
 use crate::net::random;
 use crate::net::udp::{Driver, Handle, Offload, Protocols, SocketId};
-use crate::udx::StreamOptions;
+use crate::udx::{Remote, StreamId, StreamOptions};
 
 /// How to bind a [`UdxSocket`].
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,36 @@ impl UdxSocket {
             Ok::<_, StreamError>(id)
         })?;
         Ok(UdxStream::new(Arc::clone(&self.instance), id))
+    }
+
+    /// See [`Stream::nudge`](crate::udx::Stream::nudge). Nothing happens if there is no such stream any more.
+    pub(crate) fn nudge(&self, stream: u32) {
+        self.instance.turn(None, |core| {
+            if let Some(mut stream) = core.endpoint.stream(StreamId(stream)) {
+                stream.nudge(Instant::now());
+            }
+        });
+    }
+
+    /// The stream, which has heard nothing of its peer yet, uses this socket from now on, and the peer is at `remote`: see
+    /// [`Stream::reroute`](crate::udx::Stream::reroute).
+    pub(crate) fn reroute(&self, stream: u32, remote: Remote) {
+        let before = self.instance.turn(None, |core| {
+            let mut guard = core.endpoint.stream(StreamId(stream))?;
+            guard.reroute(Instant::now(), self.id(), remote).ok()?;
+            drop(guard);
+            let user = core.streams.get_mut(&StreamId(stream))?;
+            Some(std::mem::replace(&mut user.socket, Arc::clone(&self.guard)))
+        });
+        // Outside the lock: it may be the last handle of that socket.
+        drop(before);
+    }
+
+    /// Gives a packet to the stream that it names, as if it had arrived on this socket now.
+    pub(crate) fn deliver(&self, from: SocketAddr, packet: &[u8]) {
+        self.instance.turn(None, |core| {
+            core.endpoint.handle_datagram(Instant::now(), self.id(), from, packet);
+        });
     }
 
     /// An error if the socket's task has ended, so that nothing would ever leave or arrive.

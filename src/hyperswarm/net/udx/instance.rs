@@ -151,19 +151,16 @@ impl Protocol for Instance {
 
     fn closed(&self, socket: SocketId, died: bool) {
         let mut awake = Vec::new();
-        self.with(|core| {
+        let others = self.with(|core| {
             // If the task has died, the machine may be what it died of.
             if !died {
                 core.endpoint.forget_socket(socket);
             }
             core.abandon(socket, &mut awake);
+            core.all_sockets()
         });
         awake.into_iter().for_each(Waker::wake);
-    }
-
-    fn wake_all(&self) {
-        let sockets = self.with(|core| core.all_sockets());
-        sockets.iter().for_each(|socket| socket.wake());
+        others.iter().for_each(|other| other.wake());
     }
 }
 

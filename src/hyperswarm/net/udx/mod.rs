@@ -28,3 +28,4 @@ pub use handle::{BindOptions, UdxSocket};
 pub use stream::{Contact, UdxStream};
 
 pub(crate) use instance::Instance;
+pub(crate) use path_mtu::path_mtu;

@@ -8,7 +8,7 @@ pub(super) const ETHERNET_MTU: u16 = 1500;
 /// Bytes of the largest IP packet the route to `destination` takes by the system's knowledge (the interface's MTU,
 /// or what ICMP told), capped to 65,535. Nothing is sent. As libudx's `udx__get_link_mtu`, which asks a connected
 /// socket too.
-pub(super) fn path_mtu(local: IpAddr, destination: SocketAddr) -> u16 {
+pub(crate) fn path_mtu(local: IpAddr, destination: SocketAddr) -> u16 {
     probe(local, destination).unwrap_or(ETHERNET_MTU)
 }
 

@@ -121,6 +121,17 @@ impl UdxStream {
         Ok(Contact { socket: self.with_instance(guard), from })
     }
 
+    /// The socket that it uses.
+    pub(crate) fn socket_id(&self) -> SocketId {
+        let socket = self.instance.with(|core| Some(core.streams.get(&self.id)?.socket.id()));
+        socket.unwrap_or(SocketId(u32::MAX))
+    }
+
+    /// Completes when the first bytes of the peer, or its end, have arrived.
+    pub(crate) async fn heard(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_progress(context, |progress| progress.heard.then_some(()))).await
+    }
+
     /// Lets in other peers from now on: see [`StreamOptions::firewall`](crate::udx::StreamOptions::firewall).
     pub fn set_firewall(&self, firewall: Firewall) -> io::Result<()> {
         self.act(|stream, _| {

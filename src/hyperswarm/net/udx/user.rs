@@ -31,6 +31,8 @@ pub(super) struct User {
 pub(super) struct Progress {
     pub(super) contact: Option<(SocketId, SocketAddr)>,
     pub(super) other_path: Option<(SocketId, SocketAddr)>,
+    /// Something of the peer has arrived.
+    pub(super) heard: bool,
     pub(super) ended: bool,
     pub(super) finished: bool,
     pub(super) remote_changes: u64,
@@ -63,12 +65,17 @@ impl User {
     /// Notes what happened, and collects whom to wake.
     pub(super) fn tell(&mut self, event: Event, awake: &mut Vec<Waker>) {
         match event {
-            Event::Readable => return awake.extend(self.reader.take()),
+            Event::Readable => {
+                awake.extend(self.reader.take());
+                if std::mem::replace(&mut self.progress.heard, true) {
+                    return;
+                }
+            }
             Event::Writable => return awake.extend(self.writer.take()),
             Event::Message => return awake.extend(self.messages.take()),
             Event::Closed(reason) => return self.close(reason, awake),
             Event::Ended => {
-                self.progress.ended = true;
+                (self.progress.heard, self.progress.ended) = (true, true);
                 awake.extend(self.reader.take());
             }
             Event::FirstContact { socket, from } => self.progress.contact = Some((socket, from)),

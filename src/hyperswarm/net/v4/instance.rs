@@ -9,14 +9,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::connection::NO_SOCKET;
+use super::links::{Job, Links};
 use super::waiting::{Status, Waiting};
-use crate::dht::hyperdht::{Event, Hyperdht, Transmit};
+use crate::dht::hyperdht::{Event, Hyperdht};
 use crate::dht::rpc::Via;
+use crate::holepunch::{Connector, Transmit};
 use crate::limits::MAX_DHT_TRANSMITS;
 use crate::net::udp::{Batch, Handle, Haste, Outgoing, Protocol, SocketId, Way};
+use crate::net::udx::UdxSocket;
 
-/// First bytes of messages of dht-rpc: version 3, a request or a reply.
-const FIRST_BYTES: [u8; 2] = [0x03, 0x13];
+/// First bytes of what is for the machine: messages of dht-rpc (version 3, a request or a reply), and packets of streams
+/// that are not open yet. Probes have one byte or none.
+const FIRST_BYTES: [u8; 3] = [0x03, 0x13, 0xff];
 
 /// The time since 1970.
 pub(super) fn unix_time() -> Duration {
@@ -27,14 +32,19 @@ pub(super) fn unix_time() -> Duration {
 pub(super) struct Instance {
     /// None before the start and after the end: then it takes nothing.
     core: Mutex<Option<Core>>,
+    /// What is to be done with streams, in this order. Added to under the lock of `core`.
+    jobs: Mutex<VecDeque<Job>>,
+    /// Held by whoever does it.
+    worker: Mutex<()>,
     status: watch::Receiver<Status>,
     waiting: watch::Sender<Status>,
 }
 
 /// What the lock protects. It is held for as long as the machine works, never across a system call or an `await`.
 struct Core {
-    machine: Hyperdht,
+    machine: Connector,
     waiting: Waiting,
+    links: Links,
     sockets: BTreeMap<Via, Place>,
     by_id: BTreeMap<SocketId, Via>,
     /// When a socket's task will look at the deadlines at the latest.
@@ -51,15 +61,17 @@ struct Place {
 impl Instance {
     pub(super) fn new() -> Self {
         let (waiting, status) = watch::channel(Status { firewalled: true, ..Status::default() });
-        Self { core: Mutex::new(None), status, waiting }
+        let (core, jobs) = (Mutex::new(None), Mutex::default());
+        Self { core, jobs, worker: Mutex::new(()), status, waiting }
     }
 
-    pub(super) fn start(&self, machine: Hyperdht, sockets: [(Via, &Arc<Handle>); 2]) {
+    pub(super) fn start(&self, machine: Connector, sockets: [(Via, &UdxSocket); 2]) {
         let waiting = Waiting::new(self.waiting.clone());
-        waiting.publish(&machine);
+        waiting.publish(machine.dht());
+        let links = Links::new(sockets.map(|(_, socket)| socket.clone()));
         let (sockets_by_via, by_id) = (BTreeMap::new(), BTreeMap::new());
-        let mut core = Core { machine, waiting, sockets: sockets_by_via, by_id, armed: None };
-        sockets.into_iter().for_each(|(via, socket)| core.add(via, socket));
+        let mut core = Core { machine, waiting, links, sockets: sockets_by_via, by_id, armed: None };
+        sockets.into_iter().for_each(|(via, socket)| core.add(via, socket.handle()));
         *self.core.lock() = Some(core);
         // What it has to say by now leaves.
         self.with(|_, _, _| {});
@@ -78,15 +90,11 @@ impl Instance {
         self.core.lock().as_mut()?.waiting.events()
     }
 
-    /// Takes another socket, and gives it a number that no open socket has.
-    pub(super) fn add_socket(&self, socket: &Arc<Handle>) -> Via {
-        let mut core = self.core.lock();
-        let Some(core) = core.as_mut() else { return Via::default() };
-        let last = core.sockets.keys().next_back().map_or(0, |via| via.0);
-        let free = (0..last).map(Via).find(|via| !core.sockets.contains_key(via));
-        let via = free.unwrap_or(Via(last.saturating_add(1)));
-        core.add(via, socket);
-        via
+    /// The machine has asked for a socket, and this is it.
+    pub(super) fn add_socket(&self, via: Via, socket: &Arc<Handle>) {
+        if let Some(core) = self.core.lock().as_mut() {
+            core.add(via, socket);
+        }
     }
 
     /// Runs `work` on the machine and on what waits, as one of its users.
@@ -104,8 +112,30 @@ impl Instance {
         work: impl FnOnce(&mut Hyperdht, &mut Waiting, Instant) -> T,
     ) -> Option<T> {
         let now = Instant::now();
+        self.act(|core| {
+            let waiting = &mut core.waiting;
+            core.machine.with_dht(now, |dht| work(dht, waiting, now))
+        })
+    }
+
+    /// The number of an open socket.
+    pub(super) fn via(&self, socket: SocketId) -> Via {
+        let core = self.core.lock();
+        core.as_ref().and_then(|core| core.by_id.get(&socket).copied()).unwrap_or(NO_SOCKET)
+    }
+
+    /// Runs `work` on the connections, as one of their users; None if the node is closed.
+    pub(super) fn connect<T>(
+        &self,
+        work: impl FnOnce(&mut Connector, &mut Links, Instant) -> T,
+    ) -> Option<T> {
+        let now = Instant::now();
+        self.act(|core| work(&mut core.machine, &mut core.links, now))
+    }
+
+    fn act<T>(&self, work: impl FnOnce(&mut Core) -> T) -> Option<T> {
         self.run(None, |core| {
-            let result = work(&mut core.machine, &mut core.waiting, now);
+            let result = work(core);
             // A task that knows of the new deadline is needed: that of any socket will do.
             let unarmed = core.unarmed().is_some();
             let task = core.sockets.values().filter(|_| unarmed).find_map(|place| place.socket.upgrade());
@@ -130,12 +160,27 @@ impl Instance {
             let mut core = self.core.lock();
             let core = core.as_mut()?;
             let result = work(core);
-            core.waiting.dispatch(&mut core.machine, &mut awake);
+            core.dispatch(&mut awake, &self.jobs);
             (result, core.sockets_with_work(on))
         };
         awake.into_iter().for_each(Waker::wake);
         others.iter().for_each(|socket| socket.transmit());
+        self.work();
         Some(result)
+    }
+
+    /// Does what is to be done with streams. It takes their lock, and that of the machine again, so no lock may be held. If
+    /// somebody does it already, that one sees what was added when it lets go of `worker` at the latest.
+    fn work(&self) {
+        let next = || self.jobs.lock().pop_front();
+        while !self.jobs.lock().is_empty()
+            && let Some(worker) = self.worker.try_lock()
+        {
+            while let Some(job) = next() {
+                job.run(self);
+            }
+            drop(worker);
+        }
     }
 }
 
@@ -146,7 +191,7 @@ impl Protocol for Instance {
             let Some(via) = core.by_id.get(&socket).copied() else { return taken };
             batch.offer(|from, datagram| {
                 let its_own =
-                    datagram.len() > 1 && datagram.first().is_some_and(|byte| FIRST_BYTES.contains(byte));
+                    datagram.len() <= 1 || datagram.first().is_some_and(|byte| FIRST_BYTES.contains(byte));
                 if let (true, SocketAddr::V4(from)) = (its_own, from) {
                     core.machine.handle_datagram(now, via, from, datagram);
                 }
@@ -163,9 +208,9 @@ impl Protocol for Instance {
         let Some(core) = core.as_mut() else { return };
         let Some(place) = core.by_id.get(&socket).and_then(|via| core.sockets.get_mut(via)) else { return };
         while !out.is_full()
-            && let Some(Transmit { to, payload, .. }) = place.to_send.pop_front()
+            && let Some(Transmit { to, payload, hops, .. }) = place.to_send.pop_front()
         {
-            out.push(to.into(), &payload, Way::Plain);
+            out.push(to.into(), &payload, hops.map_or(Way::Plain, Way::Ttl));
         }
     }
 
@@ -196,23 +241,32 @@ impl Protocol for Instance {
     }
 
     fn closed(&self, socket: SocketId, _died: bool) {
-        if let Some(core) = self.core.lock().as_mut()
-            && let Some(via) = core.by_id.remove(&socket)
-        {
-            core.sockets.remove(&via);
+        let mut others: Vec<Arc<Handle>> = Vec::new();
+        if let Some(core) = self.core.lock().as_mut() {
+            if let Some(via) = core.by_id.remove(&socket) {
+                core.sockets.remove(&via);
+            }
+            others.extend(core.sockets.values().filter_map(|place| place.socket.upgrade()));
         }
-    }
-
-    fn wake_all(&self) {
-        let sockets: Vec<Arc<Handle>> = match self.core.lock().as_ref() {
-            Some(core) => core.sockets.values().filter_map(|place| place.socket.upgrade()).collect(),
-            None => Vec::new(),
-        };
-        sockets.iter().for_each(|socket| socket.wake());
+        others.iter().for_each(|other| other.wake());
     }
 }
 
 impl Core {
+    /// Hands out what the machine tells: collects whom to wake, and what is to be done outside the lock.
+    fn dispatch(&mut self, awake: &mut Vec<Waker>, jobs: &Mutex<VecDeque<Job>>) {
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                crate::holepunch::Event::Dht(event) => self.waiting.tell(event, awake),
+                event => jobs.lock().extend(self.links.tell(event)),
+            }
+        }
+        self.waiting.publish_if_changed(self.machine.dht());
+        while let Some(action) = self.machine.poll_action() {
+            jobs.lock().extend(self.links.job(action));
+        }
+    }
+
     fn add(&mut self, via: Via, socket: &Arc<Handle>) {
         self.by_id.insert(socket.id(), via);
         self.sockets.insert(via, Place { socket: Arc::downgrade(socket), to_send: VecDeque::new() });

@@ -1,31 +1,35 @@
-//! Today's network (hyperdht 6): a node of its DHT on UDP sockets, together with streams and hole punching probes.
+//! Today's network (hyperdht 6) on UDP sockets: a node of its DHT, and connections by public key through NATs.
 //!
 //! ```text
-//!  Dht, Operation, Extra          the protocols of each socket, in their order (see net/udp)
-//!  (what users hold)        +-----------------------------------------------------------+
-//!  --- request, lookup ---> | 1. UDX: packets of streams that are known here            |
-//!  <-- answers, events ---- | 2. DHT: Instance, a Mutex<Hyperdht>: dht-rpc messages     |
-//!                           | 3. Probes: datagrams of at most one byte                  |
+//!  Dht, Operation, Server,        the protocols of each socket, in their order (see net/udp)
+//!  Connection (users hold)  +-----------------------------------------------------------+
+//!  --- request, connect --> | 1. UDX: packets of streams that are open                  |
+//!  <-- answers, streams --- | 2. Instance, a Mutex<Connector>: dht-rpc messages, probes,|
+//!                           |    and packets of streams that are not open yet           |
 //!                           +-----------------------------------------------------------+
 //! ```
 //!
-//! A node has two sockets, one that asks while it is firewalled and one at which others find it, and as many more as
-//! [`Dht::open_socket`] opens. All of them serve the same three protocols.
+//! A node has two sockets, one that asks while it is firewalled and one at which others find it, and more while it punches
+//! a hole through a random NAT. All of them serve the same two protocols.
 //!
-//! Files, each using only those before it: `bind` (which port), `probes`, `waiting` (what users wait for), `instance` (the
-//! machine), this one and `operation` (what users hold).
+//! Files, each using only those before it: `bind` (which port), `waiting` (what users of the DHT wait for), `links` (what
+//! the machine wants done with streams, and who waits for them) with `connection`, `instance` (the machine), this one and
+//! `operation` (what users hold).
 //!
-//! Tasks: one per socket, of `net/udp`; they end when the last [`Dht`] is dropped and no stream is left on the socket.
+//! Tasks: one per socket, of `net/udp`; they end when the last [`Dht`] is dropped and no stream is left on the socket. One
+//! per node looks for changes of our own addresses.
 //!
-//! Locks: the instance's, never held across a system call, and that of the probes. Nothing is awaited under either.
+//! Locks: the instance's, never held across a system call, nor while that of the streams is taken: what the machine wants
+//! done with streams is done after it. Nothing is awaited under it.
 //!
-//! Queues: what a socket cannot send at once waits in the instance, bounded; results of an operation and events wait for
-//! their reader, bounded: see `waiting` for what happens when they are full.
+//! Queues: what a socket cannot send at once waits in the instance, bounded; results of an operation, events and
+//! connections wait for their reader, bounded: see `waiting` and `links` for what happens when they are full.
 
 mod bind;
+mod connection;
 mod instance;
+mod links;
 mod operation;
-mod probes;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -33,19 +37,19 @@ mod waiting;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 
+pub use self::connection::{Connection, Server};
 use self::instance::Instance;
 pub use self::operation::{Found, NoAnswer, Operation};
-pub use self::probes::{Probe, Probes};
 pub use self::waiting::Status;
 use super::udx::{self, BindOptions, UdxSocket};
-use crate::crypto::KeyPair;
-use crate::dht::hyperdht::{self, Event, Hyperdht, ListenError, Target};
-use crate::dht::rpc::Via;
+use crate::dht::hyperdht::{self, Event, Hyperdht};
 use crate::dht::v4::{self, CLIENT, Persistence, SERVER};
+use crate::holepunch::{self, Connector};
 use crate::limits::UDX_RECEIVE_BUDGET_BYTES;
 use crate::net::random;
 use crate::net::udp::Protocols;
@@ -111,34 +115,14 @@ pub struct Dht {
 /// Closes the node.
 struct Inner {
     instance: Arc<Instance>,
-    probes: Arc<Probes>,
     client: UdxSocket,
     server: UdxSocket,
+    _interfaces: AbortOnDropHandle<()>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.instance.close();
-    }
-}
-
-/// A further socket of a node: what it asks and is asked there, its streams and probes. Closed when it is dropped and no
-/// stream is left on it.
-#[derive(Debug)]
-pub struct Extra {
-    via: Via,
-    socket: UdxSocket,
-}
-
-impl Extra {
-    /// Names the socket in requests.
-    pub fn via(&self) -> Via {
-        self.via
-    }
-
-    /// For streams.
-    pub fn socket(&self) -> &UdxSocket {
-        &self.socket
     }
 }
 
@@ -149,9 +133,8 @@ impl Dht {
     /// No port is free, or the system gives no sockets or no randomness.
     pub fn bind(options: DhtOptions) -> io::Result<Self> {
         let streams = Arc::new(udx::Instance::new(random::seed()?, UDX_RECEIVE_BUDGET_BYTES));
-        let (instance, probes) = (Arc::new(Instance::new()), Arc::new(Probes::default()));
-        let protocols: Protocols =
-            Arc::new([Arc::clone(&streams) as _, Arc::clone(&instance) as _, Arc::clone(&probes) as _]);
+        let instance = Arc::new(Instance::new());
+        let protocols: Protocols = Arc::new([Arc::clone(&streams) as _, Arc::clone(&instance) as _]);
         let bind = |port| {
             let (protocols, address) = (Arc::clone(&protocols), (options.host, port).into());
             UdxSocket::assemble(Arc::clone(&streams), protocols, address, BindOptions::default())
@@ -168,11 +151,15 @@ impl Dht {
             public: options.public_host.map(|host| SocketAddrV4::new(host, server_port)),
         };
         let config = hyperdht::Config { node, unix_time: instance::unix_time() };
-        let machine = Hyperdht::new(Instant::now(), config, random::seed()?);
-        instance.start(machine, [(CLIENT, client.handle()), (SERVER, server.handle())]);
+        let hosts = connection::local_hosts(options.host);
+        let config = holepunch::Config { dht: config, hosts };
+        let machine = Connector::new(Instant::now(), config, random::seed()?);
+        instance.start(machine, [(CLIENT, &client), (SERVER, &server)]);
         tokio::spawn(server_task);
         tokio::spawn(client_task);
-        Ok(Self { inner: Arc::new(Inner { instance, probes, client, server }) })
+        let watched = watch_interfaces(Arc::clone(&instance), options.host);
+        let _interfaces = AbortOnDropHandle::new(tokio::spawn(watched));
+        Ok(Self { inner: Arc::new(Inner { instance, client, server, _interfaces }) })
     }
 
     /// The socket at which others find us.
@@ -188,19 +175,6 @@ impl Dht {
     /// Where the server's socket is bound.
     pub fn local_address(&self) -> SocketAddr {
         self.inner.server.local_address()
-    }
-
-    /// Opens another socket on the same interface and any port.
-    pub fn open_socket(&self) -> io::Result<Extra> {
-        let local = SocketAddr::new(self.local_address().ip(), 0);
-        let socket = self.inner.server.bind_sibling(local, BindOptions::default())?;
-        let via = self.inner.instance.add_socket(socket.handle());
-        Ok(Extra { via, socket })
-    }
-
-    /// Probes that open NATs, and those that come in.
-    pub fn probes(&self) -> &Probes {
-        &self.inner.probes
     }
 
     /// How the node fares.
@@ -223,8 +197,7 @@ impl Dht {
         }
     }
 
-    /// What happens besides operations, from now on; once. Handshakes and holepunch messages for our servers come here
-    /// too. When 4,096 of them wait, further ones are dropped, as the network may do.
+    /// What happens besides operations and connections, from now on; once. When 4,096 of them wait, further ones are dropped, as the network may do.
     pub fn events(&self) -> Option<mpsc::Receiver<Event>> {
         self.inner.instance.take_events()
     }
@@ -232,16 +205,6 @@ impl Dht {
     /// Nodes in the routing table, the latest heard first: what to save for [`DhtOptions::nodes`] of the next start.
     pub fn known(&self) -> Vec<SocketAddrV4> {
         self.with(|machine, _| machine.node().known().collect())
-    }
-
-    /// Announces a server with this key pair and keeps it announced: see [`Hyperdht::listen`].
-    pub fn listen(&self, keys: KeyPair) -> Result<Target, ListenError> {
-        self.with(|machine, now| machine.listen(now, keys))
-    }
-
-    /// Ends a server and removes its announcements; [`Event::Unlistened`] tells when that is done.
-    pub fn unlisten(&self, target: Target) {
-        self.with(|machine, now| machine.unlisten(now, target));
     }
 
     /// Runs `work` on the machine, then sends what it causes and tells those whom its events concern. It must not block.
@@ -253,5 +216,22 @@ impl Dht {
 impl std::fmt::Debug for Dht {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Dht({})", self.local_address())
+    }
+}
+
+/// From each look at our own addresses to the next, as upstream.
+const LOOK_AT_INTERFACES: Duration = Duration::from_secs(5);
+
+/// Tells the machine when our own addresses change, until the node is closed.
+async fn watch_interfaces(instance: Arc<Instance>, host: Ipv4Addr) {
+    if !host.is_unspecified() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(LOOK_AT_INTERFACES).await;
+        let hosts = connection::local_hosts(host);
+        if instance.connect(|machine, _, now| machine.set_hosts(now, hosts)).is_none() {
+            return;
+        }
     }
 }

@@ -7,9 +7,11 @@ use super::*;
 use crate::codec::compact::Writer;
 use crate::codec::v4::{Command, Request};
 use crate::crypto::v4::node_id;
+use crate::crypto::{KeyPair, PublicKey};
 use crate::dht::hyperdht::Plain;
 use crate::dht::id::NodeId;
-use crate::limits::v4::{MAX_WAITING_PROBES, PROBE_QUEUE};
+use crate::holepunch::{ConnectError, DialOptions, ListenOptions};
+use crate::limits::v4::MAX_UNTAKEN_CONNECTIONS;
 use crate::udx::StreamOptions;
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -84,82 +86,18 @@ async fn a_node_answers_pings_and_a_stranger_that_is_not_there_does_not() {
 }
 
 #[tokio::test]
-async fn a_request_leaves_from_the_socket_it_names_and_the_answer_is_heard_there() {
-    let node = first();
-    let extra = node.open_socket().unwrap();
-    let other = first();
-    let plain = Plain { via: Some(extra.via()), ..Plain::new(address(&other), Command::PING) };
-    let answer = soon(node.request(plain)).await.unwrap();
-    assert_eq!(SocketAddr::V4(answer.to), extra.socket().local_address());
-    // Its number is free again once its task has ended.
-    let via = extra.via();
-    drop(extra);
-    soon(async {
-        while node.open_socket().unwrap().via() != via {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn streams_share_the_sockets_of_a_node() {
     let (a, b) = (first(), first());
-    let extra = a.open_socket().unwrap();
-    let left = extra.socket().open(StreamOptions::default()).unwrap();
+    let left = a.client_socket().open(StreamOptions::default()).unwrap();
     let right = b.server_socket().open(StreamOptions::default()).unwrap();
     left.connect(right.id(), b.local_address()).unwrap();
-    right.connect(left.id(), extra.socket().local_address()).unwrap();
+    right.connect(left.id(), a.client_socket().local_address()).unwrap();
     soon(async {
         left.write_chunk("through".into()).await.unwrap();
         assert_eq!(right.read_chunk().await.unwrap().unwrap(), "through");
         assert!(b.ping(address(&a)).await.is_ok());
     })
     .await;
-}
-
-#[tokio::test]
-async fn probes_reach_their_listener_and_nobody_elses() {
-    let (a, b) = (first(), first());
-    let extra = b.open_socket().unwrap();
-    let (mut at_server, mut at_extra) =
-        (b.probes().listen(b.server_socket()), b.probes().listen(extra.socket()));
-    let SocketAddr::V4(there) = extra.socket().local_address() else { panic!("IPv4") };
-    a.probes().send(a.client_socket(), address(&b), Probe::Near);
-    a.probes().send(a.client_socket(), there, Probe::Far);
-    let sender = soon(async { (at_server.recv().await, at_extra.recv().await) }).await;
-    let SocketAddr::V4(from) = a.client_socket().local_address() else { panic!("IPv4") };
-    assert_eq!(sender, (Some(from), Some(from)));
-    let stranger = UdpSocket::bind((HOST, 0)).unwrap();
-    stranger.send_to(b"", there).unwrap();
-    assert_eq!(
-        soon(at_extra.recv()).await.map(SocketAddr::V4),
-        stranger.local_addr().ok(),
-        "empty ones, too"
-    );
-    assert!(at_server.try_recv().is_err());
-}
-
-#[tokio::test]
-async fn probes_that_nobody_takes_are_counted_in_both_directions() {
-    let node = first();
-    let probes = node.probes();
-    let mut heard = probes.listen(node.server_socket());
-    let stranger = UdpSocket::bind((HOST, 0)).unwrap();
-    let SocketAddr::V4(own) = stranger.local_addr().unwrap() else { panic!("IPv4") };
-    for _ in 0..=PROBE_QUEUE {
-        stranger.send_to(&[0], node.local_address()).unwrap();
-    }
-    stranger.send_to(b"after it all", node.local_address()).unwrap();
-    // The answer comes after what came before the question.
-    assert!(soon(node.ping(address(&node))).await.is_ok());
-    assert_eq!(std::iter::from_fn(|| heard.try_recv().ok()).count(), PROBE_QUEUE);
-    // A socket of which the runtime has yet to notice that it takes datagrams sends nothing.
-    let extra = node.open_socket().unwrap();
-    for _ in 0..=MAX_WAITING_PROBES {
-        probes.send(extra.socket(), own, Probe::Far);
-    }
-    assert_eq!(probes.waiting(extra.socket()), MAX_WAITING_PROBES);
 }
 
 /// A datagram that asks for a ping.
@@ -200,4 +138,103 @@ async fn an_operation_that_nobody_waits_for_ends() {
     drop(asking);
     let left = node.inner.instance.waiting(|waiting| waiting.len());
     assert_eq!(left, Some(0));
+}
+
+fn keys(seed: u8) -> Arc<KeyPair> {
+    Arc::new(KeyPair::from_seed(&[seed; 32]))
+}
+
+/// A node that knows nobody's word for that it can be reached, as behind a NAT.
+async fn firewalled(nodes: &[Dht]) -> Dht {
+    let options = DhtOptions { host: HOST, ports: 0..0, ..DhtOptions::new([address(&nodes[0])]) };
+    let node = Dht::bind(options).unwrap();
+    soon(node.until(|status| status.ready)).await;
+    node
+}
+
+/// Connects, and sends something there and back.
+async fn exchange(dialler: &Dht, server: &mut Server) {
+    let connecting = dialler.connect(&keys(1), server.public_key(), DialOptions::default());
+    let (connected, accepted) = soon(async { tokio::join!(connecting, server.accept()) }).await;
+    let (mut left, mut right) = (connected.unwrap(), accepted.unwrap());
+    assert_eq!((left.remote(), right.remote()), (server.public_key(), keys(1).public()));
+    assert!(left.is_initiator() && !right.is_initiator());
+    left.send(b"there").await.unwrap();
+    assert_eq!(soon(right.next()).await.unwrap().unwrap(), "there");
+    right.send(b"and back").await.unwrap();
+    assert_eq!(soon(left.next()).await.unwrap().unwrap(), "and back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_connect_by_public_key() {
+    let nodes = network(5).await;
+    for (open_server, open_dialler) in [(true, true), (true, false), (false, true), (false, false)] {
+        let one = if open_server { guest(&nodes).await } else { firewalled(&nodes).await };
+        let other = if open_dialler { guest(&nodes).await } else { firewalled(&nodes).await };
+        let mut server = one.serve((*keys(2)).clone(), ListenOptions::default()).unwrap();
+        soon(async {
+            while server.relay_addresses().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            exchange(&other, &mut server).await;
+            let taken = begun.elapsed();
+            println!(
+                "open server {open_server}, open dialler {open_dialler}: measured {taken:?} to the first answer"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_found_under_a_key_that_nobody_listens_to() {
+    let nodes = network(4).await;
+    let guest = guest(&nodes).await;
+    let connected = soon(guest.connect(&keys(1), keys(9).public(), DialOptions::default())).await;
+    assert_eq!(connected.err(), Some(ConnectError::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_refuses_whom_it_does_not_admit() {
+    let nodes = network(5).await;
+    let (one, other) = (guest(&nodes).await, guest(&nodes).await);
+    let admitted = keys(1).public();
+    let admit = move |peer: &PublicKey, _| *peer == admitted;
+    let mut server = one.serve_if((*keys(2)).clone(), ListenOptions::default(), admit).unwrap();
+    soon(async {
+        while server.relay_addresses().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let refused = soon(other.connect(&keys(3), server.public_key(), DialOptions::default())).await;
+    assert_eq!(refused.err(), Some(ConnectError::NoAnswer));
+    exchange(&other, &mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_nobody_takes_are_few() {
+    let nodes = network(5).await;
+    let (one, other) = (guest(&nodes).await, guest(&nodes).await);
+    let mut server = one.serve((*keys(2)).clone(), ListenOptions::default()).unwrap();
+    soon(async {
+        while server.relay_addresses().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut kept = Vec::new();
+    for _ in 0..MAX_UNTAKEN_CONNECTIONS {
+        kept.push(soon(other.connect(&keys(1), server.public_key(), DialOptions::default())).await.unwrap());
+    }
+    let mut further = soon(other.connect(&keys(1), server.public_key(), DialOptions::default())).await;
+    if let Ok(connection) = &mut further {
+        assert!(soon(connection.next()).await.is_none_or(|message| message.is_err()), "reset");
+    }
+    for _ in 0..MAX_UNTAKEN_CONNECTIONS {
+        assert!(soon(server.accept()).await.is_some());
+    }
 }

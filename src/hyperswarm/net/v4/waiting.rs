@@ -59,6 +59,8 @@ pub(super) struct Waiting {
     status: watch::Sender<Status>,
     ready: bool,
     network: health::State,
+    /// Something has happened that may show in the status.
+    changed: bool,
 }
 
 impl Waiting {
@@ -70,6 +72,7 @@ impl Waiting {
             status,
             ready: false,
             network: health::State::default(),
+            changed: false,
         }
     }
 
@@ -139,32 +142,32 @@ impl Waiting {
     }
 
     /// Hands out what the machine tells, and collects whom to wake.
-    pub(super) fn dispatch(&mut self, machine: &mut Hyperdht, awake: &mut Vec<Waker>) {
-        let mut changed = false;
-        while let Some(event) = machine.poll_event() {
-            match event {
-                Event::Peer(id, peer) => self.found(id, Found::Peer(peer), awake),
-                Event::Value(id, value) => self.found(id, Found::Value(value), awake),
-                Event::Done(id, outcome) => {
-                    if let Some(results) = self.operations.get_mut(&id) {
-                        results.outcome = Some(outcome);
-                        awake.extend(results.waker.take());
-                    }
-                }
-                Event::Answered(id, answer) => self.answered(id, Some(answer), awake),
-                Event::Unanswered(id) => self.answered(id, None, awake),
-                event => {
-                    changed = true;
-                    self.ready |= event == Event::Ready;
-                    if let Event::Network(state) = event {
-                        self.network = state;
-                    }
-                    // Full, or nobody listens: the event is dropped.
-                    let _ = self.events.as_ref().map(|events| events.try_send(event));
+    pub(super) fn tell(&mut self, event: Event, awake: &mut Vec<Waker>) {
+        match event {
+            Event::Peer(id, peer) => self.found(id, Found::Peer(peer), awake),
+            Event::Value(id, value) => self.found(id, Found::Value(value), awake),
+            Event::Done(id, outcome) => {
+                if let Some(results) = self.operations.get_mut(&id) {
+                    results.outcome = Some(outcome);
+                    awake.extend(results.waker.take());
                 }
             }
+            Event::Answered(id, answer) => self.answered(id, Some(answer), awake),
+            Event::Unanswered(id) => self.answered(id, None, awake),
+            event => {
+                self.changed = true;
+                self.ready |= event == Event::Ready;
+                if let Event::Network(state) = event {
+                    self.network = state;
+                }
+                // Full, or nobody listens: the event is dropped.
+                let _ = self.events.as_ref().map(|events| events.try_send(event));
+            }
         }
-        if changed {
+    }
+
+    pub(super) fn publish_if_changed(&mut self, machine: &Hyperdht) {
+        if std::mem::take(&mut self.changed) {
             self.publish(machine);
         }
     }
