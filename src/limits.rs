@@ -124,6 +124,11 @@ pub const CANDIDATES: usize = 256;
 /// Candidates that one download looks for at the same time while nobody reached them: each may take a transfer swarm,
 /// and made-up ones must not take all. Those that are reached do not count.
 pub const LOOKED_FOR: usize = 16;
+/// Times that one provider may send wrong bytes in one download, if it is the only one: each costs the whole file. A
+/// stranger between us and an honest provider may be the one who lies, and may go away.
+pub const LIES: u32 = 4;
+/// Times that providers are asked again in one download although they sent wrong bytes, all together.
+pub const REPEATED_LIARS: usize = 8;
 /// Claimed sizes of one file that are tried side by side, each with requests and files of its own. Only sizes count
 /// that a reached peer claims; further ones have their turns.
 pub const SIZES_AT_ONCE: usize = 4;

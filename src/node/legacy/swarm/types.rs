@@ -182,6 +182,8 @@ pub enum Event {
     Providing {
         /// Who; the same for the transfer swarm.
         from: NodeId,
+        /// The neighbour that brought the word.
+        by: NodeId,
         /// On which topics it can be asked.
         dialect: Dialect,
         /// The file.

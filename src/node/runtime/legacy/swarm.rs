@@ -6,7 +6,7 @@
 //! download is busy: so a slow disk slows the sender, and nothing piles up here.
 
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::node::legacy::{
     NodeId, OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId,
     Signer, SwarmConfig, WireId,
 };
-use crate::node::peer::{PeerKey, Via};
+use crate::node::peer::{Origin, PeerKey, Via};
 use crate::node::transfer::{Arrival, AskFailure, Offer};
 use crate::store::Sha1;
 use hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
@@ -83,6 +83,8 @@ struct Seek {
     id: SeekId,
     sha1: Sha1,
     offers: mpsc::Sender<Heard>,
+    /// What neighbours said of themselves.
+    told: HashSet<Offer>,
 }
 
 /// What is to be done after the lock is released.
@@ -133,7 +135,7 @@ impl SwarmHandle {
     ) -> Option<SeekId> {
         let (id, deeds) = self.run(|core| {
             let id = core.machine.seek(Instant::now(), sha1, until)?;
-            core.seeks.push(Seek { id, sha1, offers });
+            core.seeks.push(Seek { id, sha1, offers, told: HashSet::new() });
             Some(id)
         });
         self.perform(deeds);
@@ -430,7 +432,13 @@ impl Core {
     fn deed(&mut self, event: Event, purpose: &Purpose) -> Option<Deed> {
         match event {
             Event::Seeking { from, dialect, sha1 } => return Some(Deed::Answer(from, dialect, sha1)),
-            Event::Providing { from, dialect, sha1, size } => self.offer(from, dialect, sha1, size, purpose),
+            Event::Providing { from, by, dialect, sha1, size } => {
+                let offer = Offer { peer: PeerKey(from.key), via: Via::Legacy(dialect), size };
+                let neighbour = if self.machine.is_connected(from) { from } else { by };
+                let (host, own) = (self.machine.address_of(neighbour), neighbour == from);
+                let origin = Origin { host, neighbour: PeerKey(neighbour.key), own };
+                self.offer(sha1, offer, origin, purpose);
+            }
             Event::Requested { key, dialect, request } => {
                 let room = Arc::new(Notify::new());
                 self.serving.insert(key, room.clone());
@@ -466,13 +474,17 @@ impl Core {
         None
     }
 
-    fn offer(&mut self, node: NodeId, dialect: Dialect, sha1: Sha1, size: u64, purpose: &Purpose) {
+    /// Hands a claim to the searches for the file. One with more answers than it can look at drops those of a neighbour
+    /// about others first, and those that repeat: strangers can make up any number of these.
+    fn offer(&mut self, sha1: Sha1, offer: Offer, origin: Origin, purpose: &Purpose) {
         let Purpose::Channel(channel) = purpose else { return };
-        let neighbour = self.machine.is_connected(node);
-        for seek in self.seeks.iter().filter(|seek| seek.sha1 == sha1) {
-            let offer = Offer { peer: PeerKey(node.key), via: Via::Legacy(dialect), size };
-            // Full: the search has more answers than it can look at.
-            let _ = seek.offers.try_send(Heard { offer, channel: Arc::from(channel.as_str()), neighbour });
+        for seek in self.seeks.iter_mut().filter(|seek| seek.sha1 == sha1) {
+            let room = seek.offers.capacity();
+            let is_new = origin.own && seek.told.len() < limits::CANDIDATES && seek.told.insert(offer);
+            if is_new || room > seek.offers.max_capacity() / 2 {
+                let channel = Arc::from(channel.as_str());
+                let _ = seek.offers.try_send(Heard { offer, channel, origin });
+            }
         }
     }
 }
