@@ -1,6 +1,9 @@
 //! How many signatures of others are verified: each costs 0.1 to 0.2 ms before anything of it can be refused, and signing
 //! is no dearer to a stranger.
 //!
+//! A request costs its answer as well, however few bytes it asks for: at least three messages, which we sign and write, or
+//! verify and pass on.
+//!
 //! What answers a request of ours is free. Everything else takes from what the swarm has for everybody, so that nothing is
 //! counted by connection or address while there is enough. Under pressure each connection lives on its share: every address
 //! gets the same, and of that every connection at the address. What a node says itself and what it relays are paid from two
@@ -27,6 +30,25 @@ pub(super) const SEEKINGS: Rate =
 /// Verifications for everybody.
 const COMMON: Rate =
     Rate { per_second: limits::VERIFICATIONS_PER_SECOND, among: 1, burst: limits::VERIFICATIONS_BURST };
+
+/// What a message costs us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Price {
+    /// Of the neighbour, and if it is relayed another of its originator.
+    pub(super) signatures: usize,
+    /// Our answer to a request, in signatures.
+    pub(super) answer: usize,
+}
+
+/// The messages of the smallest answer: Received, Response, Finished.
+const ANSWER: usize = 3;
+/// So many times a message is written while another one is signed.
+const WRITES_PER_SIGNATURE: usize = 4;
+
+/// The price of an answer that goes to so many neighbours.
+pub(super) fn answer_to(neighbours: usize) -> usize {
+    ANSWER + ANSWER * neighbours.saturating_sub(1) / WRITES_PER_SIGNATURE
+}
 
 /// Things that may still be done, refilled with time.
 pub(super) struct Bucket {
@@ -102,13 +124,12 @@ impl Budget {
         }
     }
 
-    /// Pays for a message on a connection of this address: one signature of the neighbour, and if it is relayed another
-    /// of its originator. False: it is to be dropped.
-    pub(super) fn pay(&mut self, now: Instant, host: IpAddr, purses: &mut Purses, is_relayed: bool) -> bool {
-        let cost = if is_relayed { 2 } else { 1 };
+    /// Pays for a message on a connection of this address. False: it is to be dropped.
+    pub(super) fn pay(&mut self, now: Instant, host: IpAddr, purses: &mut Purses, price: Price) -> bool {
+        let cost = price.signatures + price.answer;
         // The purse is filled even when nothing is taken from it.
         let among = self.hosts.len() * self.hosts.get(&host).copied().unwrap_or(1);
-        let purse = if is_relayed { &mut purses.relayed } else { &mut purses.own };
+        let purse = if price.signatures > 1 { &mut purses.relayed } else { &mut purses.own };
         self.common.take(now, cost, COMMON) || purse.take(now, cost, share(among))
     }
 }
@@ -130,9 +151,11 @@ mod tests {
     }
 
     fn paid(budget: &mut Budget, now: Instant, from: &mut (IpAddr, Purses), count: usize) -> usize {
-        (0..count).filter(|_| budget.pay(now, from.0, &mut from.1, false)).count()
+        (0..count).filter(|_| budget.pay(now, from.0, &mut from.1, MESSAGE)).count()
     }
 
+    const MESSAGE: Price = Price { signatures: 1, answer: 0 };
+    const RELAYED: Price = Price { signatures: 2, answer: 0 };
     const AT_ONCE: usize = limits::VERIFICATIONS_BURST + limits::CONNECTION_VERIFICATIONS_BURST;
 
     #[test]
@@ -146,10 +169,23 @@ mod tests {
         let (mut budget, mut from) = budget(&[1]);
         let (host, purses) = &mut from[0];
         let now = Instant::now();
-        let relayed = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, true)).count();
+        let relayed = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, RELAYED)).count();
         assert_eq!(relayed, AT_ONCE / 2);
-        let own = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, false)).count();
+        let own = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, MESSAGE)).count();
         assert_eq!(own, limits::CONNECTION_VERIFICATIONS_BURST, "its own words have their own purse");
+    }
+
+    #[test]
+    fn a_request_costs_its_answer_and_one_through_others_all_the_copies_of_it() {
+        let now = Instant::now();
+        for (signatures, neighbours, cost) in [(1, 1, 4), (2, 24, 22)] {
+            let (mut budget, mut from) = budget(&[1]);
+            let (host, purses) = &mut from[0];
+            let price = Price { signatures, answer: answer_to(neighbours) };
+            let paid = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, price)).count();
+            let bursts = [limits::VERIFICATIONS_BURST, limits::CONNECTION_VERIFICATIONS_BURST];
+            assert_eq!(paid, bursts.map(|burst| burst / cost).iter().sum::<usize>(), "{neighbours}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::budget::{Bucket, Budget, Purses, SEEKINGS};
+use super::budget::{Bucket, Budget, Price, Purses, SEEKINGS};
 use super::queue::{Answers, Cuts, Queue};
 use super::types::sooner;
 use super::{ConnectionId, ConnectionInfo};
@@ -116,10 +116,10 @@ impl Connections {
         self.links.insert(connection, link);
     }
 
-    /// Pays for the signatures of a message; false: it is to be dropped.
-    pub(super) fn pay(&mut self, now: Instant, connection: ConnectionId, is_relayed: bool) -> bool {
+    /// Pays for a message; false: it is to be dropped.
+    pub(super) fn pay(&mut self, now: Instant, connection: ConnectionId, price: Price) -> bool {
         let Some(link) = self.links.get_mut(&connection) else { return false };
-        self.budget.pay(now, link.info.remote.ip(), &mut link.purses, is_relayed)
+        self.budget.pay(now, link.info.remote.ip(), &mut link.purses, price)
     }
 }
 

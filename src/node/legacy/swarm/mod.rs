@@ -46,6 +46,7 @@ use super::reader::{Claim, Worth};
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use crate::limits;
 use crate::store::Sha1;
+use budget::Price;
 use flood::Seek;
 use hyperswarm::crypto::PublicKey;
 use links::Connections;
@@ -97,9 +98,19 @@ impl LegacySwarm {
             return Worth::Known;
         }
         let is_asked = |(from, request)| self.requests.is_asked(request, from);
-        match claim.answers.is_some_and(is_asked) || self.connections.pay(now, connection, claim.is_relayed) {
+        let signatures = if claim.is_relayed { 2 } else { 1 };
+        let price = Price { signatures, answer: claim.asks.map_or(0, |from| self.price_of_answer(from)) };
+        match claim.answers.is_some_and(is_asked) || self.connections.pay(now, connection, price) {
             true => Worth::Verifying,
             false => Worth::Dropping,
+        }
+    }
+
+    /// An answer is signed once, and goes to all neighbours if its asker is none. One that we only pass on is no cheaper.
+    fn price_of_answer(&self, asker: NodeId) -> usize {
+        match self.is_connected(asker) {
+            true => budget::answer_to(1),
+            false => budget::answer_to(self.peers().filter(|node| node.style == asker.style).count()),
         }
     }
 
@@ -220,6 +231,11 @@ impl LegacySwarm {
     /// True if this node has a ready connection.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.connections.is_ready(node)
+    }
+
+    /// The node that a connection leads to, as it says.
+    pub(crate) fn neighbour(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.connections.node_of(connection)
     }
 
     /// The address at the other end of a node's connection, of several the one that has most evidence of being the

@@ -206,6 +206,11 @@ impl SwarmHandle {
         self.lock().machine.address_of(node)
     }
 
+    /// The node that a connection leads to, as it says.
+    pub(super) fn neighbour(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.lock().machine.neighbour(connection)
+    }
+
     /// Judges if a message is worth the verification of its signatures.
     pub(super) fn worth(&self, connection: ConnectionId, claim: &Claim) -> Worth {
         self.lock().machine.worth(Instant::now(), connection, claim)
