@@ -1,17 +1,20 @@
-//! How many signatures of others are verified: each costs 0.1 to 0.2 ms before anything of it can be refused, and signing
-//! is no dearer to a stranger.
+//! How many signatures of others a node verifies, in all its swarms: each costs 0.1 to 0.2 ms before anything of it can be
+//! refused, and signing is no dearer to a stranger. A node that gets little of a processor verifies fewer ([`Pace`]).
 //!
 //! A request costs its answer as well, however few bytes it asks for: at least three messages, which we sign and write, or
 //! verify and pass on.
 //!
-//! What answers a request of ours is free. Everything else takes from what the swarm has for everybody, so that nothing is
+//! What answers a request of ours is free. Everything else takes from what the node has for everybody, so that nothing is
 //! counted by connection or address while there is enough. Under pressure each connection lives on its share: every address
 //! gets the same, and of that every connection at the address. What a node says itself and what it relays are paid from two
 //! purses, or a flood that passes through an honest neighbour would drown that neighbour's own words.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits;
 
@@ -27,9 +30,53 @@ pub(super) struct Rate {
 /// New seekings of a node.
 pub(super) const SEEKINGS: Rate =
     Rate { per_second: limits::SEEKINGS_PER_SECOND, among: 1, burst: limits::SEEKINGS_BURST };
-/// Verifications for everybody.
-const COMMON: Rate =
-    Rate { per_second: limits::VERIFICATIONS_PER_SECOND, among: 1, burst: limits::VERIFICATIONS_BURST };
+
+/// The part of what a processor of its own could do that a node can do now, in steps of one half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pace(u32);
+
+/// Enough to greet and to ask for something, whatever the pace.
+const LEAST_BURST: usize = 8;
+
+impl Pace {
+    const SLOWEST: u32 = 5;
+
+    /// After it was seen how late the node's tasks are: more than [`limits::LATE`] is too late, and half of it is in time.
+    pub(crate) fn after(self, late: Duration) -> Self {
+        match late {
+            late if late > limits::LATE => Self((self.0 + 1).min(Self::SLOWEST)),
+            late if late < limits::LATE / 4 => Self(self.0.saturating_sub(1)),
+            _ => self,
+        }
+    }
+
+    fn part_of(self, whole: usize) -> usize {
+        whole >> self.0
+    }
+
+    /// So much longer something takes.
+    pub(crate) fn times(self, time: Duration) -> Duration {
+        time * (1 << self.0)
+    }
+
+    /// Verifications for everybody.
+    fn common(self) -> Rate {
+        Rate {
+            per_second: self.part_of(limits::VERIFICATIONS_PER_SECOND),
+            among: 1,
+            burst: self.part_of(limits::VERIFICATIONS_BURST),
+        }
+    }
+
+    /// Those of one of so many connections.
+    fn share(self, among: usize) -> Rate {
+        Rate {
+            per_second: self.part_of(limits::VERIFICATIONS_PER_SECOND),
+            among,
+            burst: self.part_of(limits::CONNECTION_VERIFICATIONS_BURST).max(LEAST_BURST),
+        }
+    }
+}
 
 /// What a message costs us.
 #[derive(Clone, Copy, Debug)]
@@ -84,21 +131,33 @@ pub(super) struct Purses {
 
 impl Purses {
     pub(super) fn new() -> Self {
-        let full = || Bucket::full(share(1));
+        let full = || Bucket::full(Pace::default().share(1));
         Self { own: full(), relayed: full() }
     }
 }
 
-fn share(among: usize) -> Rate {
-    Rate {
-        per_second: limits::VERIFICATIONS_PER_SECOND,
-        among,
-        burst: limits::CONNECTION_VERIFICATIONS_BURST,
+/// The verifications of a node: its swarms share it.
+#[derive(Clone, Default)]
+pub struct SharedBudget(Arc<Mutex<Budget>>);
+
+impl SharedBudget {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.0.lock()
+    }
+
+    /// How much of a processor the node gets now.
+    pub(crate) fn pace(&self) -> Pace {
+        self.lock().pace
+    }
+
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        self.lock().pace = pace;
     }
 }
 
-/// The verifications of one swarm.
+/// What there is to spend.
 pub(super) struct Budget {
+    pace: Pace,
     common: Bucket,
     /// Connections of each address.
     hosts: HashMap<IpAddr, usize>,
@@ -106,7 +165,8 @@ pub(super) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { common: Bucket::full(COMMON), hosts: HashMap::new() }
+        let pace = Pace::default();
+        Self { pace, common: Bucket::full(pace.common()), hosts: HashMap::new() }
     }
 }
 
@@ -130,14 +190,14 @@ impl Budget {
         // The purse is filled even when nothing is taken from it.
         let among = self.hosts.len() * self.hosts.get(&host).copied().unwrap_or(1);
         let purse = if price.signatures > 1 { &mut purses.relayed } else { &mut purses.own };
-        self.common.take(now, cost, COMMON) || purse.take(now, cost, share(among))
+        let share = self.pace.share(among);
+        self.common.take(now, cost, self.pace.common()) || purse.take(now, cost.min(share.burst), share)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn host(number: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, number])
@@ -230,6 +290,28 @@ mod tests {
         let each = limits::VERIFICATIONS_BURST / 60;
         let now = Instant::now();
         assert!(from.iter_mut().all(|from| paid(&mut budget, now, from, each) == each));
+    }
+
+    #[test]
+    fn a_node_whose_tasks_are_late_slows_down_to_a_part_and_recovers() {
+        let late = limits::LATE;
+        let mut pace = Pace::default();
+        (0..10).for_each(|_| pace = pace.after(late));
+        assert_eq!(pace, Pace::default(), "it is just in time");
+        (0..10).for_each(|_| pace = pace.after(late + Duration::from_millis(1)));
+        assert_eq!(pace, Pace(Pace::SLOWEST));
+        assert_eq!(pace.common().per_second, limits::VERIFICATIONS_PER_SECOND / 32);
+        assert_eq!(pace.times(limits::UNREAD_PAUSE), limits::UNREAD_PAUSE * 32);
+        assert_eq!(pace.after(late / 2), pace);
+        (0..10).for_each(|_| pace = pace.after(late / 5));
+        assert_eq!(pace, Pace::default());
+    }
+
+    #[test]
+    fn a_slow_node_verifies_fewer_also_of_what_was_left() {
+        let (mut budget, mut from) = budget(&[1]);
+        budget.pace = Pace(3);
+        assert_eq!(paid(&mut budget, Instant::now(), &mut from[0], 2 * AT_ONCE), AT_ONCE / 8);
     }
 
     #[test]

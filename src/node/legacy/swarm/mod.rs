@@ -46,7 +46,9 @@ use super::reader::{Claim, Worth};
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use crate::limits;
 use crate::store::Sha1;
+
 use budget::Price;
+pub use budget::SharedBudget;
 use flood::Seek;
 use hyperswarm::crypto::PublicKey;
 use links::Connections;
@@ -71,13 +73,13 @@ pub struct LegacySwarm {
 impl LegacySwarm {
     /// A swarm without connections.
     pub fn new(config: SwarmConfig) -> Self {
-        let SwarmConfig { protocol, purpose, own, rng } = config;
+        let SwarmConfig { protocol, purpose, own, rng, budget } = config;
         Self {
             protocol,
             purpose,
             own,
             rng,
-            connections: Connections::default(),
+            connections: Connections::new(budget),
             seen: Seen::new(limits::SEEN_MESSAGES_MAX, Duration::from_secs(limits::SEEN_SECONDS)),
             seeks: BTreeMap::new(),
             next_seek: 0,

@@ -104,7 +104,7 @@ async fn read(
             match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
                     if unread.is_enough(&incoming) {
-                        tokio::time::sleep(limits::UNREAD_PAUSE).await;
+                        tokio::time::sleep(swarm.budget.pace().times(limits::UNREAD_PAUSE)).await;
                     }
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {

@@ -23,7 +23,7 @@ use crate::node::legacy::reader::{Broadcast, Claim, Worth};
 use crate::node::legacy::{
     BUSY, CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm,
     NodeId, OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId,
-    Signer, SwarmConfig, WireId,
+    SharedBudget, Signer, SwarmConfig, WireId,
 };
 use crate::node::peer::{Origin, PeerKey, Via};
 use crate::node::transfer::{Arrival, AskFailure, Offer};
@@ -46,6 +46,7 @@ pub(crate) struct SwarmHandle {
     peers: watch::Sender<usize>,
     status: watch::Sender<SwarmStatus>,
     pub(super) provider: Arc<Provider>,
+    pub(super) budget: SharedBudget,
     /// Ends all tasks of the swarm.
     pub(crate) ended: CancellationToken,
     /// Everything is closed and unannounced.
@@ -105,9 +106,16 @@ impl SwarmHandle {
         purpose: Purpose,
         signer: Signer,
         provider: Arc<Provider>,
+        budget: SharedBudget,
     ) -> std::io::Result<Arc<Self>> {
         let rng = StdRng::from_seed(random::seed()?);
-        let config = SwarmConfig { protocol, purpose: purpose.clone(), own: signer.public(), rng };
+        let config = SwarmConfig {
+            protocol,
+            purpose: purpose.clone(),
+            own: signer.public(),
+            rng,
+            budget: budget.clone(),
+        };
         let handle = Arc::new(Self {
             protocol,
             purpose,
@@ -117,6 +125,7 @@ impl SwarmHandle {
             peers: watch::Sender::new(0),
             status: watch::Sender::new(swarm.status()),
             provider,
+            budget,
             ended: CancellationToken::new(),
             left: CancellationToken::new(),
         });
@@ -524,7 +533,8 @@ mod tests {
         let own = KeyPair::from_seed(&[1; 32]).public();
         let purpose = Purpose::Channel("one".to_owned());
         let rng = StdRng::seed_from_u64(1);
-        let config = SwarmConfig { protocol: Protocol::Daemon02, purpose, own, rng };
+        let budget = SharedBudget::default();
+        let config = SwarmConfig { protocol: Protocol::Daemon02, purpose, own, rng, budget };
         Core::new(config)
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::super::provide::Provider;
 use super::swarm::SwarmHandle;
 use crate::limits;
-use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
+use crate::node::legacy::{NodeId, Protocol, Purpose, SharedBudget, Signer};
 use crate::node::peer::Origin;
 use crate::node::transfer::shares::Shares;
 use hyperswarm::net::v2::Network;
@@ -37,6 +37,7 @@ pub(crate) struct Transfers {
     network: Network,
     signer: Signer,
     provider: Arc<Provider>,
+    budget: SharedBudget,
     table: Mutex<HashMap<Key, Entry>>,
 }
 
@@ -99,8 +100,13 @@ impl Lease {
 }
 
 impl Transfers {
-    pub(crate) fn new(network: Network, signer: Signer, provider: Arc<Provider>) -> Arc<Self> {
-        Arc::new(Self { network, signer, provider, table: Mutex::default() })
+    pub(crate) fn new(
+        network: Network,
+        signer: Signer,
+        provider: Arc<Provider>,
+        budget: SharedBudget,
+    ) -> Arc<Self> {
+        Arc::new(Self { network, signer, provider, budget, table: Mutex::default() })
     }
 
     /// Joins the transfer swarm of a node, or shares it; waits while all are in use. A swarm may end before its lease
@@ -163,7 +169,8 @@ impl Transfers {
     async fn join(&self, protocol: Protocol, node: NodeId) -> io::Result<Arc<SwarmHandle>> {
         let purpose = Purpose::Transfer(node);
         let swarm = self.network.join(purpose.topic(protocol)).await?;
-        SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
+        let (signer, provider) = (self.signer.clone(), self.provider.clone());
+        SwarmHandle::start(swarm, protocol, purpose, signer, provider, self.budget.clone())
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
@@ -238,7 +245,12 @@ mod tests {
         pub(crate) async fn without_peers(store: Store) -> Arc<Self> {
             let config = NetworkConfig { bootstrap: Vec::new(), mdns: false };
             let network = Network::start(config).await.unwrap();
-            Self::new(network, Signer::new(KeyPair::from_seed(&[1; 32])), Provider::new(store))
+            Self::new(
+                network,
+                Signer::new(KeyPair::from_seed(&[1; 32])),
+                Provider::new(store),
+                SharedBudget::default(),
+            )
         }
 
         /// Since when a node in use has sent nothing, if it was reached.
