@@ -35,11 +35,12 @@ pub(super) const SEEKINGS: Rate =
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pace(u32);
 
-/// Enough to greet and to ask for something, whatever the pace.
-const LEAST_BURST: usize = 8;
+/// What a new connection has at the slowest pace: enough to greet and to ask for something. It may save up more, but
+/// strangers who connect again and again must not have a full purse each time.
+const LEAST_BURST: usize = 4;
 
 impl Pace {
-    const SLOWEST: u32 = 5;
+    const SLOWEST: u32 = 3;
 
     /// After it was seen how late the node's tasks are: more than [`limits::LATE`] is too late, and half of it is in time.
     pub(crate) fn after(self, late: Duration) -> Self {
@@ -73,7 +74,7 @@ impl Pace {
         Rate {
             per_second: self.part_of(limits::VERIFICATIONS_PER_SECOND),
             among,
-            burst: self.part_of(limits::CONNECTION_VERIFICATIONS_BURST).max(LEAST_BURST),
+            burst: limits::CONNECTION_VERIFICATIONS_BURST,
         }
     }
 }
@@ -83,6 +84,8 @@ impl Pace {
 pub(super) struct Price {
     /// Of the neighbour, and if it is relayed another of its originator.
     pub(super) signatures: usize,
+    /// It is somebody else's.
+    pub(super) is_relayed: bool,
     /// Our answer to a request, in signatures.
     pub(super) answer: usize,
 }
@@ -130,8 +133,10 @@ pub(super) struct Purses {
 }
 
 impl Purses {
-    pub(super) fn new() -> Self {
-        let full = || Bucket::full(Pace::default().share(1));
+    fn new(pace: Pace) -> Self {
+        let burst = limits::CONNECTION_VERIFICATIONS_BURST;
+        let burst = if pace == Pace::default() { burst } else { LEAST_BURST };
+        let full = || Bucket::full(Rate { burst, ..pace.share(1) });
         Self { own: full(), relayed: full() }
     }
 }
@@ -171,8 +176,10 @@ impl Default for Budget {
 }
 
 impl Budget {
-    pub(super) fn connected(&mut self, host: IpAddr) {
+    /// A connection to this address has its own purses from now on.
+    pub(super) fn connected(&mut self, host: IpAddr) -> Purses {
         *self.hosts.entry(host).or_default() += 1;
+        Purses::new(self.pace)
     }
 
     pub(super) fn closed(&mut self, host: IpAddr) {
@@ -189,9 +196,9 @@ impl Budget {
         let cost = price.signatures + price.answer;
         // The purse is filled even when nothing is taken from it.
         let among = self.hosts.len() * self.hosts.get(&host).copied().unwrap_or(1);
-        let purse = if price.signatures > 1 { &mut purses.relayed } else { &mut purses.own };
+        let purse = if price.is_relayed { &mut purses.relayed } else { &mut purses.own };
         let share = self.pace.share(among);
-        self.common.take(now, cost, self.pace.common()) || purse.take(now, cost.min(share.burst), share)
+        self.common.take(now, cost, self.pace.common()) || purse.take(now, cost, share)
     }
 }
 
@@ -206,16 +213,16 @@ mod tests {
     /// One connection from each of these addresses.
     fn budget(hosts: &[u8]) -> (Budget, Vec<(IpAddr, Purses)>) {
         let mut budget = Budget::default();
-        hosts.iter().for_each(|number| budget.connected(host(*number)));
-        (budget, hosts.iter().map(|number| (host(*number), Purses::new())).collect())
+        let purses = hosts.iter().map(|number| (host(*number), budget.connected(host(*number)))).collect();
+        (budget, purses)
     }
 
     fn paid(budget: &mut Budget, now: Instant, from: &mut (IpAddr, Purses), count: usize) -> usize {
         (0..count).filter(|_| budget.pay(now, from.0, &mut from.1, MESSAGE)).count()
     }
 
-    const MESSAGE: Price = Price { signatures: 1, answer: 0 };
-    const RELAYED: Price = Price { signatures: 2, answer: 0 };
+    const MESSAGE: Price = Price { signatures: 1, is_relayed: false, answer: 0 };
+    const RELAYED: Price = Price { signatures: 2, is_relayed: true, answer: 0 };
     const AT_ONCE: usize = limits::VERIFICATIONS_BURST + limits::CONNECTION_VERIFICATIONS_BURST;
 
     #[test]
@@ -241,7 +248,8 @@ mod tests {
         for (signatures, neighbours, cost) in [(1, 1, 4), (2, 24, 22)] {
             let (mut budget, mut from) = budget(&[1]);
             let (host, purses) = &mut from[0];
-            let price = Price { signatures, answer: answer_to(neighbours) };
+            let (is_relayed, answer) = (signatures > 1, answer_to(neighbours));
+            let price = Price { signatures, is_relayed, answer };
             let paid = (0..AT_ONCE).filter(|_| budget.pay(now, *host, purses, price)).count();
             let bursts = [limits::VERIFICATIONS_BURST, limits::CONNECTION_VERIFICATIONS_BURST];
             assert_eq!(paid, bursts.map(|burst| burst / cost).iter().sum::<usize>(), "{neighbours}");
@@ -300,18 +308,32 @@ mod tests {
         assert_eq!(pace, Pace::default(), "it is just in time");
         (0..10).for_each(|_| pace = pace.after(late + Duration::from_millis(1)));
         assert_eq!(pace, Pace(Pace::SLOWEST));
-        assert_eq!(pace.common().per_second, limits::VERIFICATIONS_PER_SECOND / 32);
-        assert_eq!(pace.times(limits::UNREAD_PAUSE), limits::UNREAD_PAUSE * 32);
+        assert_eq!(pace.common().per_second, limits::VERIFICATIONS_PER_SECOND / 8);
+        assert_eq!(pace.times(limits::UNREAD_PAUSE), limits::UNREAD_PAUSE * 8);
         assert_eq!(pace.after(late / 2), pace);
         (0..10).for_each(|_| pace = pace.after(late / 5));
         assert_eq!(pace, Pace::default());
     }
 
     #[test]
-    fn a_slow_node_verifies_fewer_also_of_what_was_left() {
-        let (mut budget, mut from) = budget(&[1]);
+    fn the_swarms_of_a_node_spend_from_one_budget() {
+        let (node, now) = (SharedBudget::default(), Instant::now());
+        let swarms = [node.clone(), node];
+        let paid = swarms.map(|swarm| {
+            let mut purses = swarm.lock().connected(host(1));
+            (0..2 * AT_ONCE).filter(|_| swarm.lock().pay(now, host(1), &mut purses, MESSAGE)).count()
+        });
+        assert_eq!(paid, [AT_ONCE, limits::CONNECTION_VERIFICATIONS_BURST]);
+    }
+
+    #[test]
+    fn a_slow_node_verifies_fewer_and_of_new_connections_hardly_any() {
+        let ((mut budget, mut from), now) = (budget(&[1]), Instant::now());
         budget.pace = Pace(3);
-        assert_eq!(paid(&mut budget, Instant::now(), &mut from[0], 2 * AT_ONCE), AT_ONCE / 8);
+        let (common, own) = (limits::VERIFICATIONS_BURST / 8, limits::CONNECTION_VERIFICATIONS_BURST);
+        assert_eq!(paid(&mut budget, now, &mut from[0], 2 * AT_ONCE), common + own);
+        let mut new = (host(2), budget.connected(host(2)));
+        assert_eq!(paid(&mut budget, now, &mut new, AT_ONCE), LEAST_BURST);
     }
 
     #[test]

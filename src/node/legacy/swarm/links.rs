@@ -79,9 +79,9 @@ pub(super) struct Node {
 }
 
 impl Link {
-    pub(super) fn new(now: Instant, info: ConnectionInfo) -> Self {
+    fn new(now: Instant, info: ConnectionInfo, purses: Purses) -> Self {
         let (spoke, node, evidence, paused) = (None, None, None, None);
-        let (queue, purses) = (Queue::default(), Purses::new());
+        let queue = Queue::default();
         Self { info, opened: now, spoke, node, ready: false, evidence, paused, queue, purses }
     }
 
@@ -115,9 +115,9 @@ impl Connections {
         Self { budget, ..Self::default() }
     }
 
-    pub(super) fn insert(&mut self, connection: ConnectionId, link: Link) {
-        self.budget.lock().connected(link.info.remote.ip());
-        self.links.insert(connection, link);
+    pub(super) fn insert(&mut self, now: Instant, connection: ConnectionId, info: ConnectionInfo) {
+        let purses = self.budget.lock().connected(info.remote.ip());
+        self.links.insert(connection, Link::new(now, info, purses));
     }
 
     /// Pays for a message; false: it is to be dropped.

@@ -100,8 +100,10 @@ impl LegacySwarm {
             return Worth::Known;
         }
         let is_asked = |(from, request)| self.requests.is_asked(request, from);
-        let signatures = if claim.is_relayed { 2 } else { 1 };
-        let price = Price { signatures, answer: claim.asks.map_or(0, |from| self.price_of_answer(from)) };
+        let is_relayed = claim.is_relayed;
+        let signatures = if is_relayed { 2 } else { 1 };
+        let answer = claim.asks.map_or(0, |from| self.price_of_answer(from));
+        let price = Price { signatures, is_relayed, answer };
         match claim.answers.is_some_and(is_asked) || self.connections.pay(now, connection, price) {
             true => Worth::Verifying,
             false => Worth::Dropping,
