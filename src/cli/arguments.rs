@@ -151,14 +151,7 @@ pub(super) enum Command {
         dir: Option<PathBuf>,
     },
     /// Run a DHT node by itself, for instance as the bootstrap node of a private network
-    DhtNode {
-        /// Which network
-        #[arg(long, env = "KACHERY_P2P_DHT_NETWORK", value_enum, default_value_t = Network::V2)]
-        network: Network,
-        /// Address to listen on (UDP)
-        #[arg(long, env = "KACHERY_P2P_DHT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:49737", value_parser = address)]
-        listen: SocketAddrV4,
-    },
+    DhtNode(DhtNode),
     /// Try it: share a file between two nodes on this machine, over a private network, leaving nothing behind
     Demo {
         /// How much random data to share, for instance 256MiB or 1G
@@ -181,11 +174,46 @@ impl Command {
     }
 }
 
+/// How a DHT node takes part.
+#[derive(Args, Clone, Debug)]
+pub(super) struct DhtNode {
+    /// Which network; scripts made for version 2 rely on the default
+    #[arg(long, env = "KACHERY_P2P_DHT_NETWORK", value_enum, default_value_t = Network::V2)]
+    pub(super) network: Network,
+    /// Address to listen on (UDP); with v4, further nodes take the ports that follow. With v4 and 0.0.0.0 the bootstrap
+    /// nodes tell which address others see
+    #[arg(long, env = "KACHERY_P2P_DHT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:49737", value_parser = address)]
+    pub(super) listen: SocketAddrV4,
+    /// Nodes of the v4 network through which to enter it; repeatable; without any, this is the first node of a private
+    /// network. (For v2: --bootstrap-v2)
+    #[arg(
+        long,
+        env = "KACHERY_P2P_DHT_BOOTSTRAP",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        value_parser = host_and_port
+    )]
+    pub(super) bootstrap: Vec<String>,
+    /// Nodes of the v4 network to run in this process; two peers behind NATs need three that answer [default: 4]
+    #[arg(
+        long,
+        env = "KACHERY_P2P_DHT_NODES",
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=MAX_DHT_NODES)
+    )]
+    pub(super) nodes: Option<u16>,
+}
+
+/// Most nodes in one process. Each holds two sockets.
+const MAX_DHT_NODES: i64 = 1000;
+
 /// A generation of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Network {
     /// That of the daemons of 2020.
     V2,
+    /// Today's Hyperswarm.
+    V4,
 }
 
 /// An empty variable is one that is not set, whatever its flag expects.
@@ -206,6 +234,17 @@ fn address(text: &str) -> Result<SocketAddrV4, String> {
          127.0.0.1:49737; names such as localhost are not looked up"
             .to_owned()
     })
+}
+
+/// An IPv4 address or a name, and a port.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains([':', '[', ' ']) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    match valid {
+        true => Ok(text.to_owned()),
+        false => Err("expected HOST:PORT with an IPv4 address or a name, for instance 10.0.0.5:49737".into()),
+    }
 }
 
 /// Seconds, possibly with a fraction.
@@ -333,6 +372,26 @@ mod tests {
             }
         }
         assert!(seen > 20, "looked at {seen} flags only");
+    }
+
+    #[test]
+    fn a_dht_node_of_v2_is_what_the_command_means_unless_told_otherwise() {
+        let Command::DhtNode(node) = parse("dht-node").command else { panic!("another command") };
+        assert_eq!((node.network, node.nodes, node.bootstrap.len()), (Network::V2, None, 0));
+        let words = "dht-node --network v4 --nodes 1000 --bootstrap a:1,10.0.0.5:2";
+        let Command::DhtNode(node) = parse(words).command else { panic!("another command") };
+        assert_eq!((node.network, node.nodes), (Network::V4, Some(1000)));
+        assert_eq!(node.bootstrap, ["a:1", "10.0.0.5:2"]);
+    }
+
+    #[test]
+    fn a_bootstrap_node_is_a_host_and_a_port() {
+        for text in
+            ["", "a.example", ":5", "a.example:", "a.example:0", "a.example:70000", "[::1]:5", "::1:5"]
+        {
+            assert!(host_and_port(text).is_err(), "{text}");
+        }
+        assert_eq!(host_and_port("a.example:5"), Ok("a.example:5".to_owned()));
     }
 
     #[test]

@@ -135,13 +135,13 @@ fn execute(settings: &Settings, command: Command) -> Result<(), Failure> {
 }
 
 async fn dispatch(settings: &Settings, command: Command) -> Result<(), Failure> {
-    if matches!(command, Command::DaemonStart { .. } | Command::Demo { .. } | Command::DhtNode { .. }) {
+    if matches!(command, Command::DaemonStart { .. } | Command::Demo { .. } | Command::DhtNode(_)) {
         system::raise_open_files();
     }
     match command {
         Command::DaemonStart { channels } => daemon::start(settings, channels).await,
         Command::Demo { size, file } => demo::run(settings, size, file).await,
-        Command::DhtNode { network, listen } => dht_node::run(settings, network, listen).await,
+        Command::DhtNode(node) => dht_node::run(settings, &node).await,
         command => ask(settings, command).await,
     }
 }
@@ -151,7 +151,7 @@ async fn ask(settings: &Settings, command: Command) -> Result<(), Failure> {
     let interrupted = signals::interrupted()?;
     let work = async {
         match command {
-            Command::DaemonStart { .. } | Command::Demo { .. } | Command::DhtNode { .. } => Ok(()),
+            Command::DaemonStart { .. } | Command::Demo { .. } | Command::DhtNode(_) => Ok(()),
             Command::DaemonStop => daemon::stop(settings).await,
             Command::GetChannels => channels::list(settings).await,
             Command::JoinChannel { name } => channels::change(settings, "join", &name).await,
@@ -177,7 +177,7 @@ async fn ask(settings: &Settings, command: Command) -> Result<(), Failure> {
 
 /// Logs go to stderr: the daemon's life at level info, a client's troubles only.
 fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
-    let serves = matches!(command, Command::DaemonStart { .. } | Command::DhtNode { .. });
+    let serves = matches!(command, Command::DaemonStart { .. } | Command::DhtNode(_));
     let level = match settings.verbosity {
         0 if serves && !settings.output.quiet => LevelFilter::INFO,
         0 => LevelFilter::WARN,
