@@ -14,7 +14,7 @@ use hyperswarm::net::v4::{Dht, DhtOptions};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::lab::{LONG, SOON, can_run, js};
+use crate::lab::{LONG, SOON, can_run, js, our_dht_v4};
 use crate::process::Process;
 use crate::stream_peers::event;
 
@@ -68,6 +68,15 @@ impl Net {
         }
         let persistent = ours.iter().map(address).collect();
         Some(Self { bootstrap, persistent, ours, _process: None })
+    }
+
+    /// The nodes of the command `dht-node`. None, loudly, where Node.js or its packages are missing.
+    fn of_our_command() -> Option<Self> {
+        if !can_run() {
+            return None;
+        }
+        let (process, persistent) = our_dht_v4();
+        Some(Self { bootstrap: persistent[0], persistent, ours: Vec::new(), _process: Some(process) })
     }
 
     /// A node of ours that asks and is not kept.
@@ -274,4 +283,21 @@ async fn a_node_of_ours_that_is_not_there_any_more_is_left_out_of_their_walks() 
     let target = node_id(address(&gone));
     drop(gone);
     assert_eq!(closest(&net.they(&["find-node", &hex(&target)])), net.closest(&target));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_theirs_store_find_and_connect_in_a_network_that_is_only_our_command() {
+    let Some(net) = Net::of_our_command() else { return };
+    let seed = hex(&THEIRS);
+    let put = net.they(&["mutable-put", &seed, "1", "kept"]);
+    assert_eq!(put["stored"], net.persistent.len());
+    let key = put["key"].as_str().expect("a key");
+    assert_eq!(net.they(&["mutable-get", key])["text"], "kept");
+    let server = net.theirs(&[&format!("listen {seed}")]);
+    let relays = event(&server, "listen")["relays"].as_array().expect("relays").len();
+    assert_eq!(relays, 3, "as many as two peers need to punch");
+    // Not by their local network, and not at once: through the relays, with a hole punched.
+    for options in ["", " --no-lan --no-fast-open"] {
+        assert_eq!(net.they(&["connect", &format!("{key}{options}")])["text"], "got from them");
+    }
 }

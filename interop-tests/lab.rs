@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -397,6 +397,18 @@ fn our_bootstrap() -> (Process, String) {
             .map(str::to_owned)
     });
     (process, address)
+}
+
+/// The command's nodes of today's DHT, a private network by themselves: process and addresses.
+pub(crate) fn our_dht_v4() -> (Process, Vec<SocketAddrV4>) {
+    let mut command = ours("kachery-p2p", &std::env::temp_dir());
+    command.args(["dht-node", "--network", "v4", "--listen", "127.0.0.1:0", "--json"]);
+    let process = Process::start("our nodes", &mut command);
+    let addresses = process.line("the addresses of our nodes", SOON, |line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["nodes"].as_array()?.iter().map(|node| node.as_str()?.parse().ok()).collect()
+    });
+    (process, addresses)
 }
 
 /// A port nobody listens on now. Somebody could take it before the daemon does; the daemon would then say so.

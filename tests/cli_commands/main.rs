@@ -5,6 +5,7 @@
 mod config_file;
 mod daemon;
 mod demo;
+mod dht_node;
 mod local;
 mod outcomes;
 mod partials;

@@ -1,6 +1,7 @@
 //! `dht-node --network v4`: persistent nodes of today's DHT. Several in one process, so that a private network needs one
 //! machine only: two peers punch holes into their NATs with the help of three nodes that answer.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ async fn entrances(settings: &Settings, node: &DhtNode) -> Result<Vec<SocketAddr
     }
     let host = *node.listen.ip();
     let options = DhtOptions { persistence: Persistence::Ephemeral, ..DhtOptions::private(host, []) };
-    let asking = Dht::bind(options).map_err(|error| failed(COMMAND, node.listen, &error))?;
+    let asking = Dht::bind(options).map_err(|error| cannot_bind(node.listen, &error))?;
     let mut told = false;
     loop {
         let found = join_all(node.bootstrap.iter().map(resolve)).await;
@@ -113,13 +114,24 @@ fn bind(listen: SocketAddrV4, count: u16, mut bootstrap: Vec<SocketAddrV4>) -> R
             ..DhtOptions::private(host, bootstrap.clone())
         };
         let bound = Dht::bind(options);
-        let node = bound.map_err(|error| failed(COMMAND, SocketAddrV4::new(host, port), &error))?;
+        let node = bound.map_err(|error| cannot_bind(SocketAddrV4::new(host, port), &error))?;
         if known && i == 0 {
             bootstrap.push(SocketAddrV4::new(host, node.local_address().port()));
         }
         nodes.push(node);
     }
     Ok(nodes)
+}
+
+fn cannot_bind(address: SocketAddrV4, error: &io::Error) -> Failure {
+    let failure = failed(COMMAND, address, error);
+    match error.kind() {
+        // All addresses will not do for the first node.
+        io::ErrorKind::AddrNotAvailable => {
+            failure.next("ip -4 address   (shows the addresses of this machine)")
+        }
+        _ => failure,
+    }
 }
 
 /// Waits until a node has entered. Its address as others see it; None if they cannot reach it.
