@@ -6,7 +6,10 @@
 //! | | what there is |
 //! | --- | --- |
 //! | v2 (hyperswarm 2.14) | [`net::v2`]: join a topic, get connections; DHT client, server and bootstrap node; multicast DNS |
-//! | v4 (hyperswarm 4) | a node of the DHT, [`net::v4`]: announce, look up, store; the streams: [`net::udx`], [`net::secret_stream`], [`net::mux`] |
+//! | v4 (hyperswarm 4) | [`net::v4`]: a node of the DHT, ephemeral or persistent; hyperdht's operations (announce, look up, find a peer, store); connections by public key, through NATs. The streams by themselves: [`net::udx`], [`net::secret_stream`], [`net::mux`] |
+//!
+//! Not there yet, of v4: blind relays, connections that survive a change of network, and the swarm on sockets (join a topic,
+//! get connections); its machine is [`swarm::v4`].
 //!
 //! ## The rooms, and who may use whom
 //!
@@ -58,6 +61,28 @@
 //! let stored = dht.announce(topic, &keys, &[]).outcome().await.stored;
 //! let (peers, _) = dht.lookup(topic).peers().await;
 //! println!("{stored} nodes keep it; {} peers", peers.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Connect by public key (v4)
+//!
+//! The peer runs [`net::v4::Dht::serve`]; `examples/connect.rs` has both ends.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use hyperswarm::crypto::{KeyPair, PublicKey};
+//! use hyperswarm::holepunch::DialOptions;
+//! use hyperswarm::net::v4::{Dht, DhtOptions, PUBLIC_BOOTSTRAP};
+//!
+//! # async fn example(peer: PublicKey) -> Result<(), Box<dyn std::error::Error>> {
+//! let dht = Dht::bind(DhtOptions::new(PUBLIC_BOOTSTRAP))?;
+//! let keys = Arc::new(KeyPair::from_seed(&[1; 32]));
+//! let mut connection = dht.connect(&keys, peer, DialOptions::default()).await?;
+//! connection.send(b"hello").await?;
+//! if let Some(answer) = connection.next().await {
+//!     println!("{} says {:?}", connection.remote(), answer?);
+//! }
 //! # Ok(())
 //! # }
 //! ```
