@@ -94,8 +94,7 @@ pub const SEEKINGS_PER_SECOND: usize = 500;
 /// Seekings of one peer at once: its `SWARM_SEEKS_MAX` running searches, which it repeats when it connects, and as many
 /// that it relays.
 pub const SEEKINGS_BURST: usize = 2 * SWARM_SEEKS_MAX;
-/// Signatures of others that are verified per second and swarm for everybody, and as many again in equal shares of all
-/// addresses, for what nodes say themselves and for what they relay: at 0.15 ms each at most 23 % of a core. A channel in
+/// Signatures of others that a node verifies per second for everybody, and as many again in equal shares of all addresses, for what nodes say themselves and for what they relay: at 0.15 ms each at most 23 % of a core. A channel in
 /// use has a few messages a second; 500 relayed pieces of files are 16 MiB.
 pub const VERIFICATIONS_PER_SECOND: usize = 500;
 /// Verifications at once: the [`SEEKINGS_BURST`] of a node, relayed.
@@ -107,6 +106,9 @@ pub const CONNECTION_VERIFICATIONS_BURST: usize = 64;
 pub const UNREAD_AT_ONCE: usize = 16;
 /// See [`UNREAD_AT_ONCE`].
 pub const UNREAD_PAUSE: Duration = Duration::from_millis(25);
+/// A node whose tasks run later than this gets too little of a processor for all that it is sent: it verifies and reads
+/// half as much of what strangers send, until it is in time again.
+pub const LATE: Duration = Duration::from_millis(40);
 
 // ---- node: transfers ----
 
@@ -124,6 +126,11 @@ pub const CANDIDATES: usize = 256;
 /// Candidates that one download looks for at the same time while nobody reached them: each may take a transfer swarm,
 /// and made-up ones must not take all. Those that are reached do not count.
 pub const LOOKED_FOR: usize = 16;
+/// Times that one provider may send wrong bytes in one download, if it is the only one: each costs the whole file. A
+/// stranger between us and an honest provider may be the one who lies, and may go away.
+pub const LIES: u32 = 4;
+/// Times that providers are asked again in one download although they sent wrong bytes, all together.
+pub const REPEATED_LIARS: usize = 8;
 /// Claimed sizes of one file that are tried side by side, each with requests and files of its own. Only sizes count
 /// that a reached peer claims; further ones have their turns.
 pub const SIZES_AT_ONCE: usize = 4;

@@ -40,7 +40,7 @@ node/identity: hyperswarm store node/files
 node/legacy: limits hyperswarm store
 node/peer: hyperswarm node/legacy
 node/transfer: limits store node/error node/peer
-node/runtime/inbox: node/transfer
+node/runtime/inbox: node/peer node/transfer
 node/runtime/provide: limits store node/peer
 node/runtime/legacy: limits hyperswarm store node/legacy node/peer node/transfer node/runtime/inbox node/runtime/provide
 node/runtime: limits hyperswarm store node/error node/types node/config node/identity node/legacy node/peer node/transfer node/runtime

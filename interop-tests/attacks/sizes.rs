@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::bar::{SIZE, attempt, honest_time};
+use crate::bar::{SIZE, attempt, honest_time, long};
 use crate::lab::Lab;
 
 /// Disk that the loading daemon may use beyond the file.
@@ -93,6 +93,14 @@ fn a_silent_giant_does_not_end_a_load() {
 fn twenty_sizes_of_nobody_do_not_take_a_turn_each() {
     let claims: Vec<_> = (1..=20).map(|more| format!("{}:1:nobody", SIZE + more)).collect();
     false_claims("20 sizes of nobody", &claims);
+}
+
+/// In short form 100, in long form 600: more than a download remembers.
+#[test]
+fn hundreds_of_sizes_at_the_address_of_the_provider_do_not_take_a_turn_each() {
+    let count = if long() { 600 } else { 100 };
+    let claims: Vec<_> = (1..=count).map(|number| format!("{}:1:silent", number * 1000)).collect();
+    false_claims(&format!("{count} sizes of silent identities"), &claims);
 }
 
 #[test]

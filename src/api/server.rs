@@ -88,7 +88,12 @@ impl Api {
         let router = router(Shared::new(backend, about, halt.clone()));
         let connections = Connections::new(limits::MAX_API_CONNECTIONS);
         let tasks = TaskTracker::new();
-        for listener in self.listeners {
+        let here = self.listeners.into_iter().filter_map(|listener| {
+            // To the runtime that serves it, which may be another than the one that bound it.
+            let moved = listener.into_std().and_then(TcpListener::from_std);
+            moved.inspect_err(|error| tracing::error!("api: cannot serve: {error}")).ok()
+        });
+        for listener in here {
             tasks.spawn(accept(listener, router.clone(), connections.clone(), tasks.clone(), halt.clone()));
         }
         halt.cancelled().await;

@@ -58,7 +58,7 @@ impl From<&LoadError> for Code {
             LoadError::StoreFull(_) | LoadError::StoreUnwritable(_) => Self::Disk,
             LoadError::TooManyOpenFiles(_) => Self::OpenFiles,
             LoadError::InUse(_) => Self::Busy,
-            LoadError::InTheWay(_) | LoadError::Fault(_) => Self::Other,
+            LoadError::InTheWay(_) | LoadError::Interfered(_) | LoadError::Fault(_) => Self::Other,
             LoadError::Cancelled => Self::Cancelled,
             LoadError::Stopped => Self::NoDaemon,
         }

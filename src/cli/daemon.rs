@@ -4,21 +4,29 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{Exit, Failure};
 use super::settings::Settings;
-use super::signals;
+use super::{signals, system};
 use crate::api::client::{ClientError, Holder};
-use crate::api::{About, Api, ApiError};
-use crate::node::{Node, NodeConfig, NodeError};
+use crate::api::{About, Api, ApiError, Backend};
+use crate::node::{ChannelStatus, Find, Load, LoadOptions, Node, NodeConfig, NodeError, NodeStatus};
+use crate::store::{ServedFile, Sha1, StoreError};
 
 /// From the signal to the end of the process, less what the runtime needs.
 const SHUTDOWN: Duration = Duration::from_millis(2700);
 /// How long `daemon-stop` waits for the daemon's process to end.
 const STOP: Duration = Duration::from_secs(5);
+/// For the files that the API hands out.
+const API_BLOCKING_THREADS: usize = 4;
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -111,7 +119,74 @@ impl Daemon {
                 tracing::warn!("leaving the network took too long; peers will notice by themselves");
             }
         };
-        tokio::join!(api.serve(Arc::new(node.clone()), about, halt.clone()), leaving);
+        let backend = Arc::new(Outside { node: node.clone(), inside: Handle::current() });
+        tokio::join!(apart(api.serve(backend, about, halt.clone())), leaving);
+    }
+}
+
+/// Runs the API on a thread of its own: the system gives it its share of the processor, however much strangers send to the
+/// node.
+async fn apart(serving: impl Future<Output = ()> + Send + 'static) {
+    let (done, ended) = oneshot::channel();
+    let serve = move || {
+        match system::start(Builder::new_current_thread().max_blocking_threads(API_BLOCKING_THREADS)) {
+            Ok(runtime) => runtime.block_on(serving),
+            Err(error) => tracing::error!("the API is not served: {error}"),
+        }
+        // Nobody waits for it when the daemon has to end at once.
+        let _ = done.send(());
+    };
+    match std::thread::Builder::new().name("api".to_owned()).spawn(serve) {
+        Ok(_) => drop(ended.await),
+        Err(error) => tracing::error!("the API is not served: {error}"),
+    }
+}
+
+/// A node as the API's thread uses it: its tasks stay on its own runtime.
+struct Outside {
+    node: Node,
+    inside: Handle,
+}
+
+impl Outside {
+    /// Runs a change of channels, which starts tasks.
+    fn inside(
+        &self,
+        change: impl Future<Output = Result<(), NodeError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), NodeError>> {
+        let changing = AbortOnDropHandle::new(self.inside.spawn(change));
+        let ended = async move {
+            changing.await.unwrap_or_else(|panic| Err(NodeError::Network(io::Error::other(panic))))
+        };
+        ended.boxed()
+    }
+}
+
+impl Backend for Outside {
+    fn channels(&self) -> Vec<ChannelStatus> {
+        self.node.channels()
+    }
+    fn join_channel<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        let (node, name) = (self.node.clone(), name.to_owned());
+        self.inside(async move { node.join_channel(&name).await })
+    }
+    fn leave_channel<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        let (node, name) = (self.node.clone(), name.to_owned());
+        self.inside(async move { node.leave_channel(&name).await })
+    }
+    fn find(&self, sha1: Sha1, timeout: Duration) -> Find {
+        let _inside = self.inside.enter();
+        self.node.find(sha1, timeout)
+    }
+    fn load(&self, sha1: Sha1, options: LoadOptions) -> Load {
+        let _inside = self.inside.enter();
+        self.node.load(sha1, options)
+    }
+    fn open_stored(&self, sha1: Sha1) -> BoxFuture<'_, Result<Option<ServedFile>, StoreError>> {
+        self.node.open_stored(sha1).boxed()
+    }
+    fn status(&self) -> NodeStatus {
+        self.node.status()
     }
 }
 

@@ -105,6 +105,9 @@ pub enum LoadError {
     /// Another program is loading the file into the same store.
     #[error("another program is loading this file into the same store: load again when it has ended ({0})")]
     InUse(String),
+    /// Another program changed or replaced what was loaded before it was in the store.
+    #[error("the store cannot keep it: {0}")]
+    Interfered(String),
     /// Something of somebody else has the name of a file of the store.
     #[error("the store cannot keep it: {0}, then load again")]
     InTheWay(String),
@@ -136,6 +139,7 @@ impl From<StoreError> for LoadError {
             StoreErrorKind::TooManyOpenFiles => Self::TooManyOpenFiles(text),
             StoreErrorKind::InUse => Self::InUse(text),
             StoreErrorKind::InTheWay => Self::InTheWay(text),
+            StoreErrorKind::Interfered => Self::Interfered(text),
             StoreErrorKind::NotWritable | StoreErrorKind::FileTooLarge => Self::StoreUnwritable(text),
             // An error of the device, say.
             StoreErrorKind::Other if of_system => Self::StoreUnwritable(text),
@@ -191,6 +195,20 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the store cannot keep it: /store/x.data is a folder with something in it, where a file of this store belongs: move it away, then load again"
+        );
+    }
+
+    #[test]
+    fn what_another_program_did_to_a_download_is_told_and_no_fault_of_this_one() {
+        let error = LoadError::from(StoreError::Interfered { path: "/store/x.data".into() });
+        assert_eq!(
+            error.to_string(),
+            "the store cannot keep it: another program changed or replaced /store/x.data before it was in the store: stop that program, then try again"
+        );
+        let gone = LoadError::from(StoreError::Gone { path: "/store".into() });
+        assert!(
+            matches!(&gone, LoadError::StoreUnwritable(text) if text.contains("/store, was removed")),
+            "{gone}"
         );
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::legacy::{Dialect, NodeId};
 use hyperswarm::crypto::PublicKey;
+use hyperswarm::dht::shares::network_of;
 
 /// The key of a peer: the same in all protocols and in all forms of its ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +24,42 @@ pub(crate) enum Path {
     Relayed,
     /// To the peer itself, at this address. Peers at one address may be one peer under many names.
     Direct(IpAddr),
+}
+
+/// Where a claim came from. Keys cost a stranger nothing; connections, hosts and networks do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Origin {
+    /// The host of the neighbour that brought the claim, if that is known.
+    pub(crate) host: Option<IpAddr>,
+    /// The neighbour.
+    pub(crate) neighbour: PeerKey,
+    /// True if the neighbour speaks for itself, so that the key is not made up.
+    pub(crate) own: bool,
+}
+
+/// A group of origins that shares what there is with the groups of the same level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    Network(Option<IpAddr>),
+    Host(Option<IpAddr>),
+    Neighbour(Option<IpAddr>, PeerKey),
+    Origin(Origin),
+}
+
+impl Origin {
+    /// The groups that it belongs to, the widest first.
+    pub(crate) fn groups(self) -> [Group; 4] {
+        let network = self.host.map(|host| match host {
+            IpAddr::V4(host) => network_of(host).into(),
+            IpAddr::V6(_) => host,
+        });
+        [
+            Group::Network(network),
+            Group::Host(self.host),
+            Group::Neighbour(self.host, self.neighbour),
+            Group::Origin(self),
+        ]
+    }
 }
 
 /// What a peer can be asked for.

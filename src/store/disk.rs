@@ -99,6 +99,15 @@ impl Folder {
         &self.path
     }
 
+    /// Fails if the folder was removed since it was opened: nothing that is created in it can be found any more.
+    pub(super) fn is_there(&self) -> Result<(), StoreError> {
+        let found = rustix::fs::fstat(&self.handle).during("look at the folder", &self.path)?;
+        match found.st_nlink {
+            0 => Err(StoreError::Gone { path: self.path.clone() }),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

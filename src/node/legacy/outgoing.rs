@@ -67,6 +67,11 @@ impl OutgoingFrame {
         self.prepared.get_or_init(|| self.content.build(signer).ok().flatten().filter(short)).clone()
     }
 
+    /// True if [`Self::prepare`] has nothing left to do.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared.get().is_some()
+    }
+
     /// Roughly its bytes on the wire, for queue bounds; the same before and after `prepare`.
     pub fn weight(&self) -> usize {
         match &self.content {

@@ -69,6 +69,8 @@ pub(crate) struct Claim {
     pub(crate) name: Option<(NodeId, WireId)>,
     /// The node that answers and the request, if it is an answer to us.
     pub(crate) answers: Option<(NodeId, WireId)>,
+    /// The node that asks, if it is a request to us or to a node behind us.
+    pub(crate) asks: Option<NodeId>,
     /// True if somebody else than the neighbour signed it too.
     pub(crate) is_relayed: bool,
 }
@@ -239,8 +241,9 @@ impl ConnectionReader {
     fn claim(&self, body: &JsObject<'_>, neighbour: NodeId) -> Claim {
         let name = name_of(body);
         let from = name.map(|(from, _)| from);
-        let request = from.zip(answered_request(body, self.own));
-        Claim { name, answers: request, is_relayed: from.is_some_and(|from| from != neighbour) }
+        let answers = from.zip(answered_request(body, self.own));
+        let asks = from.filter(|_| is_request(body));
+        Claim { name, answers, asks, is_relayed: from.is_some_and(|from| from != neighbour) }
     }
 
     fn broadcast(
@@ -292,6 +295,12 @@ fn answered_request(body: &JsObject<'_>, own: PublicKey) -> Option<WireId> {
     message.string("type").filter(|kind| *kind == b"messageToNode")?;
     NodeId::from_bytes(message.string("toNodeId")?).ok().filter(|to| to.key == own)?;
     message.object("messageBody")?.string("requestId").and_then(WireId::from_bytes)
+}
+
+/// True if a broadcast is a request.
+fn is_request(body: &JsObject<'_>) -> bool {
+    let message = body.object("body").and_then(|body| body.object("message"));
+    message.is_some_and(|message| message.string("type") == Some(b"requestToNode"))
 }
 
 /// The nodes to which a relay shall not send it.

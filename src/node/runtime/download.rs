@@ -45,6 +45,8 @@ pub(super) const EMPTY_FILE: Sha1 = Sha1([
 ]);
 /// What is told of peers that claim no bytes for another hash.
 const EMPTY_CLAIM: &str = "claims that the file is empty";
+/// What is told of peers that were not asked because of wrong bytes, also for another file.
+const SHUNNED: &str = "sent wrong bytes not long ago";
 /// Time-outs are looked at, and progress is told, this often.
 const TICK: Duration = Duration::from_millis(250);
 /// Providers that attempts dropped and that the download was not told of yet; it takes them at once.
@@ -150,7 +152,7 @@ impl Download {
     }
 
     fn add_candidate(&mut self, heard: &Heard) {
-        self.setup.candidates.add(heard.offer, heard.neighbour);
+        self.setup.candidates.add(heard.offer, heard.origin);
     }
 
     /// Looks for candidates, and at those that are looked for.
@@ -158,16 +160,19 @@ impl Download {
         let candidates = &mut self.setup.candidates;
         let over = candidates.end_turns(now());
         self.members.retain(|member| !over.contains(&member.offer));
-        while let Some(offer) = candidates.look_for_next(now()) {
-            let member = Member::open(&self.setup.environment, offer, self.reach_changed.clone());
+        while let Some(next) = candidates.look_for_next(now()) {
+            let member = Member::open(&self.setup.environment, next, self.reach_changed.clone());
             self.members.push(Arc::new(member));
         }
+        // Shunning is for when there are others, and bytes come from them.
+        let forgiving = !candidates.has_untainted() || self.progress.lag(now()) >= limits::SILENCE;
         for member in &self.members {
             member.set_unit(candidates.unit(&member.offer));
+            if forgiving && member.is_shunned() {
+                member.forgive();
+            }
+            candidates.shun(&member.offer, member.is_shunned());
             match member.reach() {
-                Reach::Opening | Reach::Connecting if member.is_shunned() => {
-                    candidates.shun(&member.offer, now());
-                }
                 Reach::Opening | Reach::Connecting => {}
                 Reach::Reached(_) => candidates.reached(&member.offer),
                 // An attempt that uses it finds out by itself.
@@ -238,6 +243,9 @@ impl Download {
     fn give_up(&mut self) -> Option<LoadError> {
         let seconds = self.setup.timeout.as_secs();
         for offer in self.setup.candidates.left() {
+            if self.setup.candidates.is_noted_liar(&offer) {
+                continue;
+            }
             let member = self.members.iter().find(|member| member.offer == offer);
             let why = match member.map(|member| member.reach()) {
                 Some(Reach::Reached(_)) if self.turn.is_waiting() => {
@@ -249,6 +257,7 @@ impl Download {
                     format!("sent too little for {seconds} s{said}")
                 }
                 Some(Reach::Unusable(why)) => why,
+                Some(_) if member.is_some_and(|member| member.is_shunned()) => SHUNNED.to_owned(),
                 Some(Reach::Opening | Reach::Connecting) | None => {
                     format!("no connection to it within {seconds} s")
                 }
@@ -262,10 +271,14 @@ impl Download {
 
     fn drop_provider(&mut self, offer: &Offer, why: &Failure) {
         self.members.retain(|member| member.offer != *offer);
-        self.setup.candidates.drop_one(offer);
+        let candidates = &mut self.setup.candidates;
         match why {
-            Failure::WrongBytes => self.setup.candidates.note_liar(offer),
-            why => self.setup.candidates.note(offer, why.to_string()),
+            Failure::WrongBytes => candidates.note_liar(offer),
+            why => candidates.note(offer, why.to_string()),
+        }
+        match why {
+            Failure::WrongBytes | Failure::Garbled => candidates.lied(offer, now()),
+            _ => candidates.drop_one(offer),
         }
     }
 

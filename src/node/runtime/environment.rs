@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use super::download::now;
 use super::legacy::transfers::Transfers;
 use crate::node::peer::PeerKey;
 use crate::node::transfer::reputation::Reputation;
@@ -41,11 +41,16 @@ impl Environment {
     }
 
     pub(super) fn add_liar(&self, peer: PeerKey, address: IpAddr) {
-        self.reputation.lock().add_liar(peer, address, Instant::now());
+        self.reputation.lock().add_liar(peer, address, now());
     }
 
     pub(super) fn is_liar(&self, peer: PeerKey, address: IpAddr) -> bool {
-        self.reputation.lock().is_liar(peer, address, Instant::now())
+        self.reputation.lock().is_liar(peer, address, now())
+    }
+
+    /// True if a liar may be asked while nobody else can be.
+    pub(super) fn has_rested(&self, peer: PeerKey, address: IpAddr) -> bool {
+        self.reputation.lock().has_rested(peer, address, now())
     }
 
     pub(super) fn add_downloaded(&self, bytes: u64) {

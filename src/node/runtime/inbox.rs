@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::node::peer::Origin;
 use crate::node::transfer::keys::RequestKey;
 use crate::node::transfer::{Arrival, Offer};
 
@@ -21,6 +22,5 @@ pub(crate) struct Heard {
     pub(crate) offer: Offer,
     /// The channel in which it came.
     pub(crate) channel: Arc<str>,
-    /// The peer itself is connected there.
-    pub(crate) neighbour: bool,
+    pub(crate) origin: Origin,
 }

@@ -16,7 +16,7 @@ use super::others::Others;
 use crate::limits;
 use crate::node::error::LoadError;
 use crate::node::legacy::NodeId;
-use crate::node::peer::PeerKey;
+use crate::node::peer::{Origin, PeerKey};
 use crate::node::transfer::candidates::Candidates;
 use crate::node::types::{DownloadSummary, Load, LoadEvent, LoadOptions, Loaded};
 use crate::store::{Sha1, StoreError};
@@ -183,7 +183,7 @@ async fn download(
     let mut searching = sha1 != EMPTY_FILE;
     if let Some((node, Some(size))) = wanted {
         for candidate in inner.remembered.as_offers(node, size) {
-            candidates.add(candidate, true);
+            candidates.add(candidate, Origin { host: None, neighbour: candidate.peer, own: true });
         }
         searching = false;
     }

@@ -11,6 +11,7 @@
 //!
 //! Tasks of a [`SwarmHandle`]: `accept` (owns the hyperswarm `Swarm`; takes connections, leaves at the end),
 //! `keep_time` (wakes the machine at its deadlines), and per connection a reader and a writer (`legacy/connection`).
+//! One task ([`pace`]) sees how late tasks are, and has the node read less of strangers while they are late.
 //! Per answered seeking and per served request one short task ([`provide`]). Signing runs on tokio's blocking threads.
 //!
 //! Tasks of a load: the download ([`download`]), one attempt per claimed size that a reached peer backs, with a disk
@@ -37,6 +38,7 @@ mod inbox;
 mod legacy;
 mod load;
 mod others;
+mod pace;
 mod provide;
 mod remembered;
 mod source;
@@ -59,7 +61,7 @@ use self::remembered::Remembered;
 use super::config::{self, ConfigDir, ConfigError};
 use super::error::NodeError;
 use super::identity::{self, IdentityError};
-use super::legacy::{Dialect, NodeId, Protocol, Purpose, Signer, Style};
+use super::legacy::{Dialect, NodeId, Protocol, Purpose, SharedBudget, Signer, Style};
 use super::peer::PeerKey;
 use super::types::{ChannelStatus, Find, Load, LoadOptions, NodeConfig, NodeStatus, SwarmSummary};
 use crate::limits;
@@ -76,6 +78,8 @@ pub(super) struct Inner {
     network: Network,
     signer: Signer,
     provider: Arc<Provider>,
+    /// What strangers may cost this node.
+    budget: SharedBudget,
     environment: Arc<Environment>,
     downloads: Downloads,
     own: Vec<Arc<SwarmHandle>>,
@@ -108,7 +112,8 @@ impl Inner {
         let network = Network::start(network).await.map_err(NodeError::Network)?;
         let signer = Signer::new(keys);
         let provider = Provider::new(settings.store.clone());
-        let transfers = Transfers::new(network.clone(), signer.clone(), provider.clone());
+        let budget = SharedBudget::default();
+        let transfers = Transfers::new(network.clone(), signer.clone(), provider.clone(), budget.clone());
         let mut inner = Self {
             environment: Arc::new(Environment::new(settings.store.clone(), transfers)),
             store: settings.store,
@@ -116,6 +121,7 @@ impl Inner {
             network,
             signer,
             provider,
+            budget,
             downloads: Downloads::default(),
             own: Vec::new(),
             channels: Mutex::default(),
@@ -133,6 +139,7 @@ impl Inner {
             inner.channel_list().push(channel?);
         }
         inner.save_channels(inner.channel_names()).await?;
+        tokio::spawn(pace::keep(inner.budget.clone(), inner.ended.clone()));
         Ok(Arc::new(inner))
     }
 
@@ -280,7 +287,8 @@ impl Inner {
 
     async fn join(&self, protocol: Protocol, purpose: Purpose) -> Result<Arc<SwarmHandle>, NodeError> {
         let swarm = self.network.join(purpose.topic(protocol)).await.map_err(NodeError::Network)?;
-        SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
+        let (signer, provider) = (self.signer.clone(), self.provider.clone());
+        SwarmHandle::start(swarm, protocol, purpose, signer, provider, self.budget.clone())
             .map_err(NodeError::Network)
     }
 }

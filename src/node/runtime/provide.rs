@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 mod descriptors;
 mod line;
 mod open_files;
+mod turns;
 mod verifications;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::task::JoinError;
 
 use self::descriptors::Seldom;
 use self::open_files::{InUse, OpenFiles};
+use self::turns::{FairTurns, Turn as FairTurn};
 use self::verifications::{Opened, Verifications};
 use crate::limits;
 use crate::node::peer::PeerKey;
@@ -40,6 +42,9 @@ pub(crate) enum NotServed {
 pub(crate) use self::descriptors::refuses_connection;
 pub(crate) use self::line::Asker;
 
+/// Frames that are signed at the same time beyond one for each core, so that no core waits for the next one.
+const SPARE_SIGNERS: usize = 2;
+
 /// What all swarms use to serve files.
 pub(crate) struct Provider {
     store: Store,
@@ -47,8 +52,10 @@ pub(crate) struct Provider {
     looks: Arc<Semaphore>,
     /// Looks under way or waiting, by seeker. Beyond the limits seekings are dropped.
     lookers: Mutex<HashMap<PeerKey, usize>>,
-    /// For peers.
-    peers: Turns,
+    /// Disk reads for peers.
+    reads: Arc<FairTurns>,
+    /// Frames with data of files, and other large ones, that are signed for peers: what serving takes most work.
+    signing: Arc<FairTurns>,
     verifications: Arc<Verifications>,
     /// For the user of this machine, who never waits for what peers asked for.
     user: Turns,
@@ -59,7 +66,7 @@ pub(crate) struct Provider {
     served: AtomicU64,
 }
 
-/// Turns at the disk; those who find none wait.
+/// Turns at the disk for the user; those who find none wait.
 struct Turns {
     /// Reads at the same time.
     reads: Arc<Semaphore>,
@@ -85,13 +92,15 @@ impl Turns {
 
 impl Provider {
     pub(crate) fn new(store: Store) -> Arc<Self> {
-        let peers = Turns::new();
+        let verifications = Arc::new(Semaphore::new(limits::STORE_VERIFICATIONS));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
-            verifications: Verifications::new(store.clone(), peers.verifications.clone()),
+            verifications: Verifications::new(store.clone(), verifications),
             store,
             looks: Arc::new(Semaphore::new(limits::STORE_LOOKS)),
             lookers: Mutex::default(),
-            peers,
+            reads: FairTurns::new(limits::STORE_READS),
+            signing: FairTurns::new(cores + SPARE_SIGNERS),
             user: Turns::new(),
             open: OpenFiles::default(),
             scarce: descriptors::are_scarce,
@@ -162,7 +171,8 @@ impl Provider {
             true => Ok(Known::Unverified(store.served_size(sha1)?.unwrap_or(0))),
             false => Ok(Known::Opened(store.open_served(sha1)?.map(Arc::new))),
         };
-        match in_turn(&self.peers.reads, at_once).await {
+        let turn = self.reads.take(asker, 0).await;
+        match blocking(turn, at_once).await {
             Ok(Known::Unverified(size)) => match self.verifications.wait(sha1, size, asker, patience).await {
                 Some(opened) => self.opened(sha1, &opened),
                 None => Err(NotServed::Busy),
@@ -241,19 +251,26 @@ impl Provider {
     pub(crate) async fn read(
         &self,
         file: Arc<ServedFile>,
+        asker: Asker,
         at: u64,
         length: usize,
     ) -> Result<Bytes, NotServed> {
+        let turn = self.reads.take(asker, length as u64).await;
         // Taken here, not on a blocking thread: each of those would keep what it once took.
         let mut buffer = vec![0; length];
         let work = move || {
             file.read_at(at, &mut buffer)?;
             Ok(Bytes::from(buffer))
         };
-        in_turn(&self.peers.reads, work).await.map_err(|error| {
+        blocking(turn, work).await.map_err(|error| {
             tracing::warn!(%error, "cannot read a served file");
             NotServed::Unreadable
         })
+    }
+
+    /// A turn to sign a frame of so many bytes for a connection of this peer.
+    pub(crate) async fn turn_to_sign(&self, peer: Asker, bytes: u64) -> FairTurn {
+        self.signing.take(peer, bytes).await
     }
 
     /// A turn at the store for a seeker; none: it, or all together, have too many already.
@@ -275,6 +292,14 @@ async fn in_turn<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let turn = turns.clone().acquire_owned().await;
+    blocking(turn, work).await
+}
+
+/// Runs `work` on a blocking thread and gives the turn back when it ends.
+async fn blocking<T: Send + 'static>(
+    turn: impl Send + 'static,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()

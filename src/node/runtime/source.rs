@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::environment::Environment;
 use super::inbox::Sink;
 use super::legacy;
-use crate::node::peer::Via;
+use crate::node::peer::{Origin, Via};
 use crate::node::transfer::{Ask, Offer, Reach};
 use crate::store::Sha1;
 
@@ -27,7 +27,12 @@ pub(super) enum Asked {
 
 impl Source {
     /// Begins to look for the peer. `changed` is notified whenever it can be reached in another way.
-    pub(super) fn open(environment: &Environment, offer: Offer, changed: Arc<Notify>) -> Self {
+    pub(super) fn open(
+        environment: &Environment,
+        offer: Offer,
+        origin: Origin,
+        changed: Arc<Notify>,
+    ) -> Self {
         #[cfg(test)]
         if let Some(source) = environment.stage.open(offer, &changed) {
             return Self::Played(source);
@@ -35,7 +40,7 @@ impl Source {
         match offer.via {
             Via::Legacy(dialect) => Self::Legacy(legacy::Source::open(
                 environment.transfers.clone(),
-                offer.peer,
+                (offer.peer, origin),
                 dialect,
                 changed,
             )),

@@ -1,15 +1,21 @@
 //! Who claims to have the file, who of them is looked for, and what became of them.
 //!
-//! A stranger can make up any number of claims. So a claim counts for nothing until its peer is reached; peers that are
-//! connected anyway are looked for first; and when there is no room, a claim that nobody backed gives way.
+//! A stranger can make up any number of claims. So a claim counts for nothing until its peer is reached; those are looked
+//! for first whose origin has the least share of those that are looked for or reached; and when there is no room, an
+//! origin with more claims gives way to one with fewer.
+//!
+//! A peer that sent wrong bytes may have been impersonated at its own address. It is asked again after a pause, a few
+//! times, while nobody else can be asked.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Offer;
+use super::reputation::pause_after;
+use super::shares::Shares;
 use crate::limits;
 use crate::node::error::LoadError;
-use crate::node::peer::{PeerKey, Unit};
+use crate::node::peer::{Origin, PeerKey, Unit};
 
 /// A peer that is not reached within this time lets others be looked for, and has another turn after them.
 pub(crate) const LOOK: Duration = Duration::from_secs(10);
@@ -21,6 +27,10 @@ pub(crate) struct Candidates {
     /// Why providers are out, one reason each, in order.
     reasons: Vec<Reason>,
     liars: Vec<(PeerKey, String)>,
+    /// To be looked for no more, and the download does not know yet.
+    ended: Vec<Offer>,
+    /// How often a liar was asked again.
+    repeats: usize,
 }
 
 #[derive(Debug)]
@@ -34,8 +44,7 @@ struct Reason {
 #[derive(Debug)]
 struct Entry {
     offer: Offer,
-    /// The peer was connected when it answered: its key is not made up.
-    neighbour: bool,
+    origin: Origin,
     state: State,
     /// Turns at being looked for in which it was not reached.
     turns: u32,
@@ -45,6 +54,10 @@ struct Entry {
     was_reached: bool,
     /// The disk of the store can never hold so much.
     too_large: bool,
+    /// How often wrong bytes came from it.
+    lies: u32,
+    /// It is connected, but is not asked because of wrong bytes that came from there.
+    shunned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +68,16 @@ enum State {
     Looking(Instant),
     /// It can be asked, or could be.
     Reached,
+    /// Until then because of wrong bytes, and as long as anybody else can be asked.
+    Resting(Instant),
     /// It is of no use.
     Spent,
 }
 
 impl Entry {
     /// Entries with the lowest rank are looked for first.
-    fn rank(&self) -> (u32, bool) {
-        (self.turns, !self.neighbour)
+    fn rank(&self, shares: &Shares) -> (u32, [usize; 4], bool) {
+        (self.turns, shares.rank(self.origin), !self.origin.own)
     }
 
     fn is_unproven(&self) -> bool {
@@ -71,9 +86,8 @@ impl Entry {
 }
 
 impl Candidates {
-    /// Takes a new one; false: it is known, of no use, or there is no room. When the list is full, one that
-    /// is not connected gives way: to one that is, or after it was looked for in vain to any.
-    pub(crate) fn add(&mut self, offer: Offer, neighbour: bool) -> bool {
+    /// Takes a new one; false: it is known, of no use, or there is no room.
+    pub(crate) fn add(&mut self, offer: Offer, origin: Origin) -> bool {
         let known = |entry: &Entry| {
             let other = &entry.offer;
             // The same key with ranges is one of ours, and better asked that way.
@@ -87,50 +101,117 @@ impl Candidates {
         if self.list.iter().any(known) {
             return false;
         }
-        if self.list.len() >= limits::CANDIDATES && !self.make_room_for(neighbour) {
+        if self.list.len() >= limits::CANDIDATES && !self.make_room_for(origin) {
             return false;
         }
         // An original 0.1.2 would die of the request, or send nothing.
         let usable = offer.via.may_request(offer.size);
         let state = if usable { State::Waiting } else { State::Spent };
-        let (was_reached, too_large) = (false, false);
-        self.list.push(Entry { offer, neighbour, state, turns: 0, ours, was_reached, too_large });
+        let (was_reached, too_large, shunned) = (false, false, false);
+        self.list.push(Entry {
+            offer,
+            origin,
+            state,
+            turns: 0,
+            ours,
+            was_reached,
+            too_large,
+            lies: 0,
+            shunned,
+        });
         usable
     }
 
-    fn make_room_for(&mut self, neighbour: bool) -> bool {
+    /// Of the origin with the most claims one gives way to an origin with fewer, and one that was looked for in vain to
+    /// any, if it does not speak for itself; the last of those that wait first.
+    fn make_room_for(&mut self, newcomer: Origin) -> bool {
+        let shares: Shares = self.list.iter().map(|entry| entry.origin).collect();
         let gives_way = |entry: &Entry| {
-            !entry.neighbour && entry.state == State::Waiting && (neighbour || entry.turns > 0)
+            let in_vain = entry.state == State::Waiting && entry.turns > 0 && !entry.origin.own;
+            in_vain || (shares.must_yield(entry.origin, newcomer) && entry.lies == 0)
         };
-        let place = self.list.iter().rposition(gives_way);
-        place.map(|index| self.list.remove(index)).is_some()
+        let places = self.list.iter().enumerate().filter(|(_, entry)| gives_way(entry));
+        let place = places
+            .max_by_key(|(index, entry)| (entry.state == State::Waiting, shares.rank(entry.origin), *index));
+        let Some(index) = place.map(|(index, _)| index) else { return false };
+        let removed = self.list.remove(index);
+        self.ended.push(removed.offer);
+        true
     }
 
-    /// The next peer that is to be looked for: of those that had fewest turns one that is connected, else the first. At
+    /// The next peer that is to be looked for: of those that had fewest turns one whose origin has the least share. At
     /// most [`limits::LOOKED_FOR`] are looked for at a time.
-    pub(crate) fn look_for_next(&mut self, now: Instant) -> Option<Offer> {
-        let looking = self.list.iter().filter(|entry| matches!(entry.state, State::Looking(_))).count();
-        if looking >= limits::LOOKED_FOR {
+    pub(crate) fn look_for_next(&mut self, now: Instant) -> Option<(Offer, Origin)> {
+        self.wake(now);
+        if self.looking() >= limits::LOOKED_FOR {
             return None;
         }
-        let waiting = self.list.iter_mut().filter(|entry| entry.state == State::Waiting);
-        let next = waiting.min_by_key(|entry| entry.rank())?;
+        let index = self.next()?;
+        let next = self.list.get_mut(index)?;
         next.state = State::Looking(now);
-        Some(next.offer)
+        Some((next.offer, next.origin))
     }
 
-    /// While others wait for their turn: those that had theirs are to be looked for no more.
-    pub(crate) fn end_turns(&mut self, now: Instant) -> Vec<Offer> {
-        if !self.list.iter().any(|entry| entry.state == State::Waiting) {
-            return Vec::new();
+    fn looking(&self) -> usize {
+        self.list.iter().filter(|entry| matches!(entry.state, State::Looking(_))).count()
+    }
+
+    /// The one that waits and is next.
+    fn next(&self) -> Option<usize> {
+        let waiting = self.list.iter().enumerate().filter(|(_, entry)| entry.state == State::Waiting);
+        let mut waiting = waiting.peekable();
+        waiting.peek()?;
+        let shares = self.shares();
+        waiting.min_by_key(|(_, entry)| entry.rank(&shares)).map(|(index, _)| index)
+    }
+
+    /// Of those that are looked for or reached.
+    fn shares(&self) -> Shares {
+        let busy = |entry: &&Entry| matches!(entry.state, State::Looking(_) | State::Reached);
+        self.list.iter().filter(busy).map(|entry| entry.origin).collect()
+    }
+
+    /// A liar that has rested waits for another turn if nobody else can be asked.
+    fn wake(&mut self, now: Instant) {
+        if self.has_untainted() {
+            return;
         }
+        let rested = |entry: &&mut Entry| matches!(entry.state, State::Resting(until) if until <= now);
+        if let Some(entry) = self.list.iter_mut().filter(rested).min_by_key(|entry| entry.lies) {
+            self.repeats += 1;
+            entry.state = match self.repeats <= limits::REPEATED_LIARS {
+                true => State::Waiting,
+                false => State::Spent,
+            };
+        }
+    }
+
+    /// Those that are to be looked for no more: while others wait for their turn, those that had theirs, and one of an
+    /// origin that has more than its share.
+    pub(crate) fn end_turns(&mut self, now: Instant) -> Vec<Offer> {
+        let mut ended = std::mem::take(&mut self.ended);
+        let Some(next) = self.next().and_then(|index| self.list.get(index)) else { return ended };
+        let (newcomer, turns) = (next.origin, next.turns);
         let over = |entry: &&mut Entry| matches!(entry.state, State::Looking(since) if now.saturating_duration_since(since) >= LOOK);
-        let over = self.list.iter_mut().filter(over).map(|entry| {
+        for entry in self.list.iter_mut().filter(over) {
             entry.state = State::Waiting;
             entry.turns += 1;
-            entry.offer
+            ended.push(entry.offer);
+        }
+        if self.looking() < limits::LOOKED_FOR {
+            return ended;
+        }
+        let shares = self.shares();
+        let crowded = self.list.iter_mut().filter(|entry| {
+            let looking = matches!(entry.state, State::Looking(_)) && entry.turns >= turns;
+            looking && shares.must_yield(entry.origin, newcomer)
         });
-        over.collect()
+        if let Some(entry) = crowded.max_by_key(|entry| shares.rank(entry.origin)) {
+            entry.state = State::Waiting;
+            entry.turns += 1;
+            ended.push(entry.offer);
+        }
+        ended
     }
 
     /// The peer can be asked.
@@ -142,14 +223,27 @@ impl Candidates {
         }
     }
 
-    /// The peer is met only where wrong bytes came from. It is given up when that has not changed for [`LOOK`].
-    pub(crate) fn shun(&mut self, offer: &Offer, now: Instant) {
-        let entry = self.list.iter().find(|entry| entry.offer == *offer);
-        if let Some(Entry { state: State::Looking(since), .. }) = entry
-            && now.saturating_duration_since(*since) >= LOOK
-        {
-            self.note(offer, "sent wrong bytes not long ago".to_owned());
-            self.drop_one(offer);
+    /// Notes whether the peer is met only where wrong bytes came from.
+    pub(crate) fn shun(&mut self, offer: &Offer, shunned: bool) {
+        self.list.iter_mut().filter(|entry| entry.offer == *offer).for_each(|entry| entry.shunned = shunned);
+    }
+
+    /// True if anybody is left from whom no wrong bytes came.
+    pub(crate) fn has_untainted(&self) -> bool {
+        self.list.iter().any(|entry| match entry.state {
+            State::Waiting | State::Looking(_) | State::Reached => !entry.shunned && entry.lies == 0,
+            State::Resting(_) | State::Spent => false,
+        })
+    }
+
+    /// Wrong bytes came from the peer. It may be asked again later.
+    pub(crate) fn lied(&mut self, offer: &Offer, now: Instant) {
+        for entry in self.list.iter_mut().filter(|entry| entry.offer == *offer) {
+            entry.lies += 1;
+            entry.state = match entry.lies < limits::LIES {
+                true => State::Resting(now + pause_after(entry.lies)),
+                false => State::Spent,
+            };
         }
     }
 
@@ -219,9 +313,15 @@ impl Candidates {
 
     /// It sent wrong bytes.
     pub(crate) fn note_liar(&mut self, offer: &Offer) {
-        if self.liars.len() < limits::CANDIDATES {
-            self.liars.push((offer.peer, offer.id()));
+        let liar = (offer.peer, offer.id());
+        if self.liars.len() < limits::CANDIDATES && !self.liars.contains(&liar) {
+            self.liars.push(liar);
         }
+    }
+
+    /// True if it is told of it that it sent wrong bytes.
+    pub(crate) fn is_noted_liar(&self, offer: &Offer) -> bool {
+        self.liars.iter().any(|(peer, _)| *peer == offer.peer)
     }
 
     /// Why there is no file. None: nobody claimed to have it.
@@ -277,8 +377,21 @@ mod tests {
         Offer { peer: PeerKey(PublicKey(bytes)), via: Via::Legacy(dialect), size }
     }
 
+    /// From one stranger, who makes up keys.
+    fn stranger() -> Origin {
+        origin(1, 99, false)
+    }
+
+    fn origin(host: u8, neighbour: u8, own: bool) -> Origin {
+        Origin { host: Some([203, 0, host, 1].into()), neighbour: PeerKey(PublicKey([neighbour; 32])), own }
+    }
+
     fn add(candidates: &mut Candidates, offer: Offer) -> bool {
-        candidates.add(offer, false)
+        candidates.add(offer, stranger())
+    }
+
+    fn next(candidates: &mut Candidates, now: Instant) -> Option<Offer> {
+        candidates.look_for_next(now).map(|(offer, _)| offer)
     }
 
     #[test]
@@ -318,15 +431,12 @@ mod tests {
             add(&mut candidates, candidate(key, Dialect::V021, 9));
         }
         let connected = candidate(1000, Dialect::V021, 9);
-        candidates.add(connected, true);
-        assert_eq!(candidates.look_for_next(now), Some(connected));
+        candidates.add(connected, origin(1, 1, true));
+        assert_eq!(next(&mut candidates, now), Some(connected));
         for key in 1..limits::LOOKED_FOR as u16 {
-            assert_eq!(
-                candidates.look_for_next(now).map(|offer| offer.peer),
-                Some(candidate(key - 1, Dialect::V021, 9).peer)
-            );
+            assert_eq!(next(&mut candidates, now), Some(candidate(key - 1, Dialect::V021, 9)));
         }
-        assert_eq!(candidates.look_for_next(now), None, "at the limit");
+        assert_eq!(next(&mut candidates, now), None, "at the limit");
         candidates.reached(&connected);
         assert!(candidates.look_for_next(now).is_some(), "who is reached is looked for no more");
     }
@@ -344,7 +454,7 @@ mod tests {
         add(&mut candidates, other);
         assert!(candidates.end_turns(now + LOOK - Duration::from_millis(1)).is_empty());
         assert_eq!(candidates.end_turns(now + LOOK).len(), limits::LOOKED_FOR);
-        assert_eq!(candidates.look_for_next(now + LOOK), Some(other));
+        assert_eq!(next(&mut candidates, now + LOOK), Some(other));
         assert!(candidates.look_for_next(now + LOOK).is_some(), "another turn");
     }
 
@@ -407,16 +517,39 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_met_only_where_wrong_bytes_came_from_is_given_up_after_its_turn() {
-        let (mut candidates, now) = (Candidates::default(), Instant::now());
-        let shunned = candidate(1, Dialect::V021, 1000);
-        add(&mut candidates, shunned);
-        assert_eq!(candidates.look_for_next(now), Some(shunned));
-        candidates.shun(&shunned, now + LOOK - Duration::from_millis(1));
-        assert!(candidates.is_hopeful(), "it may still be met elsewhere");
-        candidates.shun(&shunned, now + LOOK);
-        assert!(!candidates.is_hopeful());
-        assert!(matches!(candidates.verdict(), Some(LoadError::Transfer { .. })));
+    fn a_liar_is_asked_again_after_growing_pauses_and_a_few_times_only_while_nobody_else_can_be_asked() {
+        let (mut candidates, mut now) = (Candidates::default(), Instant::now());
+        let [liar, other] = [1, 2].map(|key| candidate(key, Dialect::V021, 1000));
+        add(&mut candidates, liar);
+        for pause in [2, 4, 8].map(Duration::from_secs) {
+            assert_eq!(next(&mut candidates, now), Some(liar));
+            candidates.reached(&liar);
+            candidates.lied(&liar, now);
+            assert_eq!(next(&mut candidates, now + pause - Duration::from_millis(1)), None);
+            now += pause;
+        }
+        add(&mut candidates, other);
+        assert_eq!(next(&mut candidates, now), Some(other), "somebody else can be asked");
+        candidates.drop_one(&other);
+        assert_eq!(next(&mut candidates, now), Some(liar));
+        candidates.lied(&liar, now);
+        assert!(!candidates.is_hopeful(), "it lied {} times", limits::LIES);
+    }
+
+    #[test]
+    fn any_number_of_liars_is_asked_again_a_bounded_number_of_times() {
+        let (mut candidates, mut now) = (Candidates::default(), Instant::now());
+        (0..100).for_each(|key| assert!(add(&mut candidates, candidate(key, Dialect::V021, 1000))));
+        let mut asked = 0;
+        while candidates.is_hopeful() {
+            while let Some(liar) = next(&mut candidates, now) {
+                asked += 1;
+                candidates.reached(&liar);
+                candidates.lied(&liar, now);
+            }
+            now += Duration::from_secs(8);
+        }
+        assert_eq!(asked, 100 + limits::REPEATED_LIARS);
     }
 
     #[test]
@@ -437,9 +570,34 @@ mod tests {
         }
         assert!(!add(&mut candidates, candidate(60000, Dialect::V021, 5)));
         let connected = candidate(60001, Dialect::V021, 5);
-        assert!(candidates.add(connected, true));
+        assert!(candidates.add(connected, origin(1, 1, true)));
         assert_eq!(candidates.left().len(), limits::CANDIDATES);
-        assert_eq!(candidates.look_for_next(Instant::now()), Some(connected));
+        assert_eq!(next(&mut candidates, Instant::now()), Some(connected));
+    }
+
+    #[test]
+    fn a_stranger_with_all_places_gives_way_to_another_origin_wherever_it_stands() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        for key in 0..limits::CANDIDATES as u16 {
+            let offer = candidate(key, Dialect::V021, 5);
+            assert!(add(&mut candidates, offer));
+            // Half of them are reached, then as many are looked for as may be.
+            if key < 128 {
+                assert_eq!(next(&mut candidates, now), Some(offer));
+                candidates.reached(&offer);
+            }
+        }
+        while next(&mut candidates, now).is_some() {}
+        assert!(candidates.end_turns(now).is_empty());
+        let far = candidate(60000, Dialect::V021, 5);
+        assert!(candidates.add(far, origin(2, 2, false)));
+        assert_eq!(candidates.end_turns(now).len(), 2, "one made room for the claim, one for the look");
+        assert_eq!(next(&mut candidates, now), Some(far));
+        let own = candidate(60001, Dialect::V021, 5);
+        assert!(candidates.add(own, origin(1, 1, true)), "at the address of the stranger");
+        candidates.end_turns(now);
+        assert_eq!(next(&mut candidates, now), Some(own));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod failure;
 pub(crate) mod keys;
 pub(crate) mod plan;
 pub(crate) mod reputation;
+pub(crate) mod shares;
 #[cfg(test)]
 mod tests;
 

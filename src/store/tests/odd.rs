@@ -115,6 +115,15 @@ fn a_folder_with_something_in_it_stays_and_is_named() {
 }
 
 #[test]
+fn a_store_whose_folder_was_removed_says_so() {
+    let (_folder, store) = store();
+    std::fs::remove_dir_all(store.root()).unwrap();
+    let error = store.partial(digest(CONTENT), CONTENT.len() as u64).unwrap_err();
+    assert!(matches!(&error, StoreError::Gone { path } if path == store.root()), "{error}");
+    assert_eq!(error.kind(), StoreErrorKind::NotWritable);
+}
+
+#[test]
 fn one_folder_among_the_downloads_does_not_keep_the_others_from_being_removed() {
     let (_folder, store) = store();
     for size in [10, 11, 12] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::links::{Evidence, HANDSHAKE_TIMEOUT, KEEP_ALIVE_AFTER, Link, Node, SILENCE, SPEAK_AFTER};
+use super::links::{Evidence, HANDSHAKE_TIMEOUT, KEEP_ALIVE_AFTER, Node, SILENCE, SPEAK_AFTER};
 use super::{CloseReason, ConnectionId, ConnectionInfo, Event, LegacySwarm, Output};
 use crate::limits;
 use crate::node::legacy::outgoing::Content;
@@ -17,7 +17,7 @@ impl LegacySwarm {
             self.outputs.push_back(Output::Close { connection, reason: CloseReason::TooMany });
             return;
         }
-        self.connections.insert(connection, Link::new(now, info));
+        self.connections.insert(now, connection, info);
         let both_possible =
             [Style::Hypersign, Style::Spki].iter().all(|style| self.purpose.allows(self.protocol, *style));
         let must_speak = info.utp && info.direction == Direction::Dialled;

@@ -134,7 +134,7 @@ impl LegacySwarm {
             self.prove(now, connection, self.evidence_of(broadcast));
         }
         let Some(dialect) = self.protocol.dialect(broadcast.from.style) else { return };
-        self.handle_message(now, connection, dialect, broadcast);
+        self.handle_message(now, (connection, neighbour), dialect, broadcast);
         self.relay(now, neighbour, broadcast);
     }
 
@@ -159,7 +159,13 @@ impl LegacySwarm {
         }
     }
 
-    fn handle_message(&mut self, now: Instant, by: ConnectionId, dialect: Dialect, broadcast: &Broadcast) {
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        (connection, by): (ConnectionId, NodeId),
+        dialect: Dialect,
+        broadcast: &Broadcast,
+    ) {
         let from = broadcast.from;
         let in_channel = matches!(self.purpose, Purpose::Channel(_));
         match &broadcast.message {
@@ -168,7 +174,7 @@ impl LegacySwarm {
             }
             Message::Providing { sha1, size } if in_channel => {
                 self.seeks.values_mut().filter(|seek| seek.sha1 == *sha1).for_each(|seek| seek.again = None);
-                self.event(Event::Providing { from, dialect, sha1: *sha1, size: *size });
+                self.event(Event::Providing { from, by, dialect, sha1: *sha1, size: *size });
             }
             // Only in our own transfer swarm, and only under the name that its style gives us.
             Message::Request { to, request, body }
@@ -177,7 +183,7 @@ impl LegacySwarm {
                 self.requested(now, RequestKey { from, id: *request }, dialect, body);
             }
             Message::ToNode { to, message } if *to == self.own_id(from.style) => {
-                self.answered(now, by, from, message)
+                self.answered(now, connection, from, message)
             }
             _ => {}
         }

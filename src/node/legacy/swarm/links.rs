@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::budget::{Bucket, Budget, Purses, SEEKINGS};
+use super::budget::{Bucket, Price, Purses, SEEKINGS, SharedBudget};
 use super::queue::{Answers, Cuts, Queue};
 use super::types::sooner;
 use super::{ConnectionId, ConnectionInfo};
@@ -35,7 +35,7 @@ pub(super) struct Connections {
     answers: Answers,
     /// Styles of addresses, for the next time we dial them; the oldest first.
     styles: VecDeque<(SocketAddr, Style)>,
-    budget: Budget,
+    budget: SharedBudget,
 }
 
 /// One connection.
@@ -79,9 +79,9 @@ pub(super) struct Node {
 }
 
 impl Link {
-    pub(super) fn new(now: Instant, info: ConnectionInfo) -> Self {
+    fn new(now: Instant, info: ConnectionInfo, purses: Purses) -> Self {
         let (spoke, node, evidence, paused) = (None, None, None, None);
-        let (queue, purses) = (Queue::default(), Purses::new());
+        let queue = Queue::default();
         Self { info, opened: now, spoke, node, ready: false, evidence, paused, queue, purses }
     }
 
@@ -111,15 +111,19 @@ impl Node {
 
 /// Coming and going, and what it may cost us.
 impl Connections {
-    pub(super) fn insert(&mut self, connection: ConnectionId, link: Link) {
-        self.budget.connected(link.info.remote.ip());
-        self.links.insert(connection, link);
+    pub(super) fn new(budget: SharedBudget) -> Self {
+        Self { budget, ..Self::default() }
     }
 
-    /// Pays for the signatures of a message; false: it is to be dropped.
-    pub(super) fn pay(&mut self, now: Instant, connection: ConnectionId, is_relayed: bool) -> bool {
+    pub(super) fn insert(&mut self, now: Instant, connection: ConnectionId, info: ConnectionInfo) {
+        let purses = self.budget.lock().connected(info.remote.ip());
+        self.links.insert(connection, Link::new(now, info, purses));
+    }
+
+    /// Pays for a message; false: it is to be dropped.
+    pub(super) fn pay(&mut self, now: Instant, connection: ConnectionId, price: Price) -> bool {
         let Some(link) = self.links.get_mut(&connection) else { return false };
-        self.budget.pay(now, link.info.remote.ip(), &mut link.purses, is_relayed)
+        self.budget.lock().pay(now, link.info.remote.ip(), &mut link.purses, price)
     }
 }
 
@@ -148,7 +152,7 @@ impl Connections {
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Link> {
         let mut link = self.links.remove(&connection)?;
         link.queue.clear(&mut self.answers);
-        self.budget.closed(link.info.remote.ip());
+        self.budget.lock().closed(link.info.remote.ip());
         Some(link)
     }
 

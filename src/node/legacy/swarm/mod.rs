@@ -46,6 +46,9 @@ use super::reader::{Claim, Worth};
 use super::{FileRequest, Incoming, NodeId, Protocol, Purpose, Style, WireId};
 use crate::limits;
 use crate::store::Sha1;
+
+use budget::Price;
+pub use budget::SharedBudget;
 use flood::Seek;
 use hyperswarm::crypto::PublicKey;
 use links::Connections;
@@ -70,13 +73,13 @@ pub struct LegacySwarm {
 impl LegacySwarm {
     /// A swarm without connections.
     pub fn new(config: SwarmConfig) -> Self {
-        let SwarmConfig { protocol, purpose, own, rng } = config;
+        let SwarmConfig { protocol, purpose, own, rng, budget } = config;
         Self {
             protocol,
             purpose,
             own,
             rng,
-            connections: Connections::default(),
+            connections: Connections::new(budget),
             seen: Seen::new(limits::SEEN_MESSAGES_MAX, Duration::from_secs(limits::SEEN_SECONDS)),
             seeks: BTreeMap::new(),
             next_seek: 0,
@@ -97,9 +100,21 @@ impl LegacySwarm {
             return Worth::Known;
         }
         let is_asked = |(from, request)| self.requests.is_asked(request, from);
-        match claim.answers.is_some_and(is_asked) || self.connections.pay(now, connection, claim.is_relayed) {
+        let is_relayed = claim.is_relayed;
+        let signatures = if is_relayed { 2 } else { 1 };
+        let answer = claim.asks.map_or(0, |from| self.price_of_answer(from));
+        let price = Price { signatures, is_relayed, answer };
+        match claim.answers.is_some_and(is_asked) || self.connections.pay(now, connection, price) {
             true => Worth::Verifying,
             false => Worth::Dropping,
+        }
+    }
+
+    /// An answer is signed once, and goes to all neighbours if its asker is none. One that we only pass on is no cheaper.
+    fn price_of_answer(&self, asker: NodeId) -> usize {
+        match self.is_connected(asker) {
+            true => budget::answer_to(1),
+            false => budget::answer_to(self.peers().filter(|node| node.style == asker.style).count()),
         }
     }
 
@@ -220,6 +235,11 @@ impl LegacySwarm {
     /// True if this node has a ready connection.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.connections.is_ready(node)
+    }
+
+    /// The node that a connection leads to, as it says.
+    pub(crate) fn neighbour(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.connections.node_of(connection)
     }
 
     /// The address at the other end of a node's connection, of several the one that has most evidence of being the

@@ -429,8 +429,9 @@ impl LegacySwarm {
         if self.requests.served.contains_key(&key) { Room::More } else { Room::Gone }
     }
 
-    /// There is room on this connection to this neighbour: tells the request that was served longest ago of those that wait for it. What
-    /// that one sends leads here again when it is written, so all come to their turn and no more wake than can send.
+    /// There is room on this connection to this neighbour: tells the request that was served longest ago of those that wait
+    /// for it, first of those of the neighbour itself: answers that it would pass on take what it leaves. What that one sends
+    /// leads here again when it is written, so all come to their turn and no more wake than can send.
     pub(super) fn tell_writable_to(&mut self, connection: ConnectionId, neighbour: NodeId) {
         let waits = |key: &RequestKey, served: &Served| match &served.through {
             _ if !served.blocked => false,
@@ -441,7 +442,8 @@ impl LegacySwarm {
             None => key.from.style == neighbour.style,
         };
         let waiting = self.requests.served.iter().filter(|(key, served)| waits(key, served));
-        if let Some(key) = waiting.min_by_key(|(_, served)| served.turn).map(|(key, _)| *key) {
+        let next = waiting.min_by_key(|(key, served)| (key.from != neighbour, served.turn));
+        if let Some(key) = next.map(|(key, _)| *key) {
             self.tell(key);
         }
     }

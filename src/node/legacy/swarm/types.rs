@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 
+use super::budget::SharedBudget;
 use crate::node::legacy::reader::Direction;
 use crate::node::legacy::{Dialect, FileRequest, NodeId, OutgoingFrame, Protocol, Purpose, WireId};
 use crate::store::Sha1;
@@ -22,6 +23,8 @@ pub struct SwarmConfig {
     pub own: PublicKey,
     /// For message and request IDs; seeded by the operating system in the daemon.
     pub rng: StdRng,
+    /// What the swarms of a node may spend together.
+    pub budget: SharedBudget,
 }
 
 /// The caller's name for a connection; never reused within a swarm.
@@ -182,6 +185,8 @@ pub enum Event {
     Providing {
         /// Who; the same for the transfer swarm.
         from: NodeId,
+        /// The neighbour that brought the word.
+        by: NodeId,
         /// On which topics it can be asked.
         dialect: Dialect,
         /// The file.

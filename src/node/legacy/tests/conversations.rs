@@ -158,7 +158,13 @@ impl Replay {
     fn new(own: NodeId, protocol: Protocol, purpose: Purpose) -> Self {
         let rng = StdRng::seed_from_u64(1);
         Self {
-            swarm: LegacySwarm::new(SwarmConfig { protocol, purpose, own: own.key, rng }),
+            swarm: LegacySwarm::new(SwarmConfig {
+                protocol,
+                purpose,
+                own: own.key,
+                rng,
+                budget: Default::default(),
+            }),
             start: Instant::now(),
             readers: BTreeMap::new(),
             sent: BTreeMap::new(),

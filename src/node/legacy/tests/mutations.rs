@@ -40,6 +40,7 @@ fn mutated_messages_that_are_properly_signed_never_panic_the_machine() {
         purpose: Purpose::Transfer(NodeId::new(own.public(), Style::Spki)),
         own: own.public(),
         rng: StdRng::seed_from_u64(SEED),
+        budget: Default::default(),
     };
     let mut swarm = LegacySwarm::new(config);
     let connection = ConnectionId(1);

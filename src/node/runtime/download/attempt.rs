@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::clock::{Rate, ReadingClock, now};
 use super::{EMPTY_CLAIM, TICK};
 use crate::node::error::LoadError;
-use crate::node::peer::{Path, Unit};
+use crate::node::peer::{Origin, Path, Unit};
 use crate::node::runtime::disk::{Disk, Verdict};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Sink;
@@ -32,6 +32,7 @@ const INBOX: usize = 8;
 /// A provider that is looked for.
 pub(super) struct Member {
     pub(super) offer: Offer,
+    pub(super) origin: Origin,
     pub(super) source: Source,
     environment: Arc<Environment>,
     /// The address at which it was found to be no known liar. A ban from another download does not end this one.
@@ -55,10 +56,15 @@ pub(super) struct Wanted {
 }
 
 impl Member {
-    pub(super) fn open(environment: &Arc<Environment>, offer: Offer, changed: Arc<Notify>) -> Self {
+    pub(super) fn open(
+        environment: &Arc<Environment>,
+        (offer, origin): (Offer, Origin),
+        changed: Arc<Notify>,
+    ) -> Self {
         Self {
             offer,
-            source: Source::open(environment, offer, changed),
+            origin,
+            source: Source::open(environment, offer, origin, changed),
             environment: environment.clone(),
             accepted: Mutex::default(),
             unit: Mutex::new(offer.unit()),
@@ -77,6 +83,24 @@ impl Member {
     /// True if it is connected, and not asked because of what came from there.
     pub(super) fn is_shunned(&self) -> bool {
         matches!(self.source.reach(), Reach::Reached(_)) && !self.is_reached()
+    }
+
+    /// It is to be asked in spite of what came from there, once it has rested.
+    pub(super) fn forgive(&self) {
+        if let Reach::Reached(Path::Direct(address)) = self.source.reach()
+            && self.environment.has_rested(self.offer.peer, address)
+        {
+            *self.accepted.lock() = Some(address);
+        }
+    }
+
+    /// Where it is, and who told us of it.
+    pub(super) fn place(&self) -> Origin {
+        let host = match self.source.reach() {
+            Reach::Reached(Path::Direct(address)) => Some(address),
+            _ => None,
+        };
+        Origin { host, ..self.origin }
     }
 
     fn accepts(&self, address: IpAddr) -> bool {

@@ -1,9 +1,10 @@
 //! The claimed sizes of a file that are tried side by side.
 //!
 //! A stranger can claim any number of sizes under as many names, and be silent, or trickle, once it is asked. So sizes
-//! take turns by address: the next one is claimed from the address that had fewest turns. While others wait, an attempt
-//! to which little comes is left after a second. Each further turn of a size is twice as long as the one before, so that
-//! a slow honest provider finishes in the end.
+//! take turns by the places of those who claim them: networks, hosts, and at one host the neighbours that told us of them
+//! have shares. While others wait, an attempt to which little comes is left after a second. Each further turn of a size is
+//! twice as long as the one before, so that a slow honest provider finishes in the end; but no longer than the first one
+//! if somebody waits whose place had fewer turns.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +18,10 @@ use super::attempt::{Dropped, End, Member, Progress, Setup, Wanted};
 use super::clock::now;
 use crate::limits;
 use crate::node::error::LoadError;
-use crate::node::peer::Path;
+use crate::node::peer::Origin;
 use crate::node::runtime::environment::Environment;
-use crate::node::transfer::Reach;
 use crate::node::transfer::plan::pace::ByteClock;
+use crate::node::transfer::shares::Shares;
 use crate::node::types::LoadEvent;
 use crate::store::Sha1;
 
@@ -45,8 +46,8 @@ pub(super) struct Sizes {
     tasks: JoinSet<(u64, End)>,
     /// Turns that each size had.
     turns: BTreeMap<u64, u32>,
-    /// Turns of sizes that were claimed from each address, and from all relayed peers.
-    turns_at: BTreeMap<Path, u32>,
+    /// Turns by the places from which the sizes were claimed.
+    turns_at: Shares,
     /// New bytes of attempts that have ended.
     ended_bytes: u64,
 }
@@ -55,6 +56,8 @@ struct Running {
     wanted: watch::Sender<Wanted>,
     progress: watch::Receiver<Progress>,
     began: Instant,
+    /// From where the size was claimed when its turn began.
+    places: BTreeSet<Origin>,
     /// How often this turn is twice as long as the first one of a size.
     doublings: u32,
     /// Lags while new bytes come at less than [`LIVELY`] although they are asked for.
@@ -95,9 +98,10 @@ impl Running {
         }
     }
 
-    /// True if it is to be left while others wait. `first`: it is the one that will be there first.
-    fn is_over(&self, first: bool, now: Instant) -> bool {
-        let longer = 1 << self.doublings;
+    /// True if it is to be left while others wait. `first`: it is the one that will be there first; `crowded`: those that
+    /// wait had fewer turns where they are.
+    fn is_over(&self, first: bool, crowded: bool, now: Instant) -> bool {
+        let longer = if crowded { 1 } else { 1 << self.doublings };
         let quiet = self.clock.lag(now) >= QUIET * longer;
         let long = now.saturating_duration_since(self.began) >= TURN * longer;
         match first {
@@ -116,7 +120,7 @@ impl Sizes {
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
             turns: BTreeMap::new(),
-            turns_at: BTreeMap::new(),
+            turns_at: Shares::default(),
             ended_bytes: 0,
         }
     }
@@ -126,26 +130,24 @@ impl Sizes {
     }
 
     /// Begins attempts at these sizes, the number of peers beside each, as far as there is room: those first that are
-    /// claimed from an address that had fewest turns, of these those that had fewest turns, and of these those that are
-    /// claimed from most addresses.
+    /// claimed from a place that had fewest turns, of these those that had fewest turns, and of these those that are
+    /// claimed from most places.
     pub(super) fn start(&mut self, backed: &BTreeMap<u64, usize>, members: &[Arc<Member>]) {
-        let claimed = addresses(members);
-        let at = |size: &u64| claimed.get(size).into_iter().flatten();
+        let claimed = places(members);
+        let at = |size: &u64| claimed.get(size).into_iter().flatten().copied();
         let mut waiting: Vec<_> =
             backed.iter().filter(|(size, _)| !self.running.contains_key(size)).collect();
-        waiting.sort_by_key(|(size, peers)| {
-            let turns_at = at(size).map(|path| self.turns_at.get(path).copied().unwrap_or(0)).min();
-            // A size without an address has just lost its last peer.
-            let turns_at = turns_at.unwrap_or(u32::MAX);
+        waiting.sort_by_cached_key(|(size, peers)| {
+            // A size without a place has just lost its last peer.
+            let turns_at = at(size).map(|place| self.turns_at.rank(place)).min().unwrap_or([usize::MAX; 4]);
             (turns_at, self.turns.get(size), Reverse(at(size).count()), Reverse(**peers))
         });
-        self.stop_for(waiting.len());
+        let next = waiting.first().map(|(size, _)| at(size).collect()).unwrap_or_default();
+        self.stop_for(waiting.len(), &next);
         let room = limits::SIZES_AT_ONCE.saturating_sub(self.running.len());
         for size in waiting.into_iter().take(room).map(|(size, _)| *size) {
-            for path in at(&size) {
-                *self.turns_at.entry(*path).or_default() += 1;
-            }
-            self.start_one(size, of_size(members, size));
+            self.turns_at.add(at(&size));
+            self.start_one(size, at(&size).collect(), of_size(members, size));
         }
     }
 
@@ -159,7 +161,7 @@ impl Sizes {
         })
     }
 
-    fn start_one(&mut self, size: u64, members: Vec<Arc<Member>>) {
+    fn start_one(&mut self, size: u64, places: BTreeSet<Origin>, members: Vec<Arc<Member>>) {
         let (wanted, wanted_seen) = watch::channel(Wanted { members, paused: true, most: 0, ended: None });
         let (progress, progress_seen) = watch::channel(Progress::default());
         let setup = Setup {
@@ -177,6 +179,7 @@ impl Sizes {
             wanted,
             progress: progress_seen,
             began: now,
+            places,
             doublings: (*turns).min(MOST_DOUBLINGS),
             clock: ByteClock::new(now),
             counted: 0,
@@ -187,24 +190,27 @@ impl Sizes {
         self.running.insert(size, running);
     }
 
-    /// Makes room for as many sizes that wait, as far as turns are over.
-    fn stop_for(&mut self, waiting: usize) {
+    /// Makes room for as many sizes that wait, the first of them claimed from the places `next`, as far as turns are over.
+    fn stop_for(&mut self, waiting: usize, next: &BTreeSet<Origin>) {
         let room = limits::SIZES_AT_ONCE.saturating_sub(self.running.len());
         let leaving = self.running.values().filter(|running| running.stopped).count();
         for _ in room + leaving..waiting {
-            if !self.stop_one() {
+            if !self.stop_one(next) {
                 return;
             }
         }
     }
 
     /// Leaves the attempt that is furthest from its end, of those whose turn is over. False: there is none.
-    fn stop_one(&mut self) -> bool {
-        let (first, now) = (self.first(), now());
-        let over = self
-            .running
-            .iter_mut()
-            .filter(|(size, running)| !running.stopped && running.is_over(Some(**size) == first, now));
+    fn stop_one(&mut self, next: &BTreeSet<Origin>) -> bool {
+        let (first, now, turns_at) = (self.first(), now(), &self.turns_at);
+        let crowded = |running: &Running| {
+            let yields = |place: &Origin| next.iter().any(|other| turns_at.must_yield(*place, *other));
+            running.places.iter().all(yields)
+        };
+        let over = self.running.iter_mut().filter(|(size, running)| {
+            !running.stopped && running.is_over(Some(**size) == first, crowded(running), now)
+        });
         let last = over.max_by_key(|(size, running)| running.remaining(**size).unwrap_or(u64::MAX));
         let Some((_, running)) = last else { return false };
         running.stopped = true;
@@ -288,15 +294,13 @@ impl Sizes {
     }
 }
 
-/// The addresses of those that can be asked, by the size they claim.
-fn addresses(members: &[Arc<Member>]) -> BTreeMap<u64, BTreeSet<Path>> {
-    let mut addresses: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for member in members {
-        if let Reach::Reached(path) = member.source.reach() {
-            addresses.entry(member.offer.size).or_default().insert(path);
-        }
+/// The places of those that can be asked, by the size they claim.
+fn places(members: &[Arc<Member>]) -> BTreeMap<u64, BTreeSet<Origin>> {
+    let mut places: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for member in members.iter().filter(|member| member.is_reached()) {
+        places.entry(member.offer.size).or_default().insert(member.place());
     }
-    addresses
+    places
 }
 
 /// Those that can be asked and claim this size.

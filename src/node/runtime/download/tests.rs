@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::{Download, Setup, now};
 use crate::limits;
 use crate::node::legacy::Dialect;
-use crate::node::peer::{Path, PeerKey, Via};
+use crate::node::peer::{Origin, Path, PeerKey, Via};
 use crate::node::runtime::environment::Environment;
 use crate::node::runtime::inbox::Heard;
 use crate::node::runtime::legacy::transfers::Transfers;
@@ -70,8 +70,17 @@ impl World {
         key[..8].copy_from_slice(&self.claims.len().to_le_bytes());
         let peer = PeerKey(PublicKey(key));
         let offer = Offer { peer, via: Via::Legacy(Dialect::V021), size };
-        self.claims.push(Heard { offer, channel: "one".into(), neighbour: false });
+        let relay = PeerKey(PublicKey([0xee; 32]));
+        let origin = Origin { host: Some([10, 0, 0, 1].into()), neighbour: relay, own: false };
+        self.claims.push(Heard { offer, channel: "one".into(), origin });
         peer
+    }
+
+    /// The last claim is that of a neighbour.
+    fn own(&mut self) -> Heard {
+        let heard = self.claims.last_mut().expect("claimed");
+        heard.origin = Origin { neighbour: heard.offer.peer, own: true, ..heard.origin };
+        heard.clone()
     }
 
     /// A claim of a key that nobody has.
@@ -209,8 +218,7 @@ async fn with_liars(name: &str, liars: impl FnOnce(&mut World)) {
     let (search, _, running) = world.start(seconds(20));
     tokio::time::sleep(Duration::from_millis(150)).await;
     world.honest();
-    let claim = Heard { neighbour: true, ..world.claims.last().expect("claimed").clone() };
-    search.send(claim).await.expect("it goes on");
+    search.send(world.own()).await.expect("it goes on");
     let outcome = ended(running).await;
     let took = now() - began;
     let junk = world.junk();

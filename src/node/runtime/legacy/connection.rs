@@ -4,6 +4,7 @@
 //! machine -> signatures, several at a time on blocking threads -> socket, in order. The writer ends when the machine
 //! closes the connection, after writing what was queued; the reader ends on any error, and each ends the other.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::super::provide::Asker;
 use super::swarm::{Deed, SwarmHandle};
 use crate::limits;
 use crate::node::legacy::reader::{Direction, Incoming};
 use crate::node::legacy::{ConnectionId, ConnectionInfo, ConnectionReader, OutgoingFrame};
+use crate::node::peer::PeerKey;
 use hyperswarm::net::v2::{Connection, Standing};
 
 /// Frames of one connection that are prepared at the same time.
@@ -42,10 +45,11 @@ pub(super) async fn run(swarm: Arc<SwarmHandle>, connection: Connection) {
         utp: connection.initiator_speaks_first,
         remote: connection.remote.into(),
     };
+    let host = info.remote.ip();
     let (id, outbox, closing) = swarm.connected_by(info, connection.ban);
     let (read_half, write_half) = tokio::io::split(connection.stream);
     let over = CancellationToken::new();
-    let writer = write(swarm.clone(), id, connection.standing.clone(), outbox, write_half);
+    let writer = write(swarm.clone(), (id, host), connection.standing.clone(), outbox, write_half);
     let writer = tokio::spawn({
         let over = over.clone();
         async move {
@@ -100,7 +104,7 @@ async fn read(
             match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
                     if unread.is_enough(&incoming) {
-                        tokio::time::sleep(limits::UNREAD_PAUSE).await;
+                        tokio::time::sleep(swarm.budget.pace().times(limits::UNREAD_PAUSE)).await;
                     }
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {
@@ -138,7 +142,7 @@ async fn read(
 
 async fn write(
     swarm: Arc<SwarmHandle>,
-    id: ConnectionId,
+    (id, host): (ConnectionId, IpAddr),
     standing: Standing,
     mut outbox: mpsc::Receiver<Arc<OutgoingFrame>>,
     mut half: WriteHalf<Stream>,
@@ -151,7 +155,7 @@ async fn write(
             frame = outbox.recv(), if open && prepared.len() < PREPARED_AT_ONCE => match frame {
                 Some(frame) => {
                     let is_data = frame.is_own_data();
-                    prepared.push_back(prepare(&swarm, frame).map(move |(weight, bytes)| (weight, bytes, is_data)));
+                    prepared.push_back(prepare(&swarm, id, host, frame).map(move |(weight, bytes)| (weight, bytes, is_data)));
                 }
                 None => open = false,
             },
@@ -170,18 +174,31 @@ async fn write(
     let _ = half.shutdown().await;
 }
 
+/// The frame, ready to be written. A large one waits for its turn, and then is prepared even while its writer waits for
+/// the peer: no peer keeps a turn by not reading.
 fn prepare(
     swarm: &Arc<SwarmHandle>,
+    id: ConnectionId,
+    host: IpAddr,
     frame: Arc<OutgoingFrame>,
 ) -> impl Future<Output = (usize, Option<Bytes>)> + use<> {
     let weight = frame.weight();
-    let signer = swarm.signer.clone();
-    if weight < HEAVY {
-        return Either::Left(std::future::ready((weight, frame.prepare(&signer))));
+    if weight < HEAVY || frame.is_prepared() {
+        return Either::Left(std::future::ready((weight, frame.prepare(&swarm.signer))));
     }
-    let work = tokio::task::spawn_blocking(move || frame.prepare(&signer));
+    let swarm = swarm.clone();
+    let work = tokio::spawn(async move {
+        let peer = swarm.neighbour(id).map_or(swarm.signer.public(), |node| node.key);
+        let peer = Asker { peer: PeerKey(peer), host: Some(host) };
+        let turn = swarm.provider.turn_to_sign(peer, weight as u64).await;
+        let work = move || {
+            let _turn = turn;
+            frame.prepare(&swarm.signer)
+        };
+        tokio::task::spawn_blocking(work).await
+    });
     // A panic there means the frame cannot be sent.
-    Either::Right(async move { (weight, work.await.unwrap_or(None)) })
+    Either::Right(async move { (weight, work.await.ok().and_then(Result::ok).flatten()) })
 }
 
 #[cfg(test)]

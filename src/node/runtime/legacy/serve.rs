@@ -114,7 +114,7 @@ async fn send(
     while at < end {
         let length = piece.min(end - at);
         let file = provider.open(sha1, asker, patience).await?;
-        let bytes = provider.read(file, at, length as usize).await?;
+        let bytes = provider.read(file, asker, at, length as usize).await?;
         loop {
             match respond(Reply::Data(bytes.clone())) {
                 Room::More => break,

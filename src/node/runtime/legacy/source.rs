@@ -11,7 +11,7 @@ use super::super::inbox::Sink;
 use super::swarm::SwarmHandle;
 use super::transfers::{Lease, Transfers};
 use crate::node::legacy::{Dialect, FileRequest, NodeId, WireId};
-use crate::node::peer::{Path, PeerKey};
+use crate::node::peer::{Origin, Path, PeerKey};
 use crate::node::transfer::{Ask, Reach};
 use crate::store::Sha1;
 
@@ -48,13 +48,13 @@ impl Source {
     /// Begins to look for the provider. `changed` is notified whenever it can be reached in another way.
     pub(crate) fn open(
         transfers: Arc<Transfers>,
-        peer: PeerKey,
+        (peer, origin): (PeerKey, Origin),
         dialect: Dialect,
         changed: Arc<Notify>,
     ) -> Self {
         let node = NodeId::new(peer.0, dialect.style());
         let state = Arc::new(State { reach: Mutex::new((Reach::Opening, None)), changed });
-        let agent = Agent { node, dialect, transfers, state: state.clone() };
+        let agent = Agent { node, origin, dialect, transfers, state: state.clone() };
         Self { node, state, agent: tokio::spawn(agent.run()).abort_handle() }
     }
 
@@ -113,6 +113,7 @@ impl State {
 /// Joins the provider's transfer swarm and notes how the provider can be reached there.
 struct Agent {
     node: NodeId,
+    origin: Origin,
     dialect: Dialect,
     transfers: Arc<Transfers>,
     state: Arc<State>,
@@ -121,7 +122,8 @@ struct Agent {
 impl Agent {
     async fn run(self) {
         loop {
-            let lease = match self.transfers.acquire(self.dialect.protocol(), self.node).await {
+            let acquired = self.transfers.acquire(self.dialect.protocol(), self.node, self.origin).await;
+            let lease = match acquired {
                 Ok(lease) => lease,
                 Err(error) => {
                     let why = format!("its transfer swarm cannot be joined: {error}");
@@ -195,7 +197,8 @@ mod tests {
         let transfers = Transfers::without_peers(Store::open(folder.path()).unwrap()).await;
         let (peer, dialect) = (PeerKey(KeyPair::from_seed(&[2; 32]).public()), Dialect::V021);
         let changed = Arc::new(Notify::new());
-        let source = Source::open(transfers.clone(), peer, dialect, changed.clone());
+        let origin = Origin { host: None, neighbour: peer, own: true };
+        let source = Source::open(transfers.clone(), (peer, origin), dialect, changed.clone());
         changed.notified().await;
         let (inbox, _arrivals) = mpsc::channel(1);
         let sink = Sink { inbox, request: RequestKey(1) };

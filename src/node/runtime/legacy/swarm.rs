@@ -6,7 +6,7 @@
 //! download is busy: so a slow disk slows the sender, and nothing piles up here.
 
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ use crate::node::legacy::reader::{Broadcast, Claim, Worth};
 use crate::node::legacy::{
     BUSY, CloseReason, ConnectionId, ConnectionInfo, Dialect, Event, FileRequest, Incoming, LegacySwarm,
     NodeId, OutgoingFrame, Output, Protocol, Purpose, Reply, RequestFailure, RequestKey, Room, SeekId,
-    Signer, SwarmConfig, WireId,
+    SharedBudget, Signer, SwarmConfig, WireId,
 };
-use crate::node::peer::{PeerKey, Via};
+use crate::node::peer::{Origin, PeerKey, Via};
 use crate::node::transfer::{Arrival, AskFailure, Offer};
 use crate::store::Sha1;
 use hyperswarm::net::v2::{Ban, Connection, Swarm, SwarmStatus};
@@ -46,6 +46,7 @@ pub(crate) struct SwarmHandle {
     peers: watch::Sender<usize>,
     status: watch::Sender<SwarmStatus>,
     pub(super) provider: Arc<Provider>,
+    pub(super) budget: SharedBudget,
     /// Ends all tasks of the swarm.
     pub(crate) ended: CancellationToken,
     /// Everything is closed and unannounced.
@@ -83,6 +84,8 @@ struct Seek {
     id: SeekId,
     sha1: Sha1,
     offers: mpsc::Sender<Heard>,
+    /// What neighbours said of themselves.
+    told: HashSet<Offer>,
 }
 
 /// What is to be done after the lock is released.
@@ -103,9 +106,16 @@ impl SwarmHandle {
         purpose: Purpose,
         signer: Signer,
         provider: Arc<Provider>,
+        budget: SharedBudget,
     ) -> std::io::Result<Arc<Self>> {
         let rng = StdRng::from_seed(random::seed()?);
-        let config = SwarmConfig { protocol, purpose: purpose.clone(), own: signer.public(), rng };
+        let config = SwarmConfig {
+            protocol,
+            purpose: purpose.clone(),
+            own: signer.public(),
+            rng,
+            budget: budget.clone(),
+        };
         let handle = Arc::new(Self {
             protocol,
             purpose,
@@ -115,6 +125,7 @@ impl SwarmHandle {
             peers: watch::Sender::new(0),
             status: watch::Sender::new(swarm.status()),
             provider,
+            budget,
             ended: CancellationToken::new(),
             left: CancellationToken::new(),
         });
@@ -133,7 +144,7 @@ impl SwarmHandle {
     ) -> Option<SeekId> {
         let (id, deeds) = self.run(|core| {
             let id = core.machine.seek(Instant::now(), sha1, until)?;
-            core.seeks.push(Seek { id, sha1, offers });
+            core.seeks.push(Seek { id, sha1, offers, told: HashSet::new() });
             Some(id)
         });
         self.perform(deeds);
@@ -202,6 +213,11 @@ impl SwarmHandle {
     /// Where a connected node is.
     pub(crate) fn address_of(&self, node: NodeId) -> Option<IpAddr> {
         self.lock().machine.address_of(node)
+    }
+
+    /// The node that a connection leads to, as it says.
+    pub(super) fn neighbour(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.lock().machine.neighbour(connection)
     }
 
     /// Judges if a message is worth the verification of its signatures.
@@ -430,7 +446,13 @@ impl Core {
     fn deed(&mut self, event: Event, purpose: &Purpose) -> Option<Deed> {
         match event {
             Event::Seeking { from, dialect, sha1 } => return Some(Deed::Answer(from, dialect, sha1)),
-            Event::Providing { from, dialect, sha1, size } => self.offer(from, dialect, sha1, size, purpose),
+            Event::Providing { from, by, dialect, sha1, size } => {
+                let offer = Offer { peer: PeerKey(from.key), via: Via::Legacy(dialect), size };
+                let neighbour = if self.machine.is_connected(from) { from } else { by };
+                let (host, own) = (self.machine.address_of(neighbour), neighbour == from);
+                let origin = Origin { host, neighbour: PeerKey(neighbour.key), own };
+                self.offer(sha1, offer, origin, purpose);
+            }
             Event::Requested { key, dialect, request } => {
                 let room = Arc::new(Notify::new());
                 self.serving.insert(key, room.clone());
@@ -466,13 +488,17 @@ impl Core {
         None
     }
 
-    fn offer(&mut self, node: NodeId, dialect: Dialect, sha1: Sha1, size: u64, purpose: &Purpose) {
+    /// Hands a claim to the searches for the file. One with more answers than it can look at drops those of a neighbour
+    /// about others first, and those that repeat: strangers can make up any number of these.
+    fn offer(&mut self, sha1: Sha1, offer: Offer, origin: Origin, purpose: &Purpose) {
         let Purpose::Channel(channel) = purpose else { return };
-        let neighbour = self.machine.is_connected(node);
-        for seek in self.seeks.iter().filter(|seek| seek.sha1 == sha1) {
-            let offer = Offer { peer: PeerKey(node.key), via: Via::Legacy(dialect), size };
-            // Full: the search has more answers than it can look at.
-            let _ = seek.offers.try_send(Heard { offer, channel: Arc::from(channel.as_str()), neighbour });
+        for seek in self.seeks.iter_mut().filter(|seek| seek.sha1 == sha1) {
+            let room = seek.offers.capacity();
+            let is_new = origin.own && seek.told.len() < limits::CANDIDATES && seek.told.insert(offer);
+            if is_new || room > seek.offers.max_capacity() / 2 {
+                let channel = Arc::from(channel.as_str());
+                let _ = seek.offers.try_send(Heard { offer, channel, origin });
+            }
         }
     }
 }
@@ -507,7 +533,8 @@ mod tests {
         let own = KeyPair::from_seed(&[1; 32]).public();
         let purpose = Purpose::Channel("one".to_owned());
         let rng = StdRng::seed_from_u64(1);
-        let config = SwarmConfig { protocol: Protocol::Daemon02, purpose, own, rng };
+        let budget = SharedBudget::default();
+        let config = SwarmConfig { protocol: Protocol::Daemon02, purpose, own, rng, budget };
         Core::new(config)
     }
 

@@ -1,8 +1,9 @@
 //! Transfer swarms of providers: joined when a download needs one, kept a while for the next, then left. Their number is
 //! bounded, and strangers must not keep all of them: swarms of providers that nobody reaches, or that send nothing, give
-//! way to those that wait.
+//! way to those that wait, and do so soon if one origin of claims has more of them than another one that waits.
 
 use parking_lot::{Mutex, MutexGuard};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -13,13 +14,17 @@ use tokio::sync::OnceCell;
 use super::super::provide::Provider;
 use super::swarm::SwarmHandle;
 use crate::limits;
-use crate::node::legacy::{NodeId, Protocol, Purpose, Signer};
+use crate::node::legacy::{NodeId, Protocol, Purpose, SharedBudget, Signer};
+use crate::node::peer::Origin;
+use crate::node::transfer::shares::Shares;
 use hyperswarm::net::v2::Network;
 
 /// An unused transfer swarm is left after this long.
 const KEPT: Duration = Duration::from_secs(120);
 /// A used one whose node cannot be reached for this long gives its place to another that is wanted.
 const UNREACHABLE: Duration = Duration::from_secs(10);
+/// The same where its origin has more than the share of the one that waits, and sends nothing.
+const UNUSED: Duration = Duration::from_secs(1);
 /// Who finds all in use looks again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -32,11 +37,14 @@ pub(crate) struct Transfers {
     network: Network,
     signer: Signer,
     provider: Arc<Provider>,
+    budget: SharedBudget,
     table: Mutex<HashMap<Key, Entry>>,
 }
 
 struct Entry {
     swarm: Cell,
+    /// Of the claim for which it was joined.
+    origin: Origin,
     users: usize,
     idle_since: Instant,
     /// None: its node can be reached.
@@ -92,16 +100,26 @@ impl Lease {
 }
 
 impl Transfers {
-    pub(crate) fn new(network: Network, signer: Signer, provider: Arc<Provider>) -> Arc<Self> {
-        Arc::new(Self { network, signer, provider, table: Mutex::default() })
+    pub(crate) fn new(
+        network: Network,
+        signer: Signer,
+        provider: Arc<Provider>,
+        budget: SharedBudget,
+    ) -> Arc<Self> {
+        Arc::new(Self { network, signer, provider, budget, table: Mutex::default() })
     }
 
     /// Joins the transfer swarm of a node, or shares it; waits while all are in use. A swarm may end before its lease
     /// does: it failed, or gave way to another because its node was not reached, or sent nothing, for a while.
-    pub(crate) async fn acquire(self: &Arc<Self>, protocol: Protocol, node: NodeId) -> io::Result<Lease> {
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        node: NodeId,
+        origin: Origin,
+    ) -> io::Result<Lease> {
         let key = (protocol, node);
         let (swarm, evicted) = loop {
-            match self.enter(key, Instant::now()) {
+            match self.enter(key, origin, Instant::now()) {
                 Some(place) => break place,
                 None => tokio::time::sleep(RETRY).await,
             }
@@ -120,7 +138,7 @@ impl Transfers {
     }
 
     /// A place in the table, with the swarm that is to be left for it. None: all are in use.
-    fn enter(&self, key: Key, now: Instant) -> Option<(Cell, Option<Arc<SwarmHandle>>)> {
+    fn enter(&self, key: Key, origin: Origin, now: Instant) -> Option<(Cell, Option<Arc<SwarmHandle>>)> {
         let mut table = self.table();
         let mut evicted = None;
         // One that ended by itself (its sockets failed) is joined anew.
@@ -129,11 +147,12 @@ impl Transfers {
             table.remove(&key);
         }
         if table.len() >= limits::TRANSFER_SWARMS && !table.contains_key(&key) {
-            let dispensable = dispensable(&table, now)?;
+            let dispensable = dispensable(&table, origin, now)?;
             evicted = table.remove(&dispensable).and_then(|entry| entry.swarm.get().cloned());
         }
         let entry = table.entry(key).or_insert_with(|| Entry {
             swarm: Arc::default(),
+            origin,
             users: 0,
             idle_since: now,
             unreachable_since: None,
@@ -150,7 +169,8 @@ impl Transfers {
     async fn join(&self, protocol: Protocol, node: NodeId) -> io::Result<Arc<SwarmHandle>> {
         let purpose = Purpose::Transfer(node);
         let swarm = self.network.join(purpose.topic(protocol)).await?;
-        SwarmHandle::start(swarm, protocol, purpose, self.signer.clone(), self.provider.clone())
+        let (signer, provider) = (self.signer.clone(), self.provider.clone());
+        SwarmHandle::start(swarm, protocol, purpose, signer, provider, self.budget.clone())
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
@@ -172,12 +192,17 @@ impl Transfers {
 }
 
 /// The swarm that has been idle longest; if none is, the one whose node was not reached for longest; if all are, the one
-/// whose node has sent nothing for longest.
-fn dispensable(table: &HashMap<Key, Entry>, now: Instant) -> Option<Key> {
+/// whose node has sent nothing for longest. Those of an origin with more than the newcomer's give way early.
+fn dispensable(table: &HashMap<Key, Entry>, newcomer: Origin, now: Instant) -> Option<Key> {
+    let shares: Shares = table.values().filter(|entry| entry.users > 0).map(|entry| entry.origin).collect();
     let oldest = |since: &dyn Fn(&Entry) -> Option<Instant>, age: Duration| {
-        let since = table.iter().filter_map(|(key, entry)| Some((since(entry)?, *key)));
-        let old = since.filter(|(since, _)| now.saturating_duration_since(*since) >= age);
-        old.min_by_key(|(since, _)| *since).map(|(_, key)| key)
+        let old = table.iter().filter_map(|(key, entry)| {
+            let crowded = age > UNUSED && shares.must_yield(entry.origin, newcomer);
+            let (since, age) = (since(entry)?, if crowded { UNUSED } else { age });
+            let rank = crowded.then(|| shares.rank(entry.origin));
+            (now.saturating_duration_since(since) >= age).then_some(((Reverse(rank), since), *key))
+        });
+        old.min_by_key(|(order, _)| *order).map(|(_, key)| key)
     };
     let joined = |entry: &&Entry| entry.swarm.get().is_some();
     let idle = |entry: &Entry| (entry.users == 0).then_some(entry.idle_since);
@@ -210,6 +235,7 @@ impl Drop for Lease {
 mod tests {
     use super::*;
     use crate::node::legacy::Style;
+    use crate::node::peer::PeerKey;
     use crate::store::Store;
     use hyperswarm::crypto::{KeyPair, PublicKey};
     use hyperswarm::net::v2::NetworkConfig;
@@ -219,7 +245,12 @@ mod tests {
         pub(crate) async fn without_peers(store: Store) -> Arc<Self> {
             let config = NetworkConfig { bootstrap: Vec::new(), mdns: false };
             let network = Network::start(config).await.unwrap();
-            Self::new(network, Signer::new(KeyPair::from_seed(&[1; 32])), Provider::new(store))
+            Self::new(
+                network,
+                Signer::new(KeyPair::from_seed(&[1; 32])),
+                Provider::new(store),
+                SharedBudget::default(),
+            )
         }
 
         /// Since when a node in use has sent nothing, if it was reached.
@@ -234,13 +265,19 @@ mod tests {
         (Protocol::Daemon02, NodeId::new(PublicKey(bytes), Style::Spki))
     }
 
+    /// A stranger at this host.
+    fn origin(host: u8) -> Origin {
+        let neighbour = PeerKey(PublicKey([host; 32]));
+        Origin { host: Some([203, 0, host, 1].into()), neighbour, own: false }
+    }
+
     async fn transfers(folder: &tempfile::TempDir) -> Arc<Transfers> {
         Transfers::without_peers(Store::open(folder.path()).unwrap()).await
     }
 
     /// As [`Transfers::acquire`] before the swarm is joined: takes a place, needs no socket.
     fn take(transfers: &Arc<Transfers>, number: usize) -> Option<Lease> {
-        let (swarm, _) = transfers.enter(key(number), Instant::now())?;
+        let (swarm, _) = transfers.enter(key(number), origin(1), Instant::now())?;
         Some(Lease { transfers: transfers.clone(), key: key(number), swarm })
     }
 
@@ -264,7 +301,7 @@ mod tests {
             (0..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
         tokio::time::pause();
         let (protocol, node) = key(limits::TRANSFER_SWARMS);
-        let mut waiting = std::pin::pin!(transfers.acquire(protocol, node));
+        let mut waiting = std::pin::pin!(transfers.acquire(protocol, node, origin(1)));
         tokio::select! {
             _ = &mut waiting => panic!("there is no place"),
             () = tokio::time::sleep(RETRY * 10) => {}
@@ -278,14 +315,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let transfers = transfers(&folder).await;
         let (protocol, node) = key(0);
-        let idle = transfers.acquire(protocol, node).await.expect("a port");
+        let idle = transfers.acquire(protocol, node, origin(1)).await.expect("a port");
         let swarm = idle.swarm().clone();
         drop(idle);
         let _leases: Vec<_> =
             (1..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
         assert!(!swarm.ended.is_cancelled() && transfers.swarms().len() == 1, "kept while there is room");
         let (protocol, node) = key(limits::TRANSFER_SWARMS);
-        let _beyond = transfers.acquire(protocol, node).await.expect("the place of the idle one");
+        let _beyond = transfers.acquire(protocol, node, origin(1)).await.expect("the place of the idle one");
         assert_eq!(transfers.table().len(), limits::TRANSFER_SWARMS);
         swarm.ended.cancelled().await;
     }
@@ -295,19 +332,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let transfers = transfers(&folder).await;
         let (protocol, node) = key(0);
-        let made_up = transfers.acquire(protocol, node).await.expect("a port");
+        let made_up = transfers.acquire(protocol, node, origin(1)).await.expect("a port");
         let _others: Vec<_> =
             (1..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
         let wanted = key(limits::TRANSFER_SWARMS);
         let now = Instant::now();
         let later = now + 2 * UNREACHABLE;
         made_up.set_reachable(true, later);
-        assert!(transfers.enter(wanted, later).is_none(), "it is reached");
+        assert!(transfers.enter(wanted, origin(1), later).is_none(), "it is reached");
         made_up.set_reachable(false, now);
-        assert!(transfers.enter(wanted, now + UNREACHABLE / 2).is_none(), "it may be reached soon");
+        assert!(
+            transfers.enter(wanted, origin(1), now + UNREACHABLE / 2).is_none(),
+            "it may be reached soon"
+        );
         // Others came and went in its swarm, and it was still not reached.
         made_up.set_reachable(false, now + UNREACHABLE / 2);
-        let (_, evicted) = transfers.enter(wanted, now + UNREACHABLE).expect("its place");
+        let (_, evicted) = transfers.enter(wanted, origin(1), now + UNREACHABLE).expect("its place");
         assert!(Arc::ptr_eq(&evicted.expect("it was joined"), made_up.swarm()));
         drop(made_up);
         assert!(transfers.table().contains_key(&wanted) && !transfers.table().contains_key(&key(0)));
@@ -320,7 +360,7 @@ mod tests {
         let mut joined = Vec::new();
         for number in 0..3 {
             let (protocol, node) = key(number);
-            joined.push(transfers.acquire(protocol, node).await.expect("a port"));
+            joined.push(transfers.acquire(protocol, node, origin(1)).await.expect("a port"));
         }
         let _others: Vec<_> =
             (3..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
@@ -335,15 +375,15 @@ mod tests {
         joined[2].set_reachable(false, silent - second);
         joined[2].set_reachable(true, silent - second);
         let wanted = [0, 1, 2].map(|number| key(limits::TRANSFER_SWARMS + number));
-        assert!(transfers.enter(wanted[0], silent - second / 2).is_none(), "it may be asked soon");
+        assert!(transfers.enter(wanted[0], origin(1), silent - second / 2).is_none(), "it may be asked soon");
         let gives_way = |wanted, lease: &Lease, now| {
-            let (_, evicted) = transfers.enter(wanted, now).expect("a place");
+            let (_, evicted) = transfers.enter(wanted, origin(1), now).expect("a place");
             assert!(Arc::ptr_eq(&evicted.expect("it was joined"), lease.swarm()));
         };
         gives_way(wanted[0], &joined[2], silent);
-        assert!(transfers.enter(wanted[1], silent).is_none(), "the other one has a second left");
+        assert!(transfers.enter(wanted[1], origin(1), silent).is_none(), "the other one has a second left");
         gives_way(wanted[1], &joined[1], silent + second);
-        assert!(transfers.enter(wanted[2], silent + second).is_none(), "it sends");
+        assert!(transfers.enter(wanted[2], origin(1), silent + second).is_none(), "it sends");
     }
 
     #[tokio::test]
@@ -351,13 +391,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let transfers = transfers(&folder).await;
         let (protocol, node) = key(0);
-        let old = transfers.acquire(protocol, node).await.expect("a port");
+        let old = transfers.acquire(protocol, node, origin(1)).await.expect("a port");
         old.swarm().ended.cancel();
-        let new = transfers.acquire(protocol, node).await.expect("another");
+        let new = transfers.acquire(protocol, node, origin(1)).await.expect("another");
         assert!(!new.swarm().ended.is_cancelled());
         drop(old);
         assert_eq!(transfers.table().get(&key(0)).map(|entry| entry.users), Some(1));
         drop(new);
         assert_eq!(transfers.table().get(&key(0)).map(|entry| entry.users), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_that_holds_all_transfer_swarms_gives_one_that_is_not_used_to_another_origin_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let transfers = transfers(&folder).await;
+        let mut joined = Vec::new();
+        for number in 0..2 {
+            let (protocol, node) = key(number);
+            joined.push(transfers.acquire(protocol, node, origin(1)).await.expect("a port"));
+        }
+        let _others: Vec<_> =
+            (2..limits::TRANSFER_SWARMS).map(|number| take(&transfers, number).expect("room")).collect();
+        let reached = Instant::now();
+        joined.iter().for_each(|lease| lease.set_reachable(true, reached));
+        let soon = reached + UNUSED;
+        joined[0].note_data(soon);
+        let wanted = [0, 1].map(|number| key(limits::TRANSFER_SWARMS + number));
+        assert!(transfers.enter(wanted[0], origin(1), soon).is_none(), "it has all already");
+        assert!(transfers.enter(wanted[0], origin(2), soon - UNUSED / 2).is_none(), "it may be asked soon");
+        let (_, evicted) = transfers.enter(wanted[0], origin(2), soon).expect("a place");
+        assert!(Arc::ptr_eq(&evicted.expect("it was joined"), joined[1].swarm()));
+        assert!(transfers.enter(wanted[1], origin(2), soon).is_none(), "the other one sends");
     }
 }

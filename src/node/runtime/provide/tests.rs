@@ -61,6 +61,11 @@ async fn busy(turns: &Semaphore, count: usize) -> tokio::sync::SemaphorePermit<'
     turns.acquire_many(count as u32).await.expect("never closed")
 }
 
+/// The same for reads.
+async fn reading(provider: &Provider, count: usize) -> Vec<FairTurn> {
+    futures::future::join_all((0..count).map(|_| provider.reads.take(asker(0), 0))).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_look_into_the_store_waits_while_as_many_as_allowed_go_on() {
     let (provider, folder) = provider();
@@ -80,13 +85,13 @@ async fn a_look_into_the_store_waits_while_as_many_as_allowed_go_on() {
 async fn opening_and_reading_wait_while_as_many_reads_as_allowed_go_on() {
     let (provider, folder) = provider();
     let sha1 = stored(&provider, &folder, 10);
-    let others = busy(&provider.peers.reads, limits::STORE_READS - 1).await;
+    let others = reading(&provider, limits::STORE_READS - 1).await;
     let file = provider.open_for(1, sha1).await.expect("the last turn");
     provider.open.clear();
-    assert_eq!(provider.read(file.clone(), 0, 10).await.expect("the last turn").len(), 10);
-    let last = busy(&provider.peers.reads, 1).await;
+    assert_eq!(provider.read(file.clone(), asker(1), 0, 10).await.expect("the last turn").len(), 10);
+    let last = reading(&provider, 1).await;
     let mut open = std::pin::pin!(provider.open_for(1, sha1));
-    let mut read = std::pin::pin!(provider.read(file, 0, 10));
+    let mut read = std::pin::pin!(provider.read(file, asker(1), 0, 10));
     assert!(tokio::time::timeout(Duration::from_millis(50), open.as_mut()).await.is_err());
     assert!(tokio::time::timeout(Duration::from_millis(50), read.as_mut()).await.is_err());
     drop(last);
@@ -111,14 +116,14 @@ async fn who_waits_for_a_verification_keeps_nobody_from_reading() {
     let verified = stored(&provider, &folder, 200_000);
     let unverified = planted(&folder, &[9; 300_000]);
     assert_eq!(provider.size_of(unverified).await, Some((300_000, true)));
-    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
+    let verifying = busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS).await;
     let waiting: Vec<_> =
         (0..2 * limits::STORE_READS + 1).map(|_| provider.open_for(1, unverified)).collect();
     let mut waiting = std::pin::pin!(futures::future::join_all(waiting));
     assert!(tokio::time::timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
-    assert_eq!(provider.peers.reads.available_permits(), limits::STORE_READS);
+    assert_eq!(provider.reads.free(), limits::STORE_READS);
     let file = provider.open_for(1, verified).await.expect("others go on");
-    assert_eq!(provider.read(file, 0, 10).await.expect("others go on").len(), 10);
+    assert_eq!(provider.read(file, asker(1), 0, 10).await.expect("others go on").len(), 10);
     drop(verifying);
     assert!(waiting.await.iter().all(Result::is_ok));
     assert_eq!(provider.size_of(unverified).await, Some((300_000, false)));
@@ -128,10 +133,10 @@ async fn who_waits_for_a_verification_keeps_nobody_from_reading() {
 async fn one_verification_at_a_time_and_that_goes_on_when_nobody_waits_for_it() {
     let (provider, folder) = provider();
     let unverified = planted(&folder, &[9; 300_000]);
-    let others = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS - 1).await;
+    let others = busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS - 1).await;
     let (begun, started) = std::sync::mpsc::sync_channel(1);
     let (finish, finished) = std::sync::mpsc::sync_channel::<()>(1);
-    let hashing = in_turn(&provider.peers.verifications, move || {
+    let hashing = in_turn(provider.verifications.turns(), move || {
         begun.send(()).expect("begun");
         // Ends with the sender.
         finished.recv().ok();
@@ -142,7 +147,7 @@ async fn one_verification_at_a_time_and_that_goes_on_when_nobody_waits_for_it() 
         _ = hashing => panic!("nobody finished it"),
         () = async { started.recv().expect("begun") } => {}
     }
-    assert_eq!(provider.peers.verifications.available_permits(), 0, "its asker has left, but it goes on");
+    assert_eq!(provider.verifications.turns().available_permits(), 0, "its asker has left, but it goes on");
     let mut open = std::pin::pin!(provider.open_for(1, unverified));
     assert!(futures::poll!(open.as_mut()).is_pending());
     drop(finish);
@@ -154,12 +159,12 @@ async fn one_verification_at_a_time_and_that_goes_on_when_nobody_waits_for_it() 
 async fn the_user_waits_for_no_file_that_peers_have_verified() {
     let (provider, folder) = provider();
     let unverified = planted(&folder, &[9; 300_000]);
-    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
-    let reading = busy(&provider.peers.reads, limits::STORE_READS).await;
+    let verifying = busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS).await;
+    let reads = reading(&provider, limits::STORE_READS).await;
     let found = provider.find_verified(unverified, || {}).await;
     assert!(matches!(found, Ok(Some(_))), "{found:?}");
     assert!(matches!(provider.open_verified(unverified).await, Ok(Some(_))));
-    drop((verifying, reading));
+    drop((verifying, reads));
 }
 
 /// Files that were never verified, of different content.
@@ -173,7 +178,7 @@ async fn a_strangers_250_unverified_files_do_not_keep_a_small_one_of_another_pee
     let (provider, folder) = provider();
     let large = unverified(&folder, 250, 200_000);
     let small = planted(&folder, &[8; 150_000]);
-    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
+    let verifying = busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS).await;
     let ended = Mutex::new(Vec::new());
     let open = async |number, sha1| {
         assert!(provider.open_for(number, sha1).await.is_ok());
@@ -196,7 +201,7 @@ async fn a_strangers_250_unverified_files_do_not_keep_a_small_one_of_another_pee
 async fn a_request_that_waits_for_long_hears_busy_and_finds_its_file_verified_when_it_is_repeated() {
     let (provider, folder) = provider();
     let sha1 = unverified(&folder, 1, 200_000)[0];
-    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
+    let verifying = busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS).await;
     let began = tokio::time::Instant::now();
     let open = || provider.open(sha1, asker(1), limits::VERIFICATION_PATIENCE);
     assert_eq!(open().await.err(), Some(NotServed::Busy));
@@ -204,7 +209,7 @@ async fn a_request_that_waits_for_long_hears_busy_and_finds_its_file_verified_wh
     assert!(waited >= limits::VERIFICATION_PATIENCE && waited < limits::SILENCE / 2, "{waited:?}");
     drop(verifying);
     // The next turn comes after that of the file.
-    drop(busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await);
+    drop(busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS).await);
     assert_eq!(provider.size_of(sha1).await, Some((200_008, false)));
     assert!(open().await.is_ok());
 }
@@ -227,7 +232,7 @@ async fn a_damaged_file_is_refused_to_all_that_wait_for_it_and_others_are_verifi
 async fn nothing_is_verified_ahead_while_requests_wait() {
     let (provider, folder) = provider();
     let files = unverified(&folder, 2, 200_000);
-    let verifying = busy(&provider.peers.verifications, limits::STORE_VERIFICATIONS).await;
+    let verifying = busy(provider.verifications.turns(), limits::STORE_VERIFICATIONS).await;
     let mut open = std::pin::pin!(provider.open_for(1, files[0]));
     assert!(tokio::time::timeout(Duration::from_millis(50), open.as_mut()).await.is_err());
     provider.verify_ahead(files[1]).await;

@@ -76,6 +76,12 @@ impl Verifications {
         let _ = result.wait_for(Option::is_some).await;
     }
 
+    /// The turns, for tests.
+    #[cfg(test)]
+    pub(super) fn turns(&self) -> &Arc<Semaphore> {
+        &self.turns
+    }
+
     fn ask(self: &Arc<Self>, sha1: Sha1, size: u64, asker: Asker) -> watch::Receiver<Option<Arc<Opened>>> {
         let mut state = self.state.lock();
         if !state.under_way.contains(&sha1) {

@@ -34,7 +34,8 @@ fn a_seeking_goes_along_a_chain_and_the_answer_comes_back() {
         sim.machines[2].swarm.provide(now, Style::Spki, FILE, 4321);
         sim.deliver();
         let from = sim.id(2, Style::Spki);
-        let answer = Event::Providing { from, dialect, sha1: FILE, size: 4321 };
+        let by = sim.id(1, Style::Spki);
+        let answer = Event::Providing { from, by, dialect, sha1: FILE, size: 4321 };
         assert_eq!(sim.take_events(0).iter().filter(|event| **event == answer).count(), 1);
         assert_eq!(sim.machines.iter().map(|m| m.closed.len()).sum::<usize>(), 0);
     }

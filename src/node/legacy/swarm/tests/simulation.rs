@@ -73,7 +73,7 @@ impl Simulation {
     pub(super) fn add(&mut self, seed: u8, protocol: Protocol, purpose: Purpose) -> usize {
         let signer = Signer::new(key(seed));
         let rng = StdRng::seed_from_u64(u64::from(seed));
-        let config = SwarmConfig { protocol, purpose, own: signer.public(), rng };
+        let config = SwarmConfig { protocol, purpose, own: signer.public(), rng, budget: Default::default() };
         self.machines.push(Machine {
             swarm: LegacySwarm::new(config),
             signer,

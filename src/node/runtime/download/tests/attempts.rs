@@ -22,7 +22,9 @@ impl Attempt {
     async fn paused(parts: impl IntoIterator<Item = Part>) -> Self {
         let mut world = World::new(1).await;
         parts.into_iter().for_each(|part| world.provider(SIZE, part));
-        let open = |heard: &Heard| Arc::new(Member::open(&world.environment, heard.offer, Arc::default()));
+        let open = |heard: &Heard| {
+            Arc::new(Member::open(&world.environment, (heard.offer, heard.origin), Arc::default()))
+        };
         let members: Vec<_> = world.claims.iter().map(open).collect();
         let (wanted, wanted_seen) =
             watch::channel(Wanted { members, paused: true, most: u64::MAX, ended: None });

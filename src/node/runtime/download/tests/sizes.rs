@@ -6,8 +6,19 @@ use super::*;
 
 const HONEST: usize = 8 * MIB;
 
-/// Seconds of a load beside so many sizes that are claimed from address 1, all smaller than the true one.
+/// Seconds of a load beside so many sizes that are claimed from address 1 through one neighbour, all smaller than the true one.
 async fn seconds_beside(name: &str, count: u64, liar: Part, honest: Path, timeout: u64) -> f64 {
+    seconds_beside_claims(name, count, liar, (honest, false), timeout).await
+}
+
+/// The same; `own`: the honest provider is a neighbour.
+async fn seconds_beside_claims(
+    name: &str,
+    count: u64,
+    liar: Part,
+    (honest, own): (Path, bool),
+    timeout: u64,
+) -> f64 {
     let mut world = World::new(HONEST).await;
     (1..=count).for_each(|number| world.provider(number * 1000, liar.clone()));
     let (search, _, running) = world.start(seconds(timeout));
@@ -16,7 +27,8 @@ async fn seconds_beside(name: &str, count: u64, liar: Part, honest: Path, timeou
     let content = world.file.clone();
     let honest = Part { content, path: honest, ..part(64 << 10, Duration::from_millis(10)) };
     world.provider(HONEST as u64, honest);
-    search.send(world.claims.last().expect("claimed").clone()).await.expect("it goes on");
+    let claim = if own { world.own() } else { world.claims.last().expect("claimed").clone() };
+    search.send(claim).await.expect("it goes on");
     let outcome = ended(running).await;
     let took = (now() - began).as_secs_f64();
     println!("sizes: {count} {name}, time-out {timeout} s: measured {took:.1} s, seed {SEED}");
@@ -57,6 +69,34 @@ async fn trickled_sizes_at_the_address_of_the_provider_cost_a_second_for_four() 
         let took = seconds_beside("trickled, the same address", count, trickling(), at(1), timeout).await;
         assert!(took < 35.0, "{took}");
     }
+}
+
+/// They fill all that a download remembers, and are all reached.
+#[tokio::test]
+async fn six_hundred_sizes_of_one_address_cost_a_neighbour_anywhere_a_few_seconds() {
+    for (name, liar) in [("silent", silent as fn() -> Part), ("trickled", trickling)] {
+        for (honest, timeout) in [(1, 60), (1, 20), (2, 60), (2, 20)] {
+            let name = format!("{name}, honest neighbour at address {honest}");
+            let took = seconds_beside_claims(&name, 600, liar(), (at(honest), true), timeout).await;
+            assert!(took < 5.0, "{took}");
+        }
+    }
+}
+
+/// The stranger's sizes had many turns, and long ones, when the honest provider appears.
+#[tokio::test]
+async fn sizes_that_had_many_turns_give_way_at_once_to_a_size_of_another_place() {
+    let mut world = World::new(MIB).await;
+    (1..=12).for_each(|number| world.provider(number * 1000, silent()));
+    let (search, _, running) = world.start(seconds(100));
+    tokio::time::sleep(seconds(35)).await;
+    world.honest();
+    let began = now();
+    search.send(world.own()).await.expect("it goes on");
+    assert!(ended(running).await.expect("found").is_ok());
+    let took = now() - began;
+    println!("sizes: after 35 s of 12 silent ones: measured {:.1} s, seed {SEED}", took.as_secs_f64());
+    assert!(took < seconds(5), "{took:?}");
 }
 
 #[tokio::test]
