@@ -434,7 +434,10 @@ impl Drop for UdxStream {
             core.endpoint.forget(self.id);
             core.streams.remove(&self.id)
         });
-        self.transmit(user.map(|user| user.socket));
+        let Some(user) = user else { return };
+        let socket = Arc::clone(&user.socket);
+        user.into_others().into_iter().for_each(Waker::wake);
+        self.transmit(Some(socket));
     }
 }
 
