@@ -11,6 +11,7 @@
 //! * [`waiting`]: loads that only search, beside one that could be over at once.
 //! * [`places`]: connections that hold every place of a daemon.
 //! * [`replayed`]: what a node signed once, sent again by others.
+//! * [`requests`]: more requests than a provider can serve.
 //! * [`descriptors`]: connections that use up the descriptors.
 //! * [`signed`]: a flood of signed messages, each of which costs a verification.
 //! * [`one_host`]: one host floods the DHT.
@@ -31,6 +32,7 @@ mod one_host;
 mod places;
 mod relayed;
 mod replayed;
+mod requests;
 mod resumed;
 mod signed;
 mod sizes;

@@ -8,7 +8,8 @@
 //   attacker.js readers --victim NODE --sha1 SHA1 --size N --count N   the same; asks for as much as it may, and reads nothing
 //   attacker.js requests --victim NODE --sha1 SHA1 --size N --length N --count N --rate N   N links from each --address, each with N requests a second for
 //                                                                LENGTH bytes of the file; reads and discards all that comes
-//   attacker.js flood --victim NODE --message unknown|seeking|answer --rate N   N signed broadcasts a second, from each --address to each member
+//   attacker.js flood --victim NODE --message unknown|seeking|answer --rate N   N signed broadcasts a second, from each --address to each
+//                                                                member of the channel, or with --topics all to each port of the node's topics as well
 //   attacker.js records --count N [--topics own|others]  announces N ports at the bootstrap node, for the channel's topics or for others
 //   attacker.js beside --count N                 N DHT nodes with ids next to each of the channel's topics, that store nothing
 //

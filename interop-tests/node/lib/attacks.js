@@ -161,7 +161,7 @@ const attacks = {
     report('ready', { asked: links.length, held: held(links) });
   },
 
-  async flood({ bootstrap, channel: [channel], address, victim, rate, message }, report) {
+  async flood({ bootstrap, channel: [channel], address, victim, rate, message, topics }, report) {
     const sayings = {
       unknown: () => ({ type: 'nonsense' }),
       seeking: () => messages.seeking({ sha1: crypto.randomBytes(20).toString('hex') }),
@@ -178,9 +178,12 @@ const attacks = {
       });
       return { from, frames, signed: honestFrames(neighbour) };
     });
-    const [, { protocol, topic }] = channelTopics(channel);
-    const ports = await portsOf(await openNode(bootstrap, address[0]), topic);
-    const links = floods.flatMap(({ from, frames, signed }) => ports.map((to) => {
+    const flooded = topics === 'all' ? [...channelTopics(channel), ...transferTopics(victim)] : channelTopics(channel).slice(1);
+    const node = await openNode(bootstrap, address[0]);
+    const ports = (await Promise.all(flooded.map(async ({ protocol, topic }) => {
+      return (await portsOf(node, topic)).map((to) => ({ to, protocol }));
+    }))).flat();
+    const links = floods.flatMap(({ from, frames, signed }) => ports.map(({ to, protocol }) => {
       let socket = { destroyed: true };
       let at = 0;
       setInterval(() => {

@@ -88,3 +88,5 @@ pub const MAX_PEERS_WITH_RELAYS: usize = 512;
 pub const SWARM_KNOWN_PEERS: usize = 4096;
 /// Attempts of a swarm at a time, those included that take long.
 pub const SWARM_ATTEMPTS: usize = 16;
+/// Connections of a swarm that its user has not taken. Further ones wait for their turn.
+pub const SWARM_UNTAKEN_CONNECTIONS: usize = 64;

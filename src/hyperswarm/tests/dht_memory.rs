@@ -152,7 +152,7 @@ fn all_that_a_node_stores_takes_less_than_64_mib() {
     let mut flood = Flood::new();
     let bytes = peak(|| {
         for n in 0..2 * MAX_ANNOUNCEMENTS.max(MAX_FORWARDS) as u32 {
-            if n as usize % MAX_ANNOUNCEMENTS == 0 {
+            if (n as usize).is_multiple_of(MAX_ANNOUNCEMENTS) {
                 // After a turn of the generations the fresh one fills anew.
                 flood.wait(Duration::from_secs(800));
             }

@@ -3,7 +3,6 @@
 // Helpers of tests may panic like the tests themselves.
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
 
-#[allow(dead_code, reason = "other tests need the rest of it")]
 mod counting;
 
 use std::net::{SocketAddr, UdpSocket};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -30,13 +30,20 @@ pub struct Endpoint {
     eventful: VecDeque<StreamId>,
     /// Streams that relay, by the stream whose peer they relay to.
     relays: IdMap<StreamId, Vec<StreamId>>,
-    lingering: IdMap<StreamId, Farewell>,
+    /// Streams ended by both sides, and when.
+    lingering: IdMap<StreamId, (Farewell, Instant)>,
     /// The keys of `lingering`, oldest first; some may be gone.
     lingering_order: VecDeque<StreamId>,
     /// Datagrams in outboxes that belong to no stream, and their bytes.
     loose: usize,
     loose_bytes: usize,
+    /// The latest time that the owner has told.
+    now: Option<Instant>,
 }
+
+/// How long a peer may need to notice that our last acknowledgement was lost: its end is sent again with the probe for the
+/// tail, and after one and three seconds.
+const LINGER: Duration = Duration::from_millis(3500);
 
 struct Slot {
     stream: Stream,
@@ -107,6 +114,7 @@ impl Endpoint {
             lingering_order: VecDeque::new(),
             loose: 0,
             loose_bytes: 0,
+            now: None,
         }
     }
 
@@ -151,11 +159,18 @@ impl Endpoint {
             self.loose -= outbox.loose.len();
             self.loose_bytes -= outbox.loose.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
         }
-        self.lingering.retain(|_, farewell| farewell.path.socket != socket);
+        self.lingering.retain(|_, (farewell, _)| farewell.path.socket != socket);
         let waiting = self.streams.iter_mut().filter_map(|(id, slot)| slot.leave(socket).then_some(*id));
         for id in waiting.collect::<Vec<_>>() {
             self.settle(id);
         }
+    }
+
+    /// Until when peers of streams that used this socket, and were ended by both sides, may need our last acknowledgement
+    /// again. A socket that is closed before lets them run into a time-out.
+    pub fn lingers_until(&self, socket: SocketId) -> Option<Instant> {
+        let on_it = self.lingering.values().filter(|(farewell, _)| farewell.path.socket == socket);
+        on_it.map(|(_, ended)| *ended + LINGER).max()
     }
 
     /// Streams, closed ones included.
@@ -181,6 +196,7 @@ impl Endpoint {
         from: SocketAddr,
         datagram: &[u8],
     ) -> Disposition {
+        self.now = Some(now);
         let Ok(header) = Header::decode(datagram) else { return Disposition::NotUdx };
         let id = StreamId(header.stream);
         let Some(slot) = self.streams.get_mut(&id).filter(|slot| slot.stream.closed().is_none()) else {
@@ -202,6 +218,7 @@ impl Endpoint {
 
     /// The time has come that [`poll_timeout`](Self::poll_timeout) named.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = Some(now);
         while let Some(&(at, id)) = self.deadlines.first() {
             if at > now {
                 return;
@@ -366,7 +383,8 @@ impl Endpoint {
                 self.lingering.remove(&oldest);
             }
         }
-        if self.lingering.insert(id, farewell).is_none() {
+        let Some(now) = self.now else { return };
+        if self.lingering.insert(id, (farewell, now)).is_none() {
             self.lingering_order.push_back(id);
         }
     }
@@ -375,7 +393,7 @@ impl Endpoint {
     /// libudx does not repeat it, so there such a peer runs into a time-out; for the sockets of others this is none of
     /// our packets either way.
     fn answer_late(&mut self, header: &Header) -> Disposition {
-        let Some(farewell) = self.lingering.get(&StreamId(header.stream)).copied() else {
+        let Some((farewell, _)) = self.lingering.get(&StreamId(header.stream)).copied() else {
             return Disposition::NotUdx;
         };
         if header.has(flag::DATA | flag::END) {

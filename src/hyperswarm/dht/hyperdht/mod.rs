@@ -42,6 +42,9 @@ use crate::limits::MAX_DHT_EVENTS;
 /// A point in the space of the DHT: a topic, or the hash of a public key or value.
 pub type Target = [u8; 32];
 
+/// A clock that is ahead by so much has gone on while we slept.
+const SLEPT: Duration = Duration::from_secs(15);
+
 /// How the node takes part.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -232,9 +235,15 @@ impl Hyperdht {
         id
     }
 
-    /// The time since 1970 is this: to be told again after the machine has slept.
+    /// The time since 1970 is this: to be told again every few seconds. Clocks like that of `now` stand still while the
+    /// machine sleeps; if this one has gone on, relays may have forgotten our servers, and all is announced anew.
     pub fn set_unix_time(&mut self, now: Instant, unix_time: Duration) {
+        let expected = self.unix_time + now.saturating_duration_since(self.start);
         (self.start, self.unix_time) = (now, unix_time);
+        if unix_time > expected + SLEPT {
+            self.node.wake_up();
+            self.refresh(now);
+        }
     }
 
     /// Milliseconds since 1970.

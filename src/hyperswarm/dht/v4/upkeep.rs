@@ -182,9 +182,10 @@ impl Node {
     }
 
     /// The machine slept (dht-rpc `_onwakeup`): everything that was known is old, and pings and a walk follow soon.
-    fn wake_up(&mut self) {
+    pub(in crate::dht) fn wake_up(&mut self) {
         let tick = self.upkeep.tick.saturating_add(2 * OLD);
-        self.upkeep.tick = tick.saturating_add(6 - tick % 8);
+        // Two ticks before nodes are pinged.
+        self.upkeep.tick = tick.saturating_add(8 - tick % 8).saturating_sub(2);
         self.upkeep.stable_ticks = MORE_STABLE_TICKS;
         self.upkeep.refresh_ticks = 1;
         self.upkeep.health.reset();

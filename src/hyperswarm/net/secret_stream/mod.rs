@@ -27,6 +27,7 @@ mod error;
 mod futures_io;
 mod keeper;
 mod messages;
+mod monitor;
 mod options;
 mod receiver;
 mod sender;
@@ -39,6 +40,7 @@ mod udx;
 
 pub use error::StreamError;
 pub use messages::Messages;
+pub use monitor::Monitor;
 pub use options::Options;
 pub use receiver::SecretReceiver;
 pub use sender::SecretSender;

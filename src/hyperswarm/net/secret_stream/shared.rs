@@ -207,6 +207,18 @@ impl<T: Transport> Shared<T> {
         }
     }
 
+    /// Sends an empty message, if nothing waits to be sent anyway.
+    pub(super) fn keep_alive_now(&self) {
+        let mut writing = self.writing.lock();
+        if let Poll::Ready(Ok(())) = self.drive(&mut writing)
+            && writing.seal(|sender, out| sender.seal(&[], out)).is_ok()
+            && let Poll::Ready(Ok(())) = self.drive(&mut writing)
+        {
+            // Errors show with the next call.
+            let _ = self.transport.poll_flush(&mut Context::from_waker(&self.waker));
+        }
+    }
+
     /// Ends both directions. The first reason stays.
     pub(super) fn destroy(&self, reason: Over) {
         {

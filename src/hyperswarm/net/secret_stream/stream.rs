@@ -1,4 +1,5 @@
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use zeroize::Zeroizing;
 use super::StreamError;
 use super::keeper;
 use super::messages::Messages;
+use super::monitor::Monitor;
 use super::options::Options;
 use super::receiver::SecretReceiver;
 use super::sender::SecretSender;
@@ -145,6 +147,11 @@ impl<T: Transport> SecretStream<T> {
     /// How much went over it.
     pub fn counters(&self) -> Counters {
         self.sender.shared.counters()
+    }
+
+    /// Looks after the stream from elsewhere.
+    pub fn monitor(&self) -> Monitor<T> {
+        Monitor { shared: Arc::downgrade(&self.sender.shared) }
     }
 
     /// What it runs on.

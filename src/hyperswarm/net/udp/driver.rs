@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     answer_timer: Pin<Box<Sleep>>,
     /// `answer_timer` has not fired yet.
     answer_armed: bool,
+    /// The socket was closed by its users, but a protocol still has to answer there.
+    lingering: Option<Pin<Box<Sleep>>>,
     /// The socket was closed by its users.
     ended: bool,
 }
@@ -51,6 +53,7 @@ impl Driver {
             answering: false,
             answer_timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             answer_armed: false,
+            lingering: None,
             ended: false,
         }
     }
@@ -119,6 +122,18 @@ impl Driver {
         }
     }
 
+    /// True while a protocol has to answer on the socket although its users have gone. Nobody can use it any more, so that
+    /// this does not become longer.
+    fn lingers(&mut self, context: &mut Context<'_>) -> bool {
+        if self.lingering.is_none() {
+            let (protocols, id) = (&self.socket.protocols, self.socket.id());
+            let until = protocols.iter().filter_map(|protocol| protocol.lingers_until(id)).max();
+            let until = until.filter(|until| *until > Instant::now());
+            self.lingering = until.map(|until| Box::pin(tokio::time::sleep_until(until.into())));
+        }
+        self.lingering.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_pending())
+    }
+
     /// Sees that a task runs when the next deadline comes.
     fn arm(&mut self, context: &mut Context<'_>) {
         for (protocol, armed) in self.socket.protocols.iter().zip(&mut self.armed) {
@@ -166,7 +181,7 @@ impl Future for Driver {
             this.socket.blocked.store(false, Ordering::SeqCst);
             context.waker().wake_by_ref();
         }
-        if this.socket.closing.load(Ordering::SeqCst) {
+        if this.socket.closing.load(Ordering::SeqCst) && !this.lingers(context) {
             this.ended = true;
             return Poll::Ready(());
         }

@@ -30,6 +30,12 @@ pub(crate) trait Protocol: Send + Sync {
     /// The deadline that a task has armed has come, or the task has ended: others may arm it again.
     fn disarm(&self, at: Instant);
 
+    /// Until when the protocol still has to answer on a socket whose users have all gone; None: it does not.
+    fn lingers_until(&self, socket: SocketId) -> Option<Instant> {
+        let _ = socket;
+        None
+    }
+
     /// A socket's task has ended: nothing will arrive or leave there any more, and the tasks of the other sockets have to
     /// be woken, as the deadlines are theirs to see to. `died`: it ended without being told to, perhaps in a panic inside
     /// this protocol.

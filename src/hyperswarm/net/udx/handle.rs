@@ -1,8 +1,10 @@
 //! A UDP socket as the users of its streams have it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use super::error::StreamError;
@@ -122,6 +124,20 @@ impl UdxSocket {
         });
         // Outside the lock: it may be the last handle of that socket.
         drop(before);
+    }
+
+    /// Completes when there is no such stream any more, or it is over.
+    pub(crate) async fn stream_closed(&self, stream: u32) {
+        poll_fn(|context| {
+            self.instance.with(|core| match core.streams.get_mut(&StreamId(stream)) {
+                Some(user) if user.progress.closed.is_none() => {
+                    user.wake_other(context.waker());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            })
+        })
+        .await;
     }
 
     /// Gives a packet to the stream that it names, as if it had arrived on this socket now.

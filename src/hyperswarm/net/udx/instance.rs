@@ -149,6 +149,10 @@ impl Protocol for Instance {
         self.with(|core| core.armed.take_if(|armed| *armed == at));
     }
 
+    fn lingers_until(&self, socket: SocketId) -> Option<Instant> {
+        self.with(|core| core.endpoint.lingers_until(socket))
+    }
+
     fn closed(&self, socket: SocketId, died: bool) {
         let mut awake = Vec::new();
         let others = self.with(|core| {

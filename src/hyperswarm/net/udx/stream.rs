@@ -25,7 +25,8 @@ use crate::udx::{Closed, Firewall, Remote, StateError, Stats, StreamGuard, Strea
 /// One task may read, one may write and one may wait for messages at the same time: the methods take `&self`. Who reads
 /// more than a turn's worth yields to other tasks, as with tokio's own streams.
 /// Dropping it destroys it: the peer sees a reset, unless both sides had ended. To end in order:
-/// [`finish`](Self::finish), read to the end, drop; or [`close`](Self::close).
+/// [`finish`](Self::finish), read to the end, drop; or [`close`](Self::close). The socket then stays bound for up to 3.5 s
+/// after its last user has gone, for a peer that has missed our last acknowledgement.
 pub struct UdxStream {
     instance: Arc<Instance>,
     id: StreamId,
@@ -433,7 +434,10 @@ impl Drop for UdxStream {
             core.endpoint.forget(self.id);
             core.streams.remove(&self.id)
         });
-        self.transmit(user.map(|user| user.socket));
+        let Some(user) = user else { return };
+        let socket = Arc::clone(&user.socket);
+        user.into_others().into_iter().for_each(Waker::wake);
+        self.transmit(Some(socket));
     }
 }
 

@@ -19,7 +19,9 @@ use super::instance::Instance;
 use super::{BindOptions, Offload, StreamError, UdxSocket, UdxStream};
 use crate::limits::{UDX_RECEIVE_BUDGET_BYTES, UDX_WINDOW_MAX_BYTES};
 use crate::net::udp::Driver;
-use crate::udx::{CloseReason, Closed, Firewall, OpenError, StateError, StreamId, StreamOptions};
+use crate::udx::{
+    CloseReason, Closed, Firewall, Header, OpenError, StateError, StreamId, StreamOptions, flag,
+};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const MIB: usize = 1 << 20;
@@ -447,6 +449,43 @@ async fn a_stream_hears_of_a_peer_that_speaks_from_another_socket() {
         assert_eq!(contact.socket.local_address(), b.local_address());
         right.change_remote(&contact.socket, left.id(), contact.from).await.unwrap();
         assert_eq!(right.read_chunk().await.unwrap().unwrap(), "there");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_missed_the_last_acknowledgement_gets_it_though_the_socket_was_dropped() {
+    let peer = tokio::net::UdpSocket::bind(LOOPBACK).await.unwrap();
+    let own = socket();
+    let (at, stream) = (own.local_address(), open(&own));
+    stream.connect(7, peer.local_addr().unwrap()).unwrap();
+    let id = stream.id();
+    let packet =
+        |flags, seq, ack| Header { flags, data_offset: 0, stream: id, window: 1 << 20, seq, ack }.encode();
+    let mut buffer = [0; 100];
+    soon(async {
+        peer.send_to(&packet(flag::END, 0, 0), at).await.unwrap();
+        let finishing = async {
+            stream.finish().await.unwrap();
+            assert!(stream.read_chunk().await.unwrap().is_none());
+        };
+        let acknowledging = async {
+            loop {
+                let length = peer.recv(&mut buffer).await.unwrap();
+                if Header::decode(&buffer[..length]).unwrap().has(flag::END) {
+                    peer.send_to(&packet(0, 1, 1), at).await.unwrap();
+                    break;
+                }
+            }
+        };
+        tokio::join!(finishing, acknowledging);
+        stream.closed().await.unwrap();
+        drop((stream, own));
+        // What was on its way when the socket was dropped; then the end again, as if no acknowledgement had come.
+        while tokio::time::timeout(Duration::from_millis(200), peer.recv(&mut buffer)).await.is_ok() {}
+        peer.send_to(&packet(flag::END, 0, 1), at).await.unwrap();
+        let length = peer.recv(&mut buffer).await.unwrap();
+        assert_eq!(Header::decode(&buffer[..length]).unwrap().ack, 1);
     })
     .await;
 }

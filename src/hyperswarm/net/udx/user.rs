@@ -89,6 +89,11 @@ impl User {
         awake.append(&mut self.others);
     }
 
+    /// The stream's user has dropped it: who waits for its end is to be woken.
+    pub(super) fn into_others(self) -> Vec<Waker> {
+        self.others
+    }
+
     /// The stream is over.
     pub(super) fn close(&mut self, reason: CloseReason, awake: &mut Vec<Waker>) {
         self.old = None;

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Dht;
 use super::instance::Instance;
@@ -19,6 +19,7 @@ use crate::holepunch::{Connect, ConnectError, DialId, DialOptions, ListenOptions
 use crate::limits::v4::MAX_UNTAKEN_CONNECTIONS;
 use crate::net::secret_stream::{Options, SecretStream};
 use crate::net::udx::{UdxSocket, UdxStream};
+use crate::topic::Topic;
 use crate::udx::StreamOptions;
 
 /// An empty message leaves when nothing else did for so long (hyperdht `connectionKeepAlive`): NATs forget sooner than
@@ -30,6 +31,7 @@ pub struct Connection {
     stream: SecretStream<UdxStream>,
     initiator: bool,
     remote_address: SocketAddr,
+    topics: Vec<Topic>,
 }
 
 impl Connection {
@@ -41,7 +43,21 @@ impl Connection {
         stream.connect(connect.remote_stream, remote_address)?;
         let options = Options { keep_alive: Some(KEEP_ALIVE), ..Options::default() };
         let stream = SecretStream::with_keys(stream, &connect.keys, options).map_err(io::Error::other)?;
-        Ok(Self { stream, initiator: matches!(connect.role, Role::Client(_)), remote_address })
+        Ok(Self {
+            stream,
+            initiator: matches!(connect.role, Role::Client(_)),
+            remote_address,
+            topics: Vec::new(),
+        })
+    }
+
+    /// Topics in which a swarm has found the peer; none if the peer has found us, or there is no swarm.
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    pub(super) fn set_topics(&mut self, topics: Vec<Topic>) {
+        self.topics = topics;
     }
 
     /// True if we dialled.
@@ -82,10 +98,30 @@ impl std::fmt::Debug for Connection {
 
 /// Who accepts a server's connections; the server ends when this is dropped, its connections go on.
 pub struct Server {
-    instance: Arc<Instance>,
-    target: Target,
+    announced: Announced,
     public_key: PublicKey,
     connections: mpsc::Receiver<Connection>,
+}
+
+/// Where a server is announced.
+#[derive(Clone)]
+pub(super) struct Announced {
+    instance: Arc<Instance>,
+    target: Target,
+    listening: watch::Receiver<bool>,
+}
+
+impl Announced {
+    /// Waits until it was tried for the first time to announce the server.
+    pub(super) async fn listening(&self) {
+        // An error: the server has ended.
+        let _ = self.listening.clone().wait_for(|listening| *listening).await;
+    }
+
+    pub(super) fn relay_addresses(&self) -> Vec<SocketAddrV4> {
+        let relays = self.instance.connect(|machine, _, _| machine.dht().relay_addresses(&self.target));
+        relays.unwrap_or_default()
+    }
 }
 
 impl Server {
@@ -96,7 +132,7 @@ impl Server {
 
     /// The hash of its key, under which it is announced.
     pub fn target(&self) -> Target {
-        self.target
+        self.announced.target
     }
 
     /// The key that peers dial.
@@ -104,18 +140,28 @@ impl Server {
         self.public_key
     }
 
+    /// Waits until it was tried for the first time to announce the server, which takes some round trips: before, nobody
+    /// finds it.
+    pub async fn listening(&self) {
+        self.announced.listening().await;
+    }
+
     /// Where handshakes reach it, to be announced with topics.
     pub fn relay_addresses(&self) -> Vec<SocketAddrV4> {
-        let relays = self.instance.connect(|machine, _, _| machine.dht().relay_addresses(&self.target));
-        relays.unwrap_or_default()
+        self.announced.relay_addresses()
+    }
+
+    pub(super) fn announced(&self) -> &Announced {
+        &self.announced
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.instance.connect(|machine, links, now| {
-            links.forget_server(&self.target);
-            machine.unlisten(now, self.target);
+        let Announced { instance, target, .. } = &self.announced;
+        instance.connect(|machine, links, now| {
+            links.forget_server(target);
+            machine.unlisten(now, *target);
         });
     }
 }
@@ -169,12 +215,12 @@ impl Dht {
         let (sender, connections) = mpsc::channel(MAX_UNTAKEN_CONNECTIONS);
         let listening = instance.connect(|machine, links, now| {
             let target = machine.listen(now, keys, options)?;
-            links.add_server(target, sender, admit);
-            Ok(target)
+            Ok((target, links.add_server(target, sender, admit)))
         });
         // A node that is closed, which cannot be as long as this handle is there, would never accept anybody.
-        let target = listening.unwrap_or(Ok(Target::default()))?;
-        Ok(Server { instance, target, public_key, connections })
+        let (target, listening) = listening.unwrap_or(Ok((Target::default(), watch::channel(true).1)))?;
+        let announced = Announced { instance, target, listening };
+        Ok(Server { announced, public_key, connections })
     }
 
     /// Connects to the peer that listens under `remote`, as the owner of `keys`. Completes when the peer has answered on

@@ -257,7 +257,12 @@ impl Core {
     fn dispatch(&mut self, awake: &mut Vec<Waker>, jobs: &Mutex<VecDeque<Job>>) {
         while let Some(event) = self.machine.poll_event() {
             match event {
-                crate::holepunch::Event::Dht(event) => self.waiting.tell(event, awake),
+                crate::holepunch::Event::Dht(event) => {
+                    if let Event::Listening(target) = &event {
+                        self.links.listening(target);
+                    }
+                    self.waiting.tell(event, awake);
+                }
                 event => jobs.lock().extend(self.links.tell(event)),
             }
         }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::connection::Connection;
 use super::instance::Instance;
@@ -40,6 +40,8 @@ pub(super) struct Links {
 struct Listener {
     connections: mpsc::Sender<Connection>,
     admit: Option<Admit>,
+    /// True once it was tried to announce the server.
+    listening: watch::Sender<bool>,
 }
 
 /// Something to do when no lock is held.
@@ -109,8 +111,17 @@ impl Links {
         target: Target,
         connections: mpsc::Sender<Connection>,
         admit: Option<Admit>,
-    ) {
-        self.servers.insert(target, Listener { connections, admit });
+    ) -> watch::Receiver<bool> {
+        let (listening, watched) = watch::channel(false);
+        self.servers.insert(target, Listener { connections, admit, listening });
+        watched
+    }
+
+    /// It was tried to announce a server.
+    pub(super) fn listening(&self, target: &Target) {
+        if let Some(server) = self.servers.get(target) {
+            server.listening.send_replace(true);
+        }
     }
 
     pub(super) fn forget_server(&mut self, target: &Target) {

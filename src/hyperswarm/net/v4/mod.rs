@@ -30,6 +30,7 @@ mod connection;
 mod instance;
 mod links;
 mod operation;
+mod swarm;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -45,6 +46,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::connection::{Connection, Server};
 use self::instance::Instance;
 pub use self::operation::{Found, NoAnswer, Operation};
+pub use self::swarm::{Joined, Swarm};
 pub use self::waiting::Status;
 use super::udx::{self, BindOptions, UdxSocket};
 use crate::dht::hyperdht::{self, Event, Hyperdht};

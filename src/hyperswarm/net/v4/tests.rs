@@ -12,6 +12,8 @@ use crate::dht::hyperdht::Plain;
 use crate::dht::id::NodeId;
 use crate::holepunch::{ConnectError, DialOptions, ListenOptions};
 use crate::limits::v4::MAX_UNTAKEN_CONNECTIONS;
+use crate::swarm::v4::Mode;
+use crate::topic::Topic;
 use crate::udx::StreamOptions;
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -172,12 +174,7 @@ async fn peers_connect_by_public_key() {
         let one = if open_server { guest(&nodes).await } else { firewalled(&nodes).await };
         let other = if open_dialler { guest(&nodes).await } else { firewalled(&nodes).await };
         let mut server = one.serve((*keys(2)).clone(), ListenOptions::default()).unwrap();
-        soon(async {
-            while server.relay_addresses().len() < 2 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        soon(server.listening()).await;
         for _ in 0..3 {
             let begun = Instant::now();
             exchange(&other, &mut server).await;
@@ -204,12 +201,7 @@ async fn a_server_refuses_whom_it_does_not_admit() {
     let admitted = keys(1).public();
     let admit = move |peer: &PublicKey, _| *peer == admitted;
     let mut server = one.serve_if((*keys(2)).clone(), ListenOptions::default(), admit).unwrap();
-    soon(async {
-        while server.relay_addresses().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    soon(server.listening()).await;
     let refused = soon(other.connect(&keys(3), server.public_key(), DialOptions::default())).await;
     assert_eq!(refused.err(), Some(ConnectError::NoAnswer));
     exchange(&other, &mut server).await;
@@ -220,12 +212,7 @@ async fn connections_that_nobody_takes_are_few() {
     let nodes = network(5).await;
     let (one, other) = (guest(&nodes).await, guest(&nodes).await);
     let mut server = one.serve((*keys(2)).clone(), ListenOptions::default()).unwrap();
-    soon(async {
-        while server.relay_addresses().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    soon(server.listening()).await;
     let mut kept = Vec::new();
     for _ in 0..MAX_UNTAKEN_CONNECTIONS {
         kept.push(soon(other.connect(&keys(1), server.public_key(), DialOptions::default())).await.unwrap());
@@ -237,4 +224,52 @@ async fn connections_that_nobody_takes_are_few() {
     for _ in 0..MAX_UNTAKEN_CONNECTIONS {
         assert!(soon(server.accept()).await.is_some());
     }
+}
+
+/// A swarm on a node of its own, and its first connection's message from there.
+async fn swarm(nodes: &[Dht], seed: u8) -> Swarm {
+    Swarm::start(firewalled(nodes).await, (*keys(seed)).clone(), crate::swarm::v4::Options::default())
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_topic_meet_and_have_one_connection_each() {
+    let nodes = network(5).await;
+    let mut swarms = Vec::new();
+    let mut joined = Vec::new();
+    for seed in 10..15 {
+        let swarm = swarm(&nodes, seed).await;
+        joined.push(soon(swarm.join(Topic([5; 32]), Mode::BOTH)).await.unwrap());
+        swarms.push(swarm);
+    }
+    let begun = Instant::now();
+    let members: Vec<_> = swarms.iter().map(Swarm::public_key).collect();
+    for swarm in &mut swarms {
+        let mut met = std::collections::BTreeSet::new();
+        let mut connections = Vec::new();
+        while met.len() < members.len() - 1 {
+            let mut connection = soon(swarm.next()).await.unwrap();
+            assert!(members.contains(&connection.remote()) && connection.remote() != swarm.public_key());
+            let _ = connection.send(b"hello").await;
+            met.insert(connection.remote());
+            connections.push(connection);
+        }
+        drop(connections);
+    }
+    println!("measured {:?} until five members have met", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swarm_without_topics_can_connect_to_a_key_and_flushes_when_everybody_was_tried() {
+    let nodes = network(5).await;
+    let (mut one, mut other) = (swarm(&nodes, 20).await, swarm(&nodes, 21).await);
+    let _joined = soon(one.join(Topic([6; 32]), Mode { server: true, client: false })).await.unwrap();
+    soon(one.flush()).await;
+    other.join_peer(one.public_key()).await;
+    let mut connection = soon(other.next()).await.unwrap();
+    assert!(connection.topics().is_empty() && connection.is_initiator());
+    connection.send(b"hello").await.unwrap();
+    let mut accepted = soon(one.next()).await.unwrap();
+    assert_eq!(soon(accepted.next()).await.unwrap().unwrap(), "hello");
+    soon(other.flush()).await;
 }

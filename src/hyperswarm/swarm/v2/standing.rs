@@ -56,6 +56,11 @@ impl Standing {
         self.raise(Worth::Proven);
     }
 
+    /// True if it was of use to us, or took data that we have, at any time.
+    pub fn is_of_use(&self) -> bool {
+        self.rank().0 >= Worth::Used
+    }
+
     /// What it has shown, and when it was last of use (else: opened).
     pub(super) fn rank(&self) -> (Worth, Instant) {
         let worth = match self.0.worth.load(Ordering::Relaxed) {
@@ -96,6 +101,8 @@ mod tests {
         early.used(after(3));
         proven.proven(after(1));
         proven.greeted();
+        let of_use = [&open, &greeted, &early, &used, &proven].map(Standing::is_of_use);
+        assert_eq!(of_use, [false, false, true, true, true]);
         let ranks = [&open, &greeted, &early, &used, &proven].map(Standing::rank);
         assert!(ranks.is_sorted(), "{ranks:?}");
         assert_eq!(proven.rank(), (Worth::Proven, after(1)));

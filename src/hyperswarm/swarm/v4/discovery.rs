@@ -30,11 +30,13 @@ pub(super) struct Discovery {
     running: Option<Walk>,
     next: Option<Instant>,
     announced: bool,
+    /// The next walk only looks: who announced at the same time as we has become visible meanwhile.
+    looks_again: bool,
 }
 
 impl Discovery {
     pub(super) fn new() -> Self {
-        Self { mode: Mode::default(), sessions: Vec::new(), running: None, next: None, announced: false }
+        Self { mode: Mode::default(), sessions: Vec::new(), running: None, next: None, announced: false, looks_again: false }
     }
 
     /// Joined once more, or again in another mode: the modes of all sessions are what counts.
@@ -65,7 +67,8 @@ impl Discovery {
     /// Looks again at once; a walk of the same kind that runs already is the same.
     pub(super) fn refresh(&mut self, now: Instant) {
         let announces = self.running.map(|walk| walk.announce);
-        if announces != Some(self.mode.server) {
+        if self.looks_again || announces != Some(self.mode.server) {
+            self.looks_again = false;
             self.running = None;
             self.next = Some(now);
         }
@@ -79,8 +82,8 @@ impl Discovery {
             return None;
         }
         self.next = None;
-        let announce = self.mode.server;
-        let clear = announce != self.announced;
+        let announce = self.mode.server && !self.looks_again;
+        let clear = announce != self.announced && !self.looks_again;
         let walk = Walk { announce, clear };
         self.running = Some(walk);
         Some(walk)
@@ -88,10 +91,17 @@ impl Discovery {
 
     /// A walk has ended.
     pub(super) fn ended(&mut self, now: Instant, rng: &mut StdRng) {
-        if let Some(walk) = self.running.take() {
+        let Some(walk) = self.running.take() else { return };
+        let looked_again = std::mem::take(&mut self.looks_again);
+        if !looked_again {
+            let first = walk.announce && !self.announced;
             self.announced = walk.announce;
-            self.next = Some(now + REFRESH + Duration::from_millis(rng.random_range(SPREAD_MILLIS)));
+            self.looks_again = first && self.mode.client;
         }
+        self.next = Some(match self.looks_again {
+            true => now,
+            false => now + REFRESH + Duration::from_millis(rng.random_range(SPREAD_MILLIS)),
+        });
     }
 
     /// True if a walk runs, or is due.
@@ -105,7 +115,7 @@ impl Discovery {
     }
 
     pub(super) fn suspend(&mut self) {
-        (self.running, self.next, self.announced) = (None, None, false);
+        (self.running, self.next, self.announced, self.looks_again) = (None, None, false, false);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

@@ -265,6 +265,9 @@ fn a_topic_is_announced_anew_every_ten_to_twelve_minutes_and_cleared_the_first_t
     let mut world = World::new(Options::default());
     world.swarm.join(world.now, TOPIC, Mode::BOTH);
     assert_eq!(world.commands(), [Command::Walk(TOPIC, Walk { announce: true, clear: true })]);
+    world.swarm.walked(world.now, TOPIC);
+    // Who has announced meanwhile was not there before.
+    assert_eq!(world.commands(), [Command::Walk(TOPIC, Walk { announce: false, clear: false })]);
     for _ in 0..3 {
         let ended = world.now;
         world.swarm.walked(world.now, TOPIC);
@@ -281,6 +284,8 @@ fn who_only_looks_after_having_announced_removes_the_announcement() {
     world.swarm.join(world.now, TOPIC, Mode { server: false, client: true });
     world.commands();
     world.swarm.walked(world.now, TOPIC);
+    world.commands();
+    world.swarm.walked(world.now, TOPIC);
     world.swarm.leave(world.now, TOPIC, server);
     assert_eq!(world.commands(), [Command::Walk(TOPIC, Walk { announce: false, clear: true })]);
 }
@@ -290,6 +295,8 @@ fn the_last_session_leaves_the_topic() {
     let mut world = World::new(Options::default());
     let one = world.swarm.join(world.now, TOPIC, Mode::BOTH);
     let other = world.swarm.join(world.now, TOPIC, Mode::BOTH);
+    world.commands();
+    world.swarm.walked(world.now, TOPIC);
     world.commands();
     world.swarm.walked(world.now, TOPIC);
     world.swarm.leave(world.now, TOPIC, one);

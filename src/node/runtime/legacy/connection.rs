@@ -90,6 +90,15 @@ impl Unread {
     }
 }
 
+/// How long nothing is read after messages that were not verified: longer on a slow node, but not from a neighbour that was
+/// of use. It may pass on a flood, and what it says itself waits behind that.
+fn pause(swarm: &SwarmHandle, standing: &Standing) -> Duration {
+    match standing.is_of_use() {
+        true => limits::UNREAD_PAUSE,
+        false => swarm.budget.pace().times(limits::UNREAD_PAUSE),
+    }
+}
+
 async fn read(
     swarm: &Arc<SwarmHandle>,
     id: ConnectionId,
@@ -104,7 +113,7 @@ async fn read(
             match reader.next_worthwhile(|claim| swarm.worth(id, claim)) {
                 Ok(Some(incoming)) => {
                     if unread.is_enough(&incoming) {
-                        tokio::time::sleep(swarm.budget.pace().times(limits::UNREAD_PAUSE)).await;
+                        tokio::time::sleep(pause(swarm, standing)).await;
                     }
                     match &incoming {
                         Incoming::Broadcast(broadcast) if swarm.is_sought(broadcast) => {

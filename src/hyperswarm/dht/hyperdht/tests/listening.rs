@@ -269,6 +269,20 @@ fn a_change_of_network_announces_anew_and_pings_all_relays_at_once() {
 }
 
 #[test]
+fn a_machine_that_slept_announces_anew() {
+    let (mut network, _) = listening(25, 13);
+    network.record();
+    for (ahead, announced) in [(Duration::ZERO, 0), (14 * SECOND, 0), (MINUTE, 3)] {
+        network.with(addr(3), |host, now| {
+            let wall = Duration::from_millis(host.dht.wall(now));
+            host.dht.set_unix_time(now, wall + ahead);
+        });
+        network.run(2 * SECOND);
+        assert_eq!(count_sent(&network, addr(3), Command::ANNOUNCE), announced, "{ahead:?}");
+    }
+}
+
+#[test]
 fn two_servers_of_one_node_have_relays_of_their_own() {
     let (mut network, target) = listening(40, 11);
     let other = network.with(addr(3), |host, now| host.dht.listen(now, keys(2)));

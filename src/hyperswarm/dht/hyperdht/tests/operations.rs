@@ -132,6 +132,28 @@ fn immutable_values_are_put_and_got() {
 }
 
 #[test]
+fn in_a_network_of_two_each_finds_what_the_other_announces_and_puts() {
+    let mut network = network(2, 13, delayed(10));
+    let (one, other) = (addr(0), addr(1));
+    let announce = |dht: &mut Hyperdht, now| dht.announce(now, TOPIC, &keys(1), &[one], false);
+    assert_eq!(complete(&mut network, one, announce).1.stored, 1);
+    complete(&mut network, one, |dht, now| dht.mutable_put(now, &keys(1), 3, b"value"));
+    complete(&mut network, one, |dht, now| dht.immutable_put(now, b"value"));
+    let (found, outcome) = complete(&mut network, other, |dht, now| dht.lookup(now, TOPIC));
+    assert_eq!((peers(&found), outcome.answered), (vec![keys(1).public()], 1));
+    let key = keys(1).public();
+    for latest in [false, true] {
+        let (found, _) = complete(&mut network, other, |dht, now| dht.mutable_get(now, key, 0, latest));
+        assert_eq!(values(&found).len(), 1);
+        let (found, _) = complete(&mut network, other, |dht, now| dht.mutable_get(now, key, 4, latest));
+        assert_eq!(values(&found).len(), 0, "older than asked for");
+    }
+    let hash = blake2b_256(&[b"value"]);
+    let (found, _) = complete(&mut network, other, |dht, now| dht.immutable_get(now, hash));
+    assert_eq!(values(&found).len(), 1);
+}
+
+#[test]
 fn an_operation_without_a_network_ends_and_stores_nothing() {
     let mut network = Network::new(Instant::now(), 8, delayed(10));
     add(&mut network, addr(1), config(&[addr(0)], Persistence::Adaptive), 1);

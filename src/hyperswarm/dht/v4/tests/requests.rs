@@ -231,3 +231,14 @@ fn so_many_nodes_are_asked_to_reach_our_server() {
     node.run(now);
     assert_eq!(commands(&mut node), vec![Command::PING_NAT; NAT_CHECK_NODES]);
 }
+
+#[test]
+fn a_node_that_slept_pings_others_two_ticks_later_whenever_it_wakes_up() {
+    let (mut node, _) = alone();
+    for tick in 100..116 {
+        node.upkeep.tick = tick;
+        node.wake_up();
+        assert_eq!(node.upkeep.tick % 8, 6, "after tick {tick}");
+        assert!(node.upkeep.tick > tick + 700);
+    }
+}
