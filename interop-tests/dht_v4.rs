@@ -4,19 +4,21 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use data_encoding::HEXLOWER;
+use hyperswarm::Topic;
 use hyperswarm::crypto::KeyPair;
 use hyperswarm::crypto::v4::node_id;
 use hyperswarm::dht::hyperdht::Event;
 use hyperswarm::dht::id::NodeId;
 use hyperswarm::dht::v4::Persistence;
 use hyperswarm::holepunch::{DialOptions, ListenOptions};
-use hyperswarm::net::v4::{Dht, DhtOptions};
+use hyperswarm::net::v4::{Dht, DhtOptions, Swarm};
+use hyperswarm::swarm::v4::{Mode, Options};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::lab::{LONG, SOON, can_run, js, our_dht_v4};
 use crate::process::Process;
-use crate::stream_peers::event;
+use crate::stream_peers::{event, event_that};
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Nodes of a network; hyperdht's first one stays ephemeral, so that it keeps nothing.
@@ -273,6 +275,60 @@ async fn announcements_and_values_pass_between_ours_and_theirs_through_their_nod
 async fn announcements_and_values_pass_between_ours_and_theirs_through_our_nodes() {
     let Some(net) = Net::of_ours().await else { return };
     timeout(LONG, exchange(&net)).await.expect("in time");
+}
+
+/// Members of ours and of theirs meet in a topic, whoever announces and whoever looks.
+async fn meet(net: &Net) {
+    for (number, ours, theirs) in
+        [(1, Mode::BOTH, ""), (2, SERVER_ONLY, "--no-server"), (3, CLIENT_ONLY, "--no-client")]
+    {
+        let topic = Topic([number; 32]);
+        let keys = KeyPair::from_seed(&[number + 0x20; 32]);
+        let our_key = hex(&keys.public().0);
+        let mut swarm = Swarm::start(net.our_guest().await, keys, Options::default()).expect("starts");
+        let joined = soon(swarm.join(topic, ours)).await.expect("joined");
+        // Who only looks must find what is announced.
+        soon(swarm.flush()).await;
+        let (bootstrap, name, begun) = (net.bootstrap.to_string(), hex(&topic.0), std::time::Instant::now());
+        let mut arguments = vec!["--bootstrap", &bootstrap, "--topic", &name];
+        arguments.extend((!theirs.is_empty()).then_some(theirs));
+        let process = Process::start("hyperswarm", js("swarm_v4_peer.js").args(arguments));
+        if theirs == "--no-client" {
+            // It announces itself; we look again.
+            event(&process, "joined");
+            soon(joined.change(Mode::BOTH)).await;
+        }
+        let mut connection = soon(swarm.next()).await.expect("a connection");
+        println!(
+            "ours {ours:?}, theirs {theirs:?}: met after {:?} with the start of their process",
+            begun.elapsed()
+        );
+        connection.send(b"hello from us").await.expect("send");
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            heard.push(soon(connection.next()).await.expect("a message").expect("authentic"));
+        }
+        assert_eq!(heard, ["hello from them", "got hello from us"]);
+        let message = event_that(&process, "message", |message| message["peer"] == *our_key);
+        assert_eq!(message["text"], "hello from us");
+        drop(connection);
+        event_that(&process, "closed", |closed| closed["peer"] == *our_key);
+    }
+}
+
+const SERVER_ONLY: Mode = Mode { server: true, client: false };
+const CLIENT_ONLY: Mode = Mode { server: false, client: true };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_ours_and_theirs_meet_in_a_topic_of_their_network() {
+    let Some(net) = Net::of_theirs() else { return };
+    timeout(LONG, meet(&net)).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_ours_and_theirs_meet_in_a_topic_of_our_network() {
+    let Some(net) = Net::of_ours().await else { return };
+    timeout(LONG, meet(&net)).await.expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

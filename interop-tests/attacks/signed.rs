@@ -68,8 +68,12 @@ fn a_flood_of_all_ports_of_two_daemons_with_little_processor_holds_up_neither_st
     let done = AtomicBool::new(false);
     let (loading, held, slowest) = std::thread::scope(|scope| {
         let busy = std::thread::available_parallelism().map_or(2, usize::from);
-        for _ in 0..if OPTIMISED { busy } else { 0 } {
-            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+        for _ in (0..busy).filter(|_| OPTIMISED) {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let id = victim.node_id();
         let addresses: Vec<_> = (1..=8).map(|number| format!("127.0.{number}.1")).collect();

@@ -36,7 +36,14 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub(super) fn new() -> Self {
-        Self { mode: Mode::default(), sessions: Vec::new(), running: None, next: None, announced: false, looks_again: false }
+        Self {
+            mode: Mode::default(),
+            sessions: Vec::new(),
+            running: None,
+            next: None,
+            announced: false,
+            looks_again: false,
+        }
     }
 
     /// Joined once more, or again in another mode: the modes of all sessions are what counts.

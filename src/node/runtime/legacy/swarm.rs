@@ -556,4 +556,28 @@ mod tests {
         core.send(connection, frame);
         assert!(closing.is_cancelled() && core.outboxes.is_empty());
     }
+
+    #[test]
+    fn made_up_claims_leave_room_for_what_a_neighbour_says_of_itself_once() {
+        let mut core = core();
+        let purpose = Purpose::Channel("one".to_owned());
+        let (offers, mut heard) = mpsc::channel(8);
+        let sha1 = Sha1([7; 20]);
+        let now = Instant::now();
+        let id = core.machine.seek(now, sha1, now + Duration::from_secs(9)).expect("room");
+        core.seeks.push(Seek { id, sha1, offers, told: HashSet::new() });
+        let peer = |number| PeerKey(KeyPair::from_seed(&[number; 32]).public());
+        let mut claim = |number, own| {
+            let offer = Offer { peer: peer(number), via: Via::Legacy(Dialect::V021), size: 9 };
+            let origin = Origin { host: None, neighbour: peer(if own { number } else { 99 }), own };
+            core.offer(sha1, offer, origin, &purpose);
+        };
+        (10..30).for_each(|number| claim(number, false));
+        (0..10).for_each(|_| claim(1, true));
+        claim(2, true);
+        let heard: Vec<_> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
+        let own: Vec<_> =
+            heard.iter().filter(|heard| heard.origin.own).map(|heard| heard.offer.peer).collect();
+        assert_eq!((heard.len(), own), (6, vec![peer(1), peer(2)]));
+    }
 }

@@ -141,6 +141,27 @@ fn a_neighbour_that_missed_a_part_of_an_answer_to_a_stranger_gets_no_later_part(
 }
 
 #[test]
+fn what_a_neighbour_asked_itself_goes_before_what_it_would_pass_on() {
+    let mut sim = own_transfer();
+    let slow = neighbour(&mut sim, 8);
+    sim.machines[0].slow = Some(slow);
+    let strangers = of_strangers(&mut sim, 20);
+    let mut own = jobs([RequestKey { from: node(8), id: strangers[0].id }], 10);
+    let mut passed_on = jobs(strangers, 100);
+    let now = sim.now;
+    sim.machines[0].swarm.forge_served(now, own[0].key);
+    answer(&mut sim, &mut passed_on);
+    let before: usize = passed_on.iter().map(|job| job.pieces).sum();
+    let mut all: Vec<_> = own.drain(..).chain(passed_on).collect();
+    while !all[0].ended {
+        answer(&mut sim, &mut all);
+        assert!(sim.write_one(0, slow), "it reads");
+    }
+    let meanwhile = before - all[1..].iter().map(|job| job.pieces).sum::<usize>();
+    assert!(meanwhile <= 1, "{meanwhile} pieces for strangers");
+}
+
+#[test]
 fn answers_that_reach_nobody_any_more_do_not_take_the_place_of_requests() {
     let mut sim = own_transfer();
     let only = neighbour(&mut sim, 8);
