@@ -6,10 +6,9 @@
 //! | | what there is |
 //! | --- | --- |
 //! | v2 (hyperswarm 2.14) | [`net::v2`]: join a topic, get connections; DHT client, server and bootstrap node; multicast DNS |
-//! | v4 (hyperswarm 4) | [`net::v4`]: a node of the DHT, ephemeral or persistent; hyperdht's operations (announce, look up, find a peer, store); connections by public key, through NATs. The streams by themselves: [`net::udx`], [`net::secret_stream`], [`net::mux`] |
+//! | v4 (hyperswarm 4) | [`net::v4`]: a node of the DHT, ephemeral or persistent; hyperdht's operations (announce, look up, find a peer, store); connections by public key, through NATs; join a topic, get connections. The streams by themselves: [`net::udx`], [`net::secret_stream`], [`net::mux`] |
 //!
-//! Not there yet, of v4: blind relays, connections that survive a change of network, and the swarm on sockets (join a topic,
-//! get connections); its machine is [`swarm::v4`].
+//! Not there yet, of v4: blind relays, and connections that survive a change of network.
 //!
 //! ## The rooms, and who may use whom
 //!

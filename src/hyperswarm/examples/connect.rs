@@ -16,7 +16,6 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use data_encoding::HEXLOWER;
 use hyperswarm::crypto::{KeyPair, PublicKey};
-use hyperswarm::dht::hyperdht::Event;
 use hyperswarm::holepunch::{DialOptions, ListenOptions};
 use hyperswarm::net::v4::{Dht, DhtOptions, PUBLIC_BOOTSTRAP};
 use rand::TryRng;
@@ -55,10 +54,9 @@ pub(crate) async fn run(
         // Nodes of the DHT that are close to the hash of the peer's key know how to reach it.
         Some(peer) => dht.connect(&Arc::new(keys), peer, DialOptions::default()).await?,
         None => {
-            let mut events = dht.events().context("the node's events")?;
             let mut server = dht.serve(keys, ListenOptions::default())?;
             // Until it is announced, nobody finds it.
-            while events.recv().await.context("the node was closed")? != Event::Listening(server.target()) {}
+            server.listening().await;
             tell(format!("public key: {}", server.public_key()));
             server.accept().await.context("the node was closed")?
         }
