@@ -340,6 +340,18 @@ impl Connector {
         self.out.events.pop_front()
     }
 
+    /// The stream of an attempt.
+    #[cfg(test)]
+    pub(super) fn stream_of(&self, id: DialId) -> Option<u32> {
+        self.dials.get(&id).map(|dial| dial.stream)
+    }
+
+    /// Packets that wait for the replies of servers.
+    #[cfg(test)]
+    pub(super) fn early_packets(&self) -> usize {
+        self.dials.values().map(Dial::early_packets).sum()
+    }
+
     fn probed(&mut self, now: Instant, via: Via, from: SocketAddrV4) {
         let (mut context, servers, dials) = self.context(now);
         let for_dial = dials.values_mut().any(|dial| dial.probed(&mut context, via, from));

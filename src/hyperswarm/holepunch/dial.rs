@@ -244,6 +244,11 @@ impl Dial {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn early_packets(&self) -> usize {
+        self.early.len()
+    }
+
     /// The peer has been heard on the connected stream: all is well.
     pub(super) fn heard(&mut self, context: &mut Context<'_>, via: Via) {
         self.end = Some(Ok(()));

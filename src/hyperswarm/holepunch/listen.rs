@@ -53,7 +53,7 @@ pub(super) struct Server {
 }
 
 enum Entry {
-    Answered(Slot),
+    Answered(Box<Slot>),
     /// The owner has to decide.
     Asked(Box<Asked>),
     /// There is no answer, as often as it may be sent.
@@ -240,7 +240,7 @@ impl Server {
 
     fn answered(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.slots.iter_mut().flatten().filter_map(|entry| match entry {
-            Entry::Answered(slot) => Some(slot),
+            Entry::Answered(slot) => Some(&mut **slot),
             Entry::Asked(_) | Entry::Refused { .. } => None,
         })
     }
@@ -282,7 +282,7 @@ impl Server {
             self.open_nat(context, address);
         }
         self.send(context, message, &reply);
-        Entry::Answered(slot)
+        Entry::Answered(Box::new(slot))
     }
 
     /// Our half of the handshake.

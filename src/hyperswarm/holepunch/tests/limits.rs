@@ -5,9 +5,9 @@ use crate::codec::compact::Writer;
 use crate::codec::v4::{Command, Handshake, Mode, NoisePayload, Request};
 use crate::crypto::blake2b_256;
 use crate::holepunch::handshake::{Opening, udx_info};
-use crate::limits::NAT_SAMPLES;
 use crate::limits::v4::{
-    MAX_DIALS, MAX_HANDSHAKES, MAX_HANDSHAKES_PER_HOST, MAX_PROBE_ECHOES, NAT_RECENT_SAMPLES,
+    MAX_DIALS, MAX_EARLY_PACKETS, MAX_HANDSHAKES, MAX_HANDSHAKES_PER_HOST, MAX_PROBE_ECHOES,
+    NAT_RECENT_SAMPLES,
 };
 use zeroize::Zeroizing;
 
@@ -159,5 +159,35 @@ fn a_node_remembers_how_the_latest_nodes_see_it() {
     let samples: Vec<_> = node.samples(network.now(), 600 * SECOND).collect();
     assert!((3..=NAT_RECENT_SAMPLES).contains(&samples.len()), "{}", samples.len());
     assert!(samples.iter().all(|(_, seen)| *seen.ip() == Ipv4Addr::new(13, 0, 0, 102)));
-    assert!(NAT_RECENT_SAMPLES <= NAT_SAMPLES);
+}
+
+#[test]
+fn packets_that_come_before_the_reply_are_kept_up_to_the_limit_and_given_to_the_stream() {
+    let (mut network, _, honest) = flooded(37);
+    let server = peer(&mut network, 103, Behind::Nothing);
+    network.run(5 * SECOND);
+    listen(&mut network, server, 8);
+    let stream = network.with(honest, |host, now| {
+        let id = host.connector.dial(now, keys(99), keys(8).public(), DialOptions::default()).expect("dials");
+        host.settle(now);
+        host.connector.stream_of(id).expect("under way")
+    });
+    let header = udx::Header {
+        flags: udx::flag::HEARTBEAT,
+        data_offset: 0,
+        stream: stream.expect("a machine"),
+        window: 1 << 20,
+        seq: 0,
+        ack: 0,
+    };
+    for port in 0..2 * MAX_EARLY_PACKETS as u16 {
+        let from = SocketAddrV4::new(*server.ip(), SERVER_PORT);
+        let via = if port % 2 == 0 { v4::CLIENT } else { SERVER };
+        network.with(honest, |host, now| host.connector.handle_datagram(now, via, from, &header.encode()));
+    }
+    let kept = network.with(honest, |host, _| host.connector.early_packets());
+    assert_eq!(kept, Some(MAX_EARLY_PACKETS));
+    network.run(SECOND);
+    let connected = network.machine(honest).expect("a machine").connected.len();
+    assert_eq!(connected, 1);
 }

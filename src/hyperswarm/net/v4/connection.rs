@@ -242,7 +242,7 @@ impl Dht {
         async move {
             let dialling = dialling?;
             let connection = match stages.recv().await {
-                Some(Stage::Connected(connection)) => connection,
+                Some(Stage::Connected(connection)) => *connection,
                 Some(Stage::Failed(error)) => return Err(error),
                 None => return Err(ConnectError::NotFound),
             };

@@ -23,7 +23,7 @@ pub(super) type Admit = Arc<dyn Fn(&PublicKey, SocketAddrV4) -> bool + Send + Sy
 /// What has become of an attempt.
 pub(super) enum Stage {
     /// Its stream has a way to the peer, which has not answered on it yet.
-    Connected(Connection),
+    Connected(Box<Connection>),
     /// There will be no connection.
     Failed(ConnectError),
 }
@@ -216,7 +216,7 @@ impl Waiter {
     /// Nobody takes it, or too many wait already: it is dropped, and the peer sees a reset.
     fn give(self, connection: Connection) {
         match self {
-            Self::Dial(waiting) => drop(waiting.try_send(Stage::Connected(connection))),
+            Self::Dial(waiting) => drop(waiting.try_send(Stage::Connected(Box::new(connection)))),
             Self::Server(connections) => drop(connections.try_send(connection)),
         }
     }

@@ -184,7 +184,7 @@ pub enum StartError {
 /// Something that the task waited for.
 enum Ended {
     Walk(Topic, Box<Step>),
-    Dial(LinkId, Result<Connection, ConnectError>),
+    Dial(LinkId, Result<Box<Connection>, ConnectError>),
     Connection(LinkId),
     Unannounced,
 }
@@ -345,7 +345,7 @@ impl Task {
         self.links.insert(link, Link::Dialling { _cancel: cancel });
         self.ended.push(Box::pin(async move {
             tokio::select! {
-                result = connecting => Ended::Dial(link, result),
+                result = connecting => Ended::Dial(link, result.map(Box::new)),
                 _ = cancelled => Ended::Connection(link),
             }
         }));
@@ -402,7 +402,7 @@ impl Task {
             Ended::Dial(link, Ok(connection)) => {
                 let wanted = self.machine.lock().opened(now, link);
                 if wanted {
-                    self.keep(link, connection);
+                    self.keep(link, *connection);
                 } else {
                     self.links.remove(&link);
                 }

@@ -161,7 +161,9 @@ impl Waiting {
                     self.network = state;
                 }
                 // Full, or nobody listens: the event is dropped.
-                let _ = self.events.as_ref().map(|events| events.try_send(event));
+                if let Some(events) = &self.events {
+                    drop(events.try_send(event));
+                }
             }
         }
     }
