@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::{Child, ChildStdout};
 use std::time::{Duration, Instant};
 
+use hyperswarm::crypto::v4::node_id;
+use hyperswarm::dht::id::NodeId;
 use hyperswarm::dht::v4::Persistence;
 use hyperswarm::net::v4::{Dht, DhtOptions};
 use rustix::process::Signal;
@@ -61,14 +63,16 @@ impl Drop for Nodes {
     }
 }
 
-/// Nodes that a stranger finds who enters the network there.
+const TARGET: [u8; 32] = [7; 32];
+
+/// Nodes close to the target that a stranger finds who enters the network there.
 fn found_through(entrance: SocketAddrV4) -> Vec<SocketAddrV4> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let walk = async {
         let options = DhtOptions::private(Ipv4Addr::LOCALHOST, [entrance]);
         let guest = Dht::bind(DhtOptions { persistence: Persistence::Ephemeral, ..options }).unwrap();
         guest.until(|status| status.ready).await;
-        let mut found = guest.lookup([7; 32]).outcome().await.closest;
+        let mut found = guest.lookup(TARGET).outcome().await.closest;
         found.sort_unstable();
         found
     };
@@ -113,6 +117,16 @@ fn one_line_of_json_names_all_nodes_when_a_stranger_finds_them() {
     assert_eq!(found_through(addresses[0]), sorted(addresses));
     let (done, _) = nodes.end(Signal::TERM);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
+
+/// Each entered while the others did.
+#[test]
+fn a_walk_through_a_hundred_nodes_that_just_entered_finds_the_closest() {
+    let mut nodes = Nodes::start(&["--listen", ANY_PORT, "--nodes", "100", "--json"]);
+    let mut addresses = nodes.addresses();
+    let found = found_through(addresses[0]);
+    addresses.sort_unstable_by_key(|address| NodeId(node_id(*address)).distance(&TARGET));
+    assert_eq!(found, sorted(addresses[..20].to_vec()));
 }
 
 /// The bar is 100 ms; the test leaves room for a busy machine.
