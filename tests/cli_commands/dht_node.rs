@@ -1,10 +1,12 @@
 //! `dht-node --network v4`.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::process::{Child, ChildStdout};
 use std::time::{Duration, Instant};
 
+use hyperswarm::codec::compact::Writer;
+use hyperswarm::codec::v4::{Packet, Reply};
 use hyperswarm::crypto::v4::node_id;
 use hyperswarm::dht::id::NodeId;
 use hyperswarm::dht::v4::Persistence;
@@ -207,5 +209,45 @@ fn what_only_v4_has_is_refused_for_v2() {
         let done = Home::new().run(&[["dht-node", "--listen"].as_slice(), &[ANY_PORT], &words].concat());
         assert_eq!((done.code, done.stdout.as_str()), (2, ""));
         assert!(done.stderr.contains("are for --network v4"), "{}", done.stderr);
+    }
+}
+
+/// A node that answers to wherever it was asked from; `seen` is how it says that it sees who asks.
+fn pretend_node(seen: impl Fn(SocketAddrV4) -> SocketAddrV4 + Send + 'static) -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        while let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut buffer) {
+            if let Ok(Packet::Request(request)) = Packet::decode(&buffer[..length]) {
+                let mut out = Writer::new();
+                Reply::new(request.tid, seen(from)).encode(&mut out);
+                socket.send_to(out.as_slice(), from).unwrap();
+            }
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn an_address_that_a_nat_translates_is_not_taken_for_that_which_others_see() {
+    let outside = pretend_node(|_| SocketAddrV4::new([198, 51, 100, 9].into(), 7));
+    let words = ["dht-node", "--network", "v4", "--listen", ANY_PORT, "--bootstrap", &outside];
+    let done = Home::new().run(&words);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    for part in ["at 198.51.100.9, not at 127.0.0.1", "likely: a NAT", "next: kachery-p2p dht-node"] {
+        assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
+    }
+}
+
+/// It never answers to the other port, as it is asked to.
+#[test]
+fn a_machine_that_others_do_not_reach_does_not_serve_them() {
+    let behind_a_firewall = pretend_node(|from| from);
+    let words = ["dht-node", "--network", "v4", "--listen", "0.0.0.0:0", "--bootstrap", &behind_a_firewall];
+    let done = Home::new().run(&words);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    for part in ["cannot reach this machine", "likely: a firewall or a NAT", "next: open these ports"] {
+        assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
     }
 }
