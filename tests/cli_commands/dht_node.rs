@@ -1,10 +1,14 @@
 //! `dht-node --network v4`.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::process::{Child, ChildStdout};
 use std::time::{Duration, Instant};
 
+use hyperswarm::codec::compact::Writer;
+use hyperswarm::codec::v4::{Packet, Reply};
+use hyperswarm::crypto::v4::node_id;
+use hyperswarm::dht::id::NodeId;
 use hyperswarm::dht::v4::Persistence;
 use hyperswarm::net::v4::{Dht, DhtOptions};
 use rustix::process::Signal;
@@ -61,14 +65,16 @@ impl Drop for Nodes {
     }
 }
 
-/// Nodes that a stranger finds who enters the network there.
+const TARGET: [u8; 32] = [7; 32];
+
+/// Nodes close to the target that a stranger finds who enters the network there.
 fn found_through(entrance: SocketAddrV4) -> Vec<SocketAddrV4> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let walk = async {
         let options = DhtOptions::private(Ipv4Addr::LOCALHOST, [entrance]);
         let guest = Dht::bind(DhtOptions { persistence: Persistence::Ephemeral, ..options }).unwrap();
         guest.until(|status| status.ready).await;
-        let mut found = guest.lookup([7; 32]).outcome().await.closest;
+        let mut found = guest.lookup(TARGET).outcome().await.closest;
         found.sort_unstable();
         found
     };
@@ -113,6 +119,16 @@ fn one_line_of_json_names_all_nodes_when_a_stranger_finds_them() {
     assert_eq!(found_through(addresses[0]), sorted(addresses));
     let (done, _) = nodes.end(Signal::TERM);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
+
+/// Each entered while the others did.
+#[test]
+fn a_walk_through_a_hundred_nodes_that_just_entered_finds_the_closest() {
+    let mut nodes = Nodes::start(&["--listen", ANY_PORT, "--nodes", "100", "--json"]);
+    let mut addresses = nodes.addresses();
+    let found = found_through(addresses[0]);
+    addresses.sort_unstable_by_key(|address| NodeId(node_id(*address)).distance(&TARGET));
+    assert_eq!(found, sorted(addresses[..20].to_vec()));
 }
 
 /// The bar is 100 ms; the test leaves room for a busy machine.
@@ -193,5 +209,45 @@ fn what_only_v4_has_is_refused_for_v2() {
         let done = Home::new().run(&[["dht-node", "--listen"].as_slice(), &[ANY_PORT], &words].concat());
         assert_eq!((done.code, done.stdout.as_str()), (2, ""));
         assert!(done.stderr.contains("are for --network v4"), "{}", done.stderr);
+    }
+}
+
+/// A node that answers to wherever it was asked from; `seen` is how it says that it sees who asks.
+fn pretend_node(seen: impl Fn(SocketAddrV4) -> SocketAddrV4 + Send + 'static) -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        while let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut buffer) {
+            if let Ok(Packet::Request(request)) = Packet::decode(&buffer[..length]) {
+                let mut out = Writer::new();
+                Reply::new(request.tid, seen(from)).encode(&mut out);
+                socket.send_to(out.as_slice(), from).unwrap();
+            }
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn an_address_that_a_nat_translates_is_not_taken_for_that_which_others_see() {
+    let outside = pretend_node(|_| SocketAddrV4::new([198, 51, 100, 9].into(), 7));
+    let words = ["dht-node", "--network", "v4", "--listen", ANY_PORT, "--bootstrap", &outside];
+    let done = Home::new().run(&words);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    for part in ["at 198.51.100.9, not at 127.0.0.1", "likely: a NAT", "next: kachery-p2p dht-node"] {
+        assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
+    }
+}
+
+/// It never answers to the other port, as it is asked to.
+#[test]
+fn a_machine_that_others_do_not_reach_does_not_serve_them() {
+    let behind_a_firewall = pretend_node(|from| from);
+    let words = ["dht-node", "--network", "v4", "--listen", "0.0.0.0:0", "--bootstrap", &behind_a_firewall];
+    let done = Home::new().run(&words);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    for part in ["cannot reach this machine", "likely: a firewall or a NAT", "next: open these ports"] {
+        assert!(done.stderr.contains(part), "no {part:?} in {}", done.stderr);
     }
 }

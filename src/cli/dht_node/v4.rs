@@ -156,12 +156,12 @@ fn translated(listen: SocketAddrV4, seen: Ipv4Addr) -> Failure {
 }
 
 fn unreachable(listen: SocketAddrV4, count: u16) -> Failure {
-    let last = listen.port().saturating_add(count.saturating_sub(1));
+    let ports = match listen.port() {
+        0 => "its UDP ports".to_owned(),
+        first => format!("UDP ports {first} to {}", first.saturating_add(count.saturating_sub(1))),
+    };
     Failure::new(Exit::Other, "other nodes cannot reach this machine, so that it cannot serve them")
-        .likely(format!(
-            "a firewall or a NAT in front of it keeps UDP ports {} to {last} closed",
-            listen.port()
-        ))
+        .likely(format!("a firewall or a NAT in front of it keeps {ports} closed"))
         .next("open these ports, or forward them to this machine, then run the command again")
 }
 
