@@ -16,7 +16,7 @@ const SMALL_BYTES: usize = 2048;
 
 thread_local! {
     /// Taken for a turn of a socket's task.
-    static SPARE: Cell<Option<Received>> = const { Cell::new(None) };
+    static SPARE: Cell<Option<Box<Received>>> = const { Cell::new(None) };
 }
 
 /// See the module.
@@ -41,12 +41,12 @@ struct Place {
 
 impl Received {
     /// Those of this thread, or new ones. The memory of slots that nothing has reached is never touched.
-    pub(super) fn take() -> Self {
-        SPARE.take().unwrap_or_else(|| Self::with_slots_of(SLOT_BYTES))
+    pub(super) fn take() -> Box<Self> {
+        SPARE.take().unwrap_or_else(|| Box::new(Self::with_slots_of(SLOT_BYTES)))
     }
 
     /// Gives them back to the thread.
-    pub(super) fn give_back(self) {
+    pub(super) fn give_back(self: Box<Self>) {
         SPARE.set(Some(self));
     }
 
