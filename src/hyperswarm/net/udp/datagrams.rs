@@ -87,7 +87,8 @@ impl Datagrams {
                 let more = into.fill(&self.state, UdpSockRef::from(&self.socket))?;
                 received = true;
                 // Linux fills every slot that it can, and tells of what arrives later: if some stayed empty, the runtime
-                // may wait for that, and nobody has to ask in vain. That is half of all calls on a quiet socket.
+                // may wait for that, and nobody has to ask in vain. That is half of all calls on a quiet socket. In bulk
+                // asking again is cheaper than the runtime's way around.
                 match more || !cfg!(target_os = "linux") {
                     true => Ok(()),
                     false => Err(io::ErrorKind::WouldBlock.into()),

@@ -16,7 +16,7 @@ const SMALL_BYTES: usize = 2048;
 
 thread_local! {
     /// Taken for a turn of a socket's task.
-    static SPARE: Cell<Option<Received>> = const { Cell::new(None) };
+    static SPARE: Cell<Option<Box<Received>>> = const { Cell::new(None) };
 }
 
 /// See the module.
@@ -41,12 +41,12 @@ struct Place {
 
 impl Received {
     /// Those of this thread, or new ones. The memory of slots that nothing has reached is never touched.
-    pub(super) fn take() -> Self {
-        SPARE.take().unwrap_or_else(|| Self::with_slots_of(SLOT_BYTES))
+    pub(super) fn take() -> Box<Self> {
+        SPARE.take().unwrap_or_else(|| Box::new(Self::with_slots_of(SLOT_BYTES)))
     }
 
     /// Gives them back to the thread.
-    pub(super) fn give_back(self) {
+    pub(super) fn give_back(self: Box<Self>) {
         SPARE.set(Some(self));
     }
 
@@ -70,19 +70,22 @@ impl Received {
         let offered = slots.get_mut(..self.slots).unwrap_or_default();
         self.filled = state.recv(socket, offered, &mut self.meta)?;
         let full = self.filled >= self.slots;
-        self.choose_slots(full);
-        Ok(full)
+        let bulk = self.choose_slots(full);
+        // More of what comes in bulk has probably arrived meanwhile.
+        Ok(full || bulk)
     }
 
     /// Datagrams of one sender come in few slots, and more slots would only spread them over more memory than the
-    /// processor's cache holds. Those of many senders take a slot each.
-    fn choose_slots(&mut self, full: bool) {
+    /// processor's cache holds. Those of many senders take a slot each. True if it is the former.
+    fn choose_slots(&mut self, full: bool) -> bool {
         let bytes: usize = self.meta.iter().take(self.filled).map(|meta| meta.len).sum();
-        if bytes > self.filled * SMALL_BYTES {
+        let bulk = bytes > self.filled * SMALL_BYTES;
+        if bulk {
             self.slots = UDP_RECEIVE_SLOTS;
         } else if full {
             self.slots = UDP_SMALL_RECEIVE_SLOTS;
         }
+        bulk
     }
 
     /// All of it, for the protocols.
@@ -211,7 +214,8 @@ mod tests {
         let mut call = |count: usize, bytes: usize| {
             received.filled = count;
             received.meta.iter_mut().take(count).for_each(|meta| meta.len = bytes);
-            received.choose_slots(count >= received.slots);
+            let bulk = received.choose_slots(count >= received.slots);
+            assert_eq!(bulk, bytes > SMALL_BYTES);
             received.slots
         };
         assert_eq!(call(UDP_RECEIVE_SLOTS - 1, 100), UDP_RECEIVE_SLOTS);
