@@ -17,6 +17,8 @@ use crate::dht::id::NodeId;
 use crate::dht::rpc::Via;
 use crate::limits::v4::{NAT_CHECK_HOSTS, NAT_CHECK_NODES, NAT_RECENT_SAMPLES};
 
+/// From each try of a node that wants to be persistent to the next, in ticks of five seconds.
+const TICKS_TO_TRY_AGAIN: u32 = 3;
 /// Nodes that have to reach us, if as many as usual were asked; otherwise one.
 const NEEDED: usize = 3;
 
@@ -232,8 +234,19 @@ impl Node {
 
     /// Tries to become persistent when it is time (dht-rpc `_ontick`).
     pub(super) fn adapt(&mut self, now: Instant) {
-        if self.reach.persistence != Persistence::Adaptive || self.reach.persistent {
+        if self.reach.persistent || self.reach.entering != Entering::Done {
             return;
+        }
+        match self.reach.persistence {
+            Persistence::Ephemeral => return,
+            Persistence::Persistent => {
+                // Nobody has answered when it entered, or too few could reach it.
+                if self.upkeep.tick.is_multiple_of(TICKS_TO_TRY_AGAIN) {
+                    self.check_reach(now, false);
+                }
+                return;
+            }
+            Persistence::Adaptive => {}
         }
         self.upkeep.stable_ticks = self.upkeep.stable_ticks.saturating_sub(1);
         if self.upkeep.stable_ticks > 0 {

@@ -14,7 +14,7 @@ use super::links::{Job, Links};
 use super::waiting::{Status, Waiting};
 use crate::dht::hyperdht::{Event, Hyperdht};
 use crate::dht::rpc::Via;
-use crate::holepunch::{Connector, Transmit};
+use crate::holepunch::{Action, Connector, Transmit};
 use crate::limits::MAX_DHT_TRANSMITS;
 use crate::net::udp::{Batch, Handle, Haste, Outgoing, Protocol, SocketId, Way};
 use crate::net::udx::UdxSocket;
@@ -51,7 +51,8 @@ struct Core {
     armed: Option<Instant>,
 }
 
-/// A socket, and what is to leave there.
+/// A socket, and what is to leave there. It may have yet to be bound.
+#[derive(Default)]
 struct Place {
     socket: Weak<Handle>,
     /// When full, datagrams are dropped, as a network may.
@@ -79,7 +80,9 @@ impl Instance {
 
     /// Nothing is taken or sent any more, and nobody gets an answer.
     pub(super) fn close(&self) {
-        drop(self.core.lock().take());
+        // Outside the lock: what is in it may send when it is dropped.
+        let core = self.core.lock().take();
+        drop(core);
     }
 
     pub(super) fn status(&self) -> &watch::Receiver<Status> {
@@ -94,6 +97,16 @@ impl Instance {
     pub(super) fn add_socket(&self, via: Via, socket: &Arc<Handle>) {
         if let Some(core) = self.core.lock().as_mut() {
             core.add(via, socket);
+        }
+        // What was to leave there before it was bound.
+        socket.transmit();
+    }
+
+    /// The machine has asked for a socket, and there is none.
+    pub(super) fn no_socket(&self, via: Via) {
+        if let Some(core) = self.core.lock().as_mut() {
+            core.sockets.remove(&via);
+            core.machine.socket_closed(via);
         }
     }
 
@@ -268,13 +281,16 @@ impl Core {
         }
         self.waiting.publish_if_changed(self.machine.dht());
         while let Some(action) = self.machine.poll_action() {
+            if let Action::OpenSocket(via) = action {
+                self.sockets.insert(via, Place::default());
+            }
             jobs.lock().extend(self.links.job(action));
         }
     }
 
     fn add(&mut self, via: Via, socket: &Arc<Handle>) {
         self.by_id.insert(socket.id(), via);
-        self.sockets.insert(via, Place { socket: Arc::downgrade(socket), to_send: VecDeque::new() });
+        self.sockets.entry(via).or_default().socket = Arc::downgrade(socket);
     }
 
     /// The next deadline, if no task will see to it in time.

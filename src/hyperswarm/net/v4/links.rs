@@ -187,7 +187,10 @@ impl Job {
                         instance.connect(|_, links, _| links.add_socket(via, socket));
                     }
                     // The hole punch goes on with those that there are.
-                    Err(error) => tracing::debug!(%error, "no further socket for a hole punch"),
+                    Err(error) => {
+                        tracing::debug!(%error, "no further socket for a hole punch");
+                        instance.no_socket(via);
+                    }
                 }
             }
             Self::Connect { connect, socket, waiting } => match Connection::start(&connect, &socket) {

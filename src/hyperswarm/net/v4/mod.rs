@@ -192,8 +192,10 @@ impl Dht {
     /// Waits until the status is as wanted.
     pub async fn until(&self, wanted: impl FnMut(&Status) -> bool) -> Status {
         let mut status = self.watch();
-        match status.wait_for(wanted).await {
-            Ok(status) => *status,
+        // Copied at once: what is borrowed must not be held while something is awaited.
+        let found = status.wait_for(wanted).await.map(|status| *status);
+        match found {
+            Ok(status) => status,
             // The sender lives as long as this handle.
             Err(_) => std::future::pending().await,
         }

@@ -11,7 +11,7 @@ use crate::crypto::{KeyPair, PublicKey};
 use crate::dht::hyperdht::Plain;
 use crate::dht::id::NodeId;
 use crate::holepunch::{ConnectError, DialOptions, ListenOptions};
-use crate::limits::v4::MAX_UNTAKEN_CONNECTIONS;
+use crate::limits::v4::{MAX_UNTAKEN_CONNECTIONS, SWARM_UNTAKEN_CONNECTIONS};
 use crate::swarm::v4::Mode;
 use crate::topic::Topic;
 use crate::udx::StreamOptions;
@@ -272,4 +272,26 @@ async fn a_swarm_without_topics_can_connect_to_a_key_and_flushes_when_everybody_
     let mut accepted = soon(one.next()).await.unwrap();
     assert_eq!(soon(accepted.next()).await.unwrap().unwrap(), "hello");
     soon(other.flush()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swarm_whose_user_takes_no_connection_holds_no_more_than_its_limits() {
+    let nodes = network(5).await;
+    let options = crate::swarm::v4::Options { max_peers: usize::MAX, ..Default::default() };
+    let mut idle = Swarm::start(guest(&nodes).await, (*keys(30)).clone(), options).unwrap();
+    soon(idle.join(Topic([8; 32]), Mode::BOTH)).await.unwrap();
+    let dialler = guest(&nodes).await;
+    let idle_key = idle.public_key();
+    let dial = |seed: u8| dialler.connect(&keys(seed), idle_key, DialOptions::default());
+    // What the swarm holds, what its server holds, and one that is between them.
+    let most = SWARM_UNTAKEN_CONNECTIONS + MAX_UNTAKEN_CONNECTIONS + 1;
+    let mut kept = Vec::new();
+    for seed in 40..40 + most as u8 + 20 {
+        kept.extend(soon(dial(seed)).await.ok());
+    }
+    let mut taken = 0;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_secs(2), idle.next()).await {
+        taken += 1;
+    }
+    assert!((SWARM_UNTAKEN_CONNECTIONS..=most).contains(&taken), "{taken}");
 }

@@ -109,3 +109,17 @@ fn the_same_seed_gives_the_same_traffic() {
     let (one, other) = (run(), run());
     assert!(one.len() > 100 && one == other, "{} and {} datagrams", one.len(), other.len());
 }
+
+#[test]
+fn a_node_that_wants_to_be_persistent_and_was_there_before_its_network_tries_again() {
+    let mut network: Network<Host> = Network::new(Instant::now(), 9, delayed(10));
+    add(&mut network, addr(5), config(&[addr(0)], Persistence::Persistent), 5);
+    network.run(20 * SECOND);
+    let first = Config { public: Some(addr(0)), ..config(&[], Persistence::Persistent) };
+    add(&mut network, addr(0), first, 0);
+    for n in 1..5 {
+        add(&mut network, addr(n), config(&[addr(0)], Persistence::Persistent), n as u64);
+    }
+    network.run(10 * MINUTE);
+    assert_eq!(node(&network, addr(5)).id(), Some(NodeId(node_id(addr(5)))));
+}
