@@ -59,6 +59,44 @@ class Network:
             raise
         return self
 
+    def add(self, name, number):
+        """One more host on the segment, at 10.79.0.NUMBER."""
+        self.hosts[name] = self._attach(name, number)
+
+    def add_behind_nat(self, name, number, fully_random):
+        """A host at 192.168.NUMBER.2 behind a router of its own, at 10.79.0.NUMBER outside. The router keeps a socket's port, or
+        has another one for each destination."""
+        router, inside = self._attach(f"{name}-nat", number), self._namespace(name)
+        _ip("link", "add", "lan", "netns", router.namespace, "type", "veth", "peer", "name", "eth0", "netns", inside)
+        for namespace, interface, last in ((router.namespace, "lan", 1), (inside, "eth0", 2)):
+            _ip("-n", namespace, "addr", "add", f"192.168.{number}.{last}/24", "dev", interface)
+            _ip("-n", namespace, "link", "set", interface, "up")
+        _ip("-n", inside, "route", "add", "default", "via", f"192.168.{number}.1")
+        # The input rule: a datagram that nobody inside has asked for must not become a connection of the router itself, which
+        # would take the port from the host inside.
+        rules = f"""
+            table ip nat {{
+                chain post {{
+                    type nat hook postrouting priority 100;
+                    oifname "eth0" masquerade {"fully-random" if fully_random else ""}
+                }}
+            }}
+            table ip filter {{
+                chain input {{
+                    type filter hook input priority 0;
+                    iifname "eth0" ct state new drop
+                }}
+                chain forwarding {{
+                    type filter hook forward priority 0; policy drop;
+                    iifname "lan" accept
+                    ct state established,related accept
+                }}
+            }}
+        """
+        subprocess.run([*router.prefix, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True, capture_output=True)
+        subprocess.run([*router.prefix, "nft", "-f", "-"], input=rules, text=True, check=True, capture_output=True)
+        self.hosts[name] = Host(inside, f"192.168.{number}.2")
+
     def __exit__(self, *_):
         remove(self.prefix + "-")
 

@@ -2,11 +2,11 @@
 'use strict';
 // Nodes of today's DHT on npm's hyperdht, on loopback:
 //   dht_peer.js --testnet N                                 a network of N nodes of its own (hyperdht's testnet)
-//   dht_peer.js --bootstrap HOST:PORT [--persistent] [ACTION [ARGUMENT...]]...
+//   dht_peer.js --bootstrap HOST:PORT [--host HOST] [--persistent] [ACTION [ARGUMENT...]]...
 // The second form enters a network and does one action after the other, each a single argument with spaces in it:
 //   'find-node TARGET'  'ping PORT'
 //   'announce TOPIC SEED'  'unannounce TOPIC SEED'  'lookup TOPIC'  'listen SEED'  'find-peer KEY'
-//   'connect KEY [--no-lan] [--no-fast-open]' sends 'from them' and reports the first message that comes back
+//   'connect KEY [--no-lan] [--no-fast-open] [--line]' sends 'from them' and reports the first message that comes back
 // A server answers the first message of each connection with 'got ' and the same.
 //   'mutable-put SEED SEQ TEXT'  'mutable-get KEY'  'immutable-put TEXT'  'immutable-get HASH'
 // Targets, topics, seeds, keys and hashes are 64 hexadecimal digits.
@@ -23,6 +23,7 @@ const { values, positionals } = parseArgs({
     testnet: { type: 'string' },
     bootstrap: { type: 'string' },
     persistent: { type: 'boolean', default: false },
+    host: { type: 'string', default: '127.0.0.1' },
   },
 });
 
@@ -65,17 +66,18 @@ const actions = {
       socket.once('data', (data) => socket.write(Buffer.concat([Buffer.from('got '), data])));
     });
     await server.listen(keys(seed));
-    return { relays: server.relayAddresses.map(address) };
+    return { key: hex(server.publicKey), relays: server.relayAddresses.map(address) };
   },
   connect: (node, key, ...flags) =>
     new Promise((resolve, reject) => {
+      const begun = Date.now();
       const socket = node.connect(bytes(key), {
         localConnection: !flags.includes('--no-lan'),
         fastOpen: !flags.includes('--no-fast-open'),
       });
       socket.on('error', reject);
-      socket.write(Buffer.from('from them'));
-      socket.once('data', (data) => resolve({ text: data.toString(), remote: hex(socket.remotePublicKey) }));
+      socket.write(Buffer.from(flags.includes('--line') ? 'from them\n' : 'from them'));
+      socket.once('data', (data) => resolve({ text: data.toString(), ms: Date.now() - begun, remote: hex(socket.remotePublicKey) }));
     }),
   'find-peer': (node, key) => all(node.findPeer(bytes(key)), (reply) => [peer(reply.peer)]),
   'mutable-put': async (node, seed, seq, text) => {
@@ -104,7 +106,7 @@ async function main() {
   const [host, port] = values.bootstrap.split(':');
   const node = new DHT({
     bootstrap: [{ host, port: Number(port) }],
-    host: '127.0.0.1',
+    host: values.host,
     ephemeral: !values.persistent,
     firewalled: !values.persistent,
   });
