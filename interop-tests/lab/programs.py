@@ -250,8 +250,8 @@ def node_ready():
 
 def build(release):
     """Builds our programs; returns the folder they are in."""
-    for what in (["--bins"], ["-p", "hyperswarm", "--example", "connect"]):
-        command = ["cargo", "build", "--locked", *what, *(["--release"] if release else [])]
-        subprocess.run(command, cwd=ROOT, check=True)
+    # All packages, so that what the tests have compiled is used again.
+    command = ["cargo", "build", "--locked", "--workspace", "--bins", "--example", "connect"]
+    subprocess.run([*command, *(["--release"] if release else [])], cwd=ROOT, check=True)
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
     return os.path.join(target, "release" if release else "debug")
