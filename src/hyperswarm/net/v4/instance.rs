@@ -258,6 +258,7 @@ impl Protocol for Instance {
         if let Some(core) = self.core.lock().as_mut() {
             if let Some(via) = core.by_id.remove(&socket) {
                 core.sockets.remove(&via);
+                core.machine.socket_closed(via);
             }
             others.extend(core.sockets.values().filter_map(|place| place.socket.upgrade()));
         }

@@ -17,7 +17,6 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::{Connection, Server};
 use super::operation::Found;
@@ -43,7 +42,8 @@ pub struct Swarm {
     requests: mpsc::Sender<Request>,
     connections: mpsc::Receiver<Connection>,
     public_key: PublicKey,
-    _task: AbortOnDropHandle<()>,
+    /// Dropped with the swarm, which tells the task to leave all topics and to end.
+    _alive: oneshot::Sender<()>,
 }
 
 /// A topic that was joined; dropping it leaves the topic, unless somebody else has joined it too.
@@ -107,6 +107,7 @@ impl Swarm {
             machine,
             keys: Arc::new(keys),
             walks: HashMap::new(),
+            last_walk: 0,
             links: BTreeMap::new(),
             ended: FuturesUnordered::new(),
             flushes: Vec::new(),
@@ -114,8 +115,9 @@ impl Swarm {
             connections: sender,
             dht,
         };
-        let task = tokio::spawn(task.run(server, received));
-        Ok(Self { requests, connections, public_key, _task: AbortOnDropHandle::new(task) })
+        let (_alive, dropped) = oneshot::channel();
+        tokio::spawn(task.run(server, received, dropped));
+        Ok(Self { requests, connections, public_key, _alive })
     }
 
     /// Our key.
@@ -210,6 +212,7 @@ struct Task {
     keys: Arc<KeyPair>,
     /// The running walk of each topic, by a number.
     walks: HashMap<Topic, u64>,
+    last_walk: u64,
     links: BTreeMap<LinkId, Link>,
     ended: FuturesUnordered<Waiting>,
     flushes: Vec<(FlushId, oneshot::Sender<()>)>,
@@ -219,7 +222,12 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut server: Server, mut requests: mpsc::Receiver<Request>) {
+    async fn run(
+        mut self,
+        mut server: Server,
+        mut requests: mpsc::Receiver<Request>,
+        mut dropped: oneshot::Receiver<()>,
+    ) {
         let mut status = self.dht.watch();
         let mut online = true;
         loop {
@@ -231,10 +239,8 @@ impl Task {
             }
             let deadline = self.machine.lock().poll_timeout();
             tokio::select! {
-                request = requests.recv() => match request {
-                    Some(request) => self.handle(request),
-                    None => break,
-                },
+                _ = &mut dropped => break,
+                Some(request) = requests.recv() => self.handle(request),
                 Some(connection) = server.accept() => self.accepted(connection),
                 Some(ended) = self.ended.next() => self.ended(ended),
                 Ok(()) = status.changed() => {
@@ -247,17 +253,19 @@ impl Task {
                 () = sleep_until(deadline) => self.machine.lock().handle_timeout(Instant::now()),
             }
         }
+        let before = self.ended.len();
         self.machine.lock().suspend();
         self.work(&server);
-        let leaving = async {
-            while !self.ended.is_empty() {
-                if let Some(Ended::Unannounced) | None = self.ended.next().await {
-                    break;
-                }
+        let mut leaving = self.ended.len() - before;
+        let all = async {
+            while leaving > 0
+                && let Some(ended) = self.ended.next().await
+            {
+                leaving -= usize::from(matches!(ended, Ended::Unannounced));
             }
         };
         // What is not removed by then is forgotten by the nodes that store it.
-        let _ = tokio::time::timeout(LEAVE, leaving).await;
+        let _ = tokio::time::timeout(LEAVE, all).await;
     }
 
     fn handle(&mut self, request: Request) {
@@ -320,7 +328,8 @@ impl Task {
     }
 
     fn walk(&mut self, topic: Topic, walk: Walk, server: &Server) {
-        let number = self.walks.get(&topic).copied().unwrap_or_default() + 1;
+        self.last_walk += 1;
+        let number = self.last_walk;
         self.walks.insert(topic, number);
         let (dht, keys, announced) = (self.dht.clone(), Arc::clone(&self.keys), server.announced().clone());
         self.ended.push(Box::pin(async move {

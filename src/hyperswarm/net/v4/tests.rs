@@ -260,6 +260,18 @@ async fn members_of_a_topic_meet_and_have_one_connection_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_swarm_that_is_dropped_removes_its_announcements_though_somebody_holds_a_session() {
+    let nodes = network(5).await;
+    let (topic, looking) = (Topic([9; 32]), guest(&nodes).await);
+    let dropped = swarm(&nodes, 22).await;
+    let _joined = soon(dropped.join(topic, Mode { server: true, client: false })).await.unwrap();
+    soon(dropped.flush()).await;
+    assert!(!soon(looking.lookup(topic.0).peers()).await.0.is_empty());
+    drop(dropped);
+    soon(async { while !looking.lookup(topic.0).peers().await.0.is_empty() {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_swarm_without_topics_can_connect_to_a_key_and_flushes_when_everybody_was_tried() {
     let nodes = network(5).await;
     let (mut one, mut other) = (swarm(&nodes, 20).await, swarm(&nodes, 21).await);

@@ -38,7 +38,7 @@ pub(super) struct Link {
     pub(super) initiator: bool,
     pub(super) open: bool,
     pub(super) since: Instant,
-    /// From the queue, so that who flushes waits for it.
+    /// It has taken so long that another attempt may run in its place.
     pub(super) replaced: bool,
 }
 
